@@ -1,0 +1,137 @@
+"""The command line: ``lightning fit --config ...`` and ``spikefit fit --config ...`` are the same program."""
+
+import copy
+import importlib
+import os
+import pickle
+import sys
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import torch
+from jsonargparse import Namespace
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.loggers import WandbLogger
+
+from callbacks.deployment import DeploymentSimulation
+from spikefit.data.datamodule import SpikeDataModule
+from spikefit.errors import CheckpointError, SpikeFitError
+from spikefit.module import SpikingClassifier
+from spikefit.run_directory import assign_run_directory, discard_if_empty
+
+COMMANDS = ("fit", "validate", "test", "predict")
+CHECKPOINT_KEYWORDS = ("best", "last", "hpc")
+
+
+class SaveConfig(SaveConfigCallback):
+    """Saves the configuration into the run's directory and shows it to W&B."""
+
+    def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Log the configuration as W&B's run config."""
+        for logger in trainer.loggers:
+            if isinstance(logger, WandbLogger):
+                logger.log_hyperparams(self.config.as_dict())
+
+
+class SpikeFitCLI(LightningCLI):
+    """``LightningCLI`` with the data's shape linked to the model, a directory a run, and checks before any data loads."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Link what the model must know of the data."""
+        parser.link_arguments("data.input_shape", "model.init_args.input_shape", apply_on="instantiate")
+        parser.link_arguments("data.num_classes", "model.init_args.num_classes", apply_on="instantiate")
+
+    def _parse_ckpt_path(self) -> None:
+        """Say clearly when the checkpoint is not there or not readable, before anything is built."""
+        command = self.config.get("subcommand")
+        path = self.config[command].get("ckpt_path") if command else None
+        if path and path not in CHECKPOINT_KEYWORDS and "://" not in str(path):
+            check_checkpoint(Path(path))
+        super()._parse_ckpt_path()
+
+    def before_instantiate_classes(self) -> None:
+        """Give the run a directory of its own; the saved configuration does not name it, so that it can be used again."""
+        settings = self.config[self.subcommand]
+        self._given_config = copy.deepcopy(self.config)
+        self._run_directory = assign_run_directory(settings.trainer)
+
+    def instantiate_classes(self) -> None:
+        """Build everything; a configuration that fails leaves no empty directory behind."""
+        try:
+            super().instantiate_classes()
+            self._preflight()
+        except BaseException:
+            discard_if_empty(self._run_directory)
+            raise
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Build the trainer; what is saved as its configuration is what the user gave."""
+        self.config = self._given_config
+        return super().instantiate_trainer(**kwargs)
+
+    def _preflight(self) -> None:
+        if self.subcommand not in ("fit", "test"):
+            return
+        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, DeploymentSimulation):
+                callback.preflight(self.model, self.datamodule)
+
+
+def check_checkpoint(path: Path) -> None:
+    """Raise :class:`CheckpointError` unless ``path`` holds a Lightning checkpoint that loads."""
+    if not path.is_file():
+        raise CheckpointError(f"ckpt_path: no file {path}; expected a checkpoint or one of {', '.join(CHECKPOINT_KEYWORDS)}.")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, OSError, BadZipFile, pickle.UnpicklingError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CheckpointError(f"ckpt_path: {path} can't be read as a checkpoint ({reason}).") from error
+    if not isinstance(content, dict) or "state_dict" not in content:
+        raise CheckpointError(f"ckpt_path: {path} is no Lightning checkpoint: it has no state_dict.")
+
+
+def main(args: list[str] | None = None) -> None:
+    """Run the command line.
+
+    Exit status 2, with one message and no traceback, when the configuration, the data, the checkpoint or the target can't
+    be used.
+    """
+    arguments = sys.argv[1:] if args is None else args
+    if arguments and not arguments[0].startswith("-") and arguments[0] not in COMMANDS:
+        _other_command(arguments[0])
+        return
+    try:
+        SpikeFitCLI(
+            SpikingClassifier,
+            SpikeDataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            save_config_callback=SaveConfig,
+            seed_everything_default=0,
+            auto_configure_optimizers=False,
+            parser_kwargs={"default_env": True, "env_prefix": "SPIKEFIT"},
+            args=args,
+        )
+    except SpikeFitError as error:
+        print(f"spikefit: error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def _other_command(command: str) -> None:
+    """Anything but our own commands belongs to the lightning-sdk package, which also calls its program ``lightning``."""
+    try:
+        entry = importlib.import_module("lightning_sdk.cli.entrypoint")
+    except ModuleNotFoundError:
+        print(
+            f"lightning: {command!r} is not a command here; expected one of {', '.join(COMMANDS)}. Other commands come "
+            "with the package lightning-sdk, which is not installed.",
+            file=sys.stderr,
+        )
+        sys.exit(2)
+    entry.main_cli()
+
+
+if __name__ == "__main__":
+    main()

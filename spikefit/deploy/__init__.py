@@ -1,0 +1,1 @@
+"""From a trained network to a chip: lowering, simulation, proof of equality, report."""

@@ -1,0 +1,65 @@
+"""Proof by comparison: does a program fire exactly as the trained network does?"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from spikefit.deploy.simulate import Simulator
+from spikefit.hardware.program import Program
+from spikefit.networks.blocks import Network
+from spikefit.prune.compact import compact
+from spikefit.prune.scores import recorded_spikes
+
+
+@dataclass(frozen=True)
+class Parity:
+    """Result of a comparison, summed over populations.
+
+    Attributes:
+        compared: neurons x steps x samples.
+        mismatches: of those, how many differ although the program's membrane is not on its threshold.
+        ties: how many differ while the membrane is within the tolerance of its threshold.
+        by_population: mismatches of each spiking population.
+    """
+
+    compared: int
+    mismatches: int
+    ties: int
+    by_population: dict[str, int]
+
+    @property
+    def agreement(self) -> float:
+        """Share of neurons x steps x samples whose spikes are equal."""
+        return 1 - (self.mismatches + self.ties) / max(1, self.compared)
+
+
+@torch.no_grad()
+def compare(network: Network, program: Program, inputs: Tensor, tolerance: float = 1e-9) -> Parity:
+    """Compare all spikes of ``program`` with those of ``network``, evaluated in float64.
+
+    Args:
+        network: trained; compared without its dead units, as the program is.
+        program: lowered from it, in either precision.
+        inputs: ``[T, B, ...]``.
+        tolerance: distance of a membrane from its threshold, in the program's units, below which rounding decides.
+    """
+    reference = compact(network).double().eval()
+    with recorded_spikes(reference) as expected:
+        reference(inputs.double())
+    simulation = Simulator(program)(inputs, record=True)
+    compared = mismatches = ties = 0
+    by_population: dict[str, int] = {}
+    for population in program.populations:
+        if not population.spiking:
+            continue
+        assert population.threshold is not None
+        different = expected[population.name] != simulation.spikes[population.name]
+        threshold = population.threshold.view(-1, *[1] * (len(population.shape) - 1))
+        near = (simulation.membranes[population.name] - threshold).abs() <= tolerance
+        wrong = int((different & ~near).sum())
+        by_population[population.name] = wrong
+        compared += different.numel()
+        mismatches += wrong
+        ties += int((different & near).sum())
+    return Parity(compared, mismatches, ties, by_population)

@@ -1,0 +1,280 @@
+"""Run a program step by step, exactly, and count what it does.
+
+Integer sums are carried by floating-point kernels only where a bound proves that they are exact: if the largest possible
+sum of magnitudes stays below 2**24 (float32) or 2**53 (float64), every partial sum in any order is an integer that the
+format holds. Otherwise they are computed in int64.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from spikefit.functional.lif import apply_leak
+from spikefit.functional.synops import count_synops
+from spikefit.hardware.program import Arithmetic, LayerActivity, Population, Program, Projection
+
+
+@dataclass(frozen=True)
+class Simulation:
+    """What came out of one batch.
+
+    Attributes:
+        logits: ``[B, classes]``: mean membrane input of a readout population (in the network's own units), or spike
+            counts.
+        activity: one entry a population behind the input, averaged over the batch.
+        samples: B.
+        spikes: by population, ``[T, B, ...]``; empty unless they were asked for.
+        membranes: by population, before the reset, ``[T, B, ...]``; empty unless they were asked for.
+    """
+
+    logits: Tensor
+    activity: tuple[LayerActivity, ...]
+    samples: int
+    spikes: dict[str, Tensor]
+    membranes: dict[str, Tensor]
+
+
+class Simulator:
+    """A program made ready to run: kernels in the narrowest exact format, fan-outs counted once.
+
+    Args:
+        program: in either precision.
+    """
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self._shapes = {population.name: population.shape for population in program.populations}
+        self._fan_out = {projection.name: program.fan_out(projection) for projection in program.projections}
+        self._synapses = {name: int(fan_out.sum()) for name, fan_out in self._fan_out.items()}
+        self._pooled_fan_out = {
+            projection.name: replace(projection, pool=1).fan_out(
+                projection.pooled_shape(self._shapes[projection.source])
+            )
+            for projection in program.projections
+            if projection.pool_kind == "max" and projection.pool > 1
+        }
+        self._formats = {projection.name: self._exact_format(projection) for projection in program.projections}
+
+    def _exact_format(self, projection: Projection) -> torch.dtype:
+        if not self.program.arithmetic.integer:
+            return torch.float64
+        bound = int(projection.weight.abs().flatten(1).sum(dim=1).max())
+        if projection.pool_kind == "sum":
+            bound *= projection.pool**2
+        if self.program.is_encoder(projection):
+            bound *= self.program.arithmetic.input_max or 1
+        if bound < 2**24:
+            return torch.float32
+        return torch.float64 if bound < 2**53 else torch.int64
+
+    @torch.no_grad()
+    def __call__(self, inputs: Tensor, record: bool = False) -> Simulation:
+        """Simulate a batch.
+
+        Args:
+            inputs: ``[T, B, ...]``, spikes or real values; a constant image may be expanded in time (stride 0).
+            record: keep all spikes and membranes.
+        """
+        program = self.program
+        steps, samples = inputs.shape[:2]
+        signals: dict[str, Tensor] = {program.populations[0].name: self._encode(inputs)}
+        activity: list[LayerActivity] = []
+        spikes: dict[str, Tensor] = {}
+        membranes: dict[str, Tensor] = {}
+        logits = torch.empty(0)
+        for population in program.populations[1:]:
+            projections = program.inputs_of(population.name)
+            current = self._biased(population, sum(self._current(p, signals[p.source]) for p in projections))  # type: ignore[arg-type]
+            fired, membrane, overflows = run_neurons(population, current, program.arithmetic, record)
+            signals[population.name] = fired
+            if record:
+                spikes[population.name], membranes[population.name] = fired, membrane
+            activity.append(self._activity(population, projections, signals, steps, samples, overflows))
+            if population is program.populations[-1]:
+                logits = self._logits(population, current, fired)
+        return Simulation(logits, tuple(activity), samples, spikes, membranes)
+
+    def _encode(self, inputs: Tensor) -> Tensor:
+        """Graded inputs in the program's units; a constant image stays one frame expanded in time."""
+        source, arithmetic = self.program.populations[0], self.program.arithmetic
+        if not (source.graded and arithmetic.integer):
+            return inputs.to(torch.float64 if not arithmetic.integer else torch.float32)
+        frames = inputs[:1] if _is_constant(inputs) else inputs
+        limit = arithmetic.input_max
+        units = (frames.double() / arithmetic.input_scale).round()
+        units = units if limit is None else units.clamp(-limit, limit)
+        return units.expand(len(inputs), *units.shape[1:]) if len(frames) == 1 else units
+
+    def _current(self, projection: Projection, signal: Tensor) -> Tensor:
+        """Synaptic current ``[T, B, *target]``, float64 or int64."""
+        steps = len(signal)
+        signal = signal[:1] if _is_constant(signal) else signal
+        dtype = self._formats[projection.name]
+        folded = pool(signal.flatten(0, 1), projection).to(torch.float64 if dtype == torch.int64 else dtype)
+        current = propagate(projection, folded, dtype).unflatten(0, signal.shape[:2])
+        current = current.to(torch.int64 if self.program.arithmetic.integer else torch.float64)
+        return current.expand(steps, *current.shape[1:]) if len(signal) == 1 else current
+
+    def _biased(self, population: Population, current: Tensor) -> Tensor:
+        assert population.bias is not None
+        return current + per_channel(population.bias, population)
+
+    def _logits(self, population: Population, current: Tensor, fired: Tensor) -> Tensor:
+        if population.spiking:
+            return fired.sum(dim=0).double()
+        assert population.unit is not None
+        return current.sum(dim=0).double() * population.unit / self.program.time_steps
+
+    def _activity(
+        self,
+        population: Population,
+        projections: Sequence[Projection],
+        signals: dict[str, Tensor],
+        steps: int,
+        samples: int,
+        overflows: int,
+    ) -> LayerActivity:
+        synops = macs = 0
+        for projection in projections:
+            signal = signals[projection.source]
+            if self.program.is_encoder(projection):
+                # A constant image drives a constant current, which is computed once.
+                signal = (signal[:1] if _is_constant(signal) else signal) != 0
+                macs += int(count_synops(signal, self._fan_out[projection.name]).sum())
+            elif projection.name in self._pooled_fan_out:
+                pooled = pool(signal.flatten(0, 1), projection).unflatten(0, signal.shape[:2])
+                synops += int(count_synops(pooled, self._pooled_fan_out[projection.name]).sum())
+            else:
+                synops += int(count_synops(signal, self._fan_out[projection.name]).sum())
+        return LayerActivity(
+            name=population.name,
+            neurons=population.neurons,
+            synapses=sum(self._synapses[projection.name] for projection in projections),
+            spikes=float(signals[population.name].sum()) / samples if population.spiking else 0.0,
+            synops=synops / samples,
+            macs=macs / samples,
+            updates=float(population.neurons * steps),
+            overflows=overflows / samples,
+        )
+
+
+def pool(signal: Tensor, projection: Projection) -> Tensor:
+    """Spikes ``[N, C, H, W]`` behind the projection's pooling: window sums, or their OR."""
+    if projection.pool == 1:
+        return signal
+    if projection.pool_kind == "max":
+        return F.max_pool2d(signal, projection.pool)
+    return F.avg_pool2d(signal, projection.pool, divisor_override=1)
+
+
+def propagate(projection: Projection, signal: Tensor, dtype: torch.dtype) -> Tensor:
+    """Weighted sums of ``signal`` ``[N, ...]`` in ``dtype``; int64 sums are exact whatever their size."""
+    if dtype != torch.int64:
+        weight = projection.weight.to(dtype)
+        if projection.kind == "dense":
+            return signal.flatten(1) @ weight.T
+        return F.conv2d(signal, weight, **projection.conv_options)
+    if projection.kind == "dense":
+        return signal.flatten(1).to(torch.int64) @ projection.weight.T
+    return _integer_conv(projection, signal)
+
+
+def _integer_conv(projection: Projection, signal: Tensor) -> Tensor:
+    """Convolution in int64, as a product with unfolded patches, a group at a time."""
+    weight, groups = projection.weight, projection.groups
+    size = (weight.shape[2], weight.shape[3])
+    options = projection.conv_options
+    patches = F.unfold(signal, size, options["dilation"], options["padding"], options["stride"]).to(torch.int64)
+    patches = patches.unflatten(1, (groups, -1))
+    kernels = weight.flatten(1).unflatten(0, (groups, -1))
+    sums = torch.stack([kernels[group] @ patches[:, group] for group in range(groups)], dim=1).flatten(1, 2)
+    height = (
+        signal.shape[2] + 2 * options["padding"][0] - options["dilation"][0] * (size[0] - 1) - 1
+    ) // options["stride"][0] + 1
+    return sums.unflatten(2, (height, -1))
+
+
+def run_neurons(
+    population: Population, current: Tensor, arithmetic: Arithmetic, keep_membrane: bool
+) -> tuple[Tensor, Tensor, int]:
+    """Spikes, membranes before the reset (empty unless kept) and the number of overflows.
+
+    Args:
+        population: its threshold, leak and reset.
+        current: ``[T, B, ...]`` with the bias in it, float64 or int64.
+        arithmetic: decay, state width and overflow.
+        keep_membrane: whether to return all membranes.
+
+    Returns:
+        spikes and membranes ``[T, B, ...]``. A readout never fires; its membrane is the running sum.
+    """
+    if not population.spiking:
+        sums = current.cumsum(dim=0)
+        return torch.zeros((), dtype=torch.float32).expand_as(current), sums if keep_membrane else current[:0], 0
+    assert population.threshold is not None and population.leak is not None
+    threshold, leak = per_channel(population.threshold, population), per_channel(population.leak, population)
+    state = torch.zeros_like(current[0])
+    fired: list[Tensor] = []
+    kept: list[Tensor] = []
+    overflows = 0
+    for step in current:
+        membrane = _leaked(state, population, leak, arithmetic) + step
+        membrane, outside = _bounded(membrane, arithmetic)
+        overflows += outside
+        spike = membrane >= threshold
+        state = membrane - threshold * spike if population.reset == "subtract" else membrane * ~spike
+        fired.append(spike)
+        if keep_membrane:
+            kept.append(membrane)
+    spikes = torch.stack(fired).to(torch.float32 if arithmetic.integer else torch.float64)
+    return spikes, torch.stack(kept) if keep_membrane else current[:0], overflows
+
+
+def _leaked(state: Tensor, population: Population, leak: Tensor, arithmetic: Arithmetic) -> Tensor:
+    if population.model == "if":
+        return state
+    if population.model == "linear_leak_if":
+        return apply_leak(state, "linear", leak)
+    if not arithmetic.integer:
+        return apply_leak(state, "decay", leak)
+    product = state * (2**arithmetic.decay_bits - leak)
+    if arithmetic.decay_rounding == "floor":
+        return product >> arithmetic.decay_bits
+    return product.sign() * (product.abs() >> arithmetic.decay_bits)
+
+
+def _bounded(membrane: Tensor, arithmetic: Arithmetic) -> tuple[Tensor, int]:
+    low, high = arithmetic.state_min, arithmetic.state_max
+    if low is None or high is None:
+        return membrane, 0
+    outside = int(((membrane < low) | (membrane > high)).sum())
+    if not outside:
+        return membrane, 0
+    if arithmetic.overflow == "saturate":
+        return membrane.clamp(low, high), outside
+    return (membrane - low) % (high - low + 1) + low, outside
+
+
+def per_channel(constant: Tensor, population: Population) -> Tensor:
+    """``[C]`` shaped to broadcast over ``[B, C, ...]``."""
+    return constant.view(-1, *[1] * (len(population.shape) - 1))
+
+
+def merge_activity(parts: Sequence[tuple[Sequence[LayerActivity], int]]) -> tuple[LayerActivity, ...]:
+    """Averages over several batches, each given with its number of samples."""
+    total = sum(samples for _, samples in parts)
+    merged = []
+    for layers in zip(*(activity for activity, _ in parts), strict=True):
+        means = {
+            field: sum(getattr(layer, field) * samples for layer, (_, samples) in zip(layers, parts, strict=True)) / total
+            for field in ("spikes", "synops", "macs", "updates", "overflows")
+        }
+        merged.append(replace(layers[0], **means))
+    return tuple(merged)
+
+
+def _is_constant(signal: Tensor) -> bool:
+    return len(signal) > 1 and signal.stride(0) == 0

@@ -1,0 +1,43 @@
+"""Errors that a user can mend. The command line prints their message alone, without a traceback."""
+
+from collections.abc import Iterable
+
+
+class SpikeFitError(Exception):
+    """Something that the user asked for can't be done; the message says what and what would be possible."""
+
+
+class ConfigurationError(SpikeFitError, ValueError):
+    """An option has a value that is not allowed."""
+
+
+class DataError(SpikeFitError, FileNotFoundError):
+    """A data set or one of its files is missing or damaged."""
+
+
+class TargetError(SpikeFitError, ValueError):
+    """A hardware description is malformed, or a network uses something that the chip does not have."""
+
+
+class CheckpointError(SpikeFitError):
+    """A checkpoint is missing, damaged, or belongs to another network."""
+
+
+def check_choice(option: str, value: object, allowed: Iterable[object]) -> None:
+    """Raise :class:`ConfigurationError` naming ``option`` unless ``value`` is one of ``allowed``."""
+    allowed = list(allowed)
+    if value not in allowed:
+        choices = ", ".join(repr(choice) for choice in allowed)
+        raise ConfigurationError(f"{option}: got {value!r}, expected one of {choices}.")
+
+
+def check_range(option: str, value: float, low: float | None = None, high: float | None = None) -> None:
+    """Raise :class:`ConfigurationError` naming ``option`` unless ``low <= value <= high``."""
+    if (low is not None and value < low) or (high is not None and value > high):
+        if high is None:
+            wanted = f"at least {low}"
+        elif low is None:
+            wanted = f"at most {high}"
+        else:
+            wanted = f"a value from {low} to {high}"
+        raise ConfigurationError(f"{option}: got {value!r}, expected {wanted}.")

@@ -1,0 +1,97 @@
+"""How many live synapses leave or reach each neuron, and so how many synaptic operations its spikes cause.
+
+A synaptic operation (synop) is one spike delivered through one synapse that exists: inside the borders (padding has no
+neuron behind it) and with a non-zero weight. This is the effective accumulate (AC) of NeuroBench (arXiv 2304.04640).
+"""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def conv_fan_out(
+    weight: Tensor,
+    source: tuple[int, int, int],
+    *,
+    stride: tuple[int, int] = (1, 1),
+    padding: tuple[int, int] = (0, 0),
+    dilation: tuple[int, int] = (1, 1),
+    groups: int = 1,
+) -> Tensor:
+    """Live synapses that leave each neuron in front of a convolution.
+
+    Args:
+        weight: ``[out, in / groups, kh, kw]``; an entry that is exactly zero is no synapse.
+        source: shape ``(in, H, W)`` of the neurons in front.
+        stride, padding, dilation, groups: as in :func:`torch.nn.functional.conv2d`.
+
+    Returns:
+        int64 ``[in, H, W]``.
+    """
+    options: dict[str, Any] = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    live = (weight != 0).to(torch.float64)
+    ones = torch.ones_like(F.conv2d(live.new_zeros(1, *source), live, **options))
+    return torch.nn.grad.conv2d_input((1, *source), live, ones, **options)[0].round().to(torch.int64)
+
+
+def conv_fan_in(
+    weight: Tensor,
+    source: tuple[int, int, int],
+    *,
+    stride: tuple[int, int] = (1, 1),
+    padding: tuple[int, int] = (0, 0),
+    dilation: tuple[int, int] = (1, 1),
+    groups: int = 1,
+) -> Tensor:
+    """Live synapses that reach each neuron behind a convolution: int64 ``[out, H', W']``. See :func:`conv_fan_out`."""
+    live = (weight != 0).to(torch.float64)
+    ones = live.new_ones(1, *source)
+    options: dict[str, Any] = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    return F.conv2d(ones, live, **options)[0].round().to(torch.int64)
+
+
+def dense_fan_out(weight: Tensor) -> Tensor:
+    """Live synapses that leave each input of a dense layer with ``weight`` ``[out, in]``: int64 ``[in]``."""
+    return (weight != 0).sum(dim=0)
+
+
+def dense_fan_in(weight: Tensor) -> Tensor:
+    """Live synapses that reach each output of a dense layer with ``weight`` ``[out, in]``: int64 ``[out]``."""
+    return (weight != 0).sum(dim=1)
+
+
+def unpool_fan_out(fan_out: Tensor, source: tuple[int, int, int], kernel: int) -> Tensor:
+    """Fan-out of the neurons in front of a ``kernel`` x ``kernel`` pooling, given that of the pooled map.
+
+    Each neuron lies in exactly one window, so it inherits that window's fan-out; neurons that no window covers (the
+    remainder on the lower and right border) have none.
+
+    Args:
+        fan_out: int64 ``[C, H // kernel, W // kernel]``.
+        source: ``(C, H, W)``.
+        kernel: side and stride of the window.
+
+    Returns:
+        int64 ``[C, H, W]``.
+    """
+    channels, height, width = source
+    spread = fan_out.repeat_interleave(kernel, dim=1).repeat_interleave(kernel, dim=2)
+    full = fan_out.new_zeros(channels, height, width)
+    full[:, : spread.shape[1], : spread.shape[2]] = spread
+    return full
+
+
+def count_synops(spikes: Tensor, fan_out: Tensor) -> Tensor:
+    """Synaptic operations that ``spikes`` cause.
+
+    Args:
+        spikes: ``[T, B, *source]``, 0 or 1 (or the number of spikes in the step).
+        fan_out: ``[*source]``.
+
+    Returns:
+        int64 ``[T, B]``.
+    """
+    flat = spikes.reshape(*spikes.shape[:2], -1).to(torch.float64)
+    return (flat @ fan_out.reshape(-1).to(torch.float64)).round().to(torch.int64)

@@ -1,0 +1,229 @@
+"""A network as a chip runs it: populations of neurons joined by projections.
+
+:mod:`spikefit.deploy.lower` builds a :class:`Program` from a trained network; the check, the placement, the simulator
+and the energy model all read this one description. It lives beside the chips rather than in ``deploy`` because they
+need it and may not look upwards.
+"""
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from spikefit.functional import synops
+
+Precision = Literal["exact", "target"]
+
+
+@dataclass(frozen=True)
+class Population:
+    """Neurons that share one model, with per-channel constants.
+
+    Attributes:
+        name: the block it comes from, or ``input``.
+        shape: ``(C, H, W)`` or ``(N,)``; constants below have one entry per channel ``C`` (or per neuron ``N``).
+        model: ``input``; ``if``, ``lif`` or ``linear_leak_if``; ``readout``, which integrates and never fires.
+        threshold: ``[C]``; None for ``input`` and ``readout``.
+        bias: ``[C]``, added to the current at every step; None for ``input``.
+        leak: ``[C]``; of ``lif`` the factor that the membrane keeps (``exact``) or the 12-bit style integer ``d`` of
+            ``v * (1 - d / 2**decay_bits)`` (``target``); of ``linear_leak_if`` the amount that it loses a step.
+        reset: ``subtract`` (the threshold) or ``zero``.
+        graded: an input whose values are real numbers, not spikes; what it drives is the *encoder* layer.
+        unit: ``[C]``; what one unit of this population's membrane is worth in the trained network's units.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    model: Literal["input", "if", "lif", "linear_leak_if", "readout"]
+    threshold: Tensor | None = None
+    bias: Tensor | None = None
+    leak: Tensor | None = None
+    reset: Literal["subtract", "zero"] = "subtract"
+    graded: bool = False
+    unit: Tensor | None = None
+
+    @property
+    def neurons(self) -> int:
+        """Number of neurons."""
+        return int(torch.Size(self.shape).numel())
+
+    @property
+    def spiking(self) -> bool:
+        """Whether these neurons fire."""
+        return self.model in ("if", "lif", "linear_leak_if")
+
+
+@dataclass(frozen=True)
+class Projection:
+    """Synapses from one population to another.
+
+    The source's spikes are pooled first (``pool`` > 1): ``sum`` counts the spikes of a window, which is average pooling
+    with its 1/k**2 moved into the scale of the weights; ``max`` is their OR. On a chip without a pooling unit ``sum``
+    costs nothing extra: every neuron of the window gets the window's synapses.
+
+    Attributes:
+        name: the block that the synapses belong to (``conv2``, or ``conv2.skip`` for a residual input).
+        source, target: names of populations.
+        kind: ``conv`` or ``dense``. A dense projection flattens its source, channel first.
+        weight: ``[out, in / groups, kh, kw]`` or ``[out, in]``; float64 (``exact``) or int64 (``target``). Zero is no
+            synapse.
+        bits: width of a stored weight; None when the weights are real numbers.
+        exponent: the chip stores ``weight / 2**exponent`` and shifts it when it is used.
+    """
+
+    name: str
+    source: str
+    target: str
+    kind: Literal["conv", "dense"]
+    weight: Tensor
+    stride: tuple[int, int] = (1, 1)
+    padding: tuple[int, int] = (0, 0)
+    dilation: tuple[int, int] = (1, 1)
+    groups: int = 1
+    pool: int = 1
+    pool_kind: Literal["sum", "max"] = "sum"
+    bits: int | None = None
+    exponent: int = 0
+
+    @property
+    def conv_options(self) -> dict[str, Any]:
+        """Keyword arguments for :func:`torch.nn.functional.conv2d`."""
+        return {
+            "stride": self.stride,
+            "padding": self.padding,
+            "dilation": self.dilation,
+            "groups": self.groups,
+        }
+
+    def pooled_shape(self, source: tuple[int, ...]) -> tuple[int, ...]:
+        """Shape of the source's map behind the pooling."""
+        if self.pool == 1:
+            return source
+        channels, height, width = source
+        return channels, height // self.pool, width // self.pool
+
+    def fan_out(self, source: tuple[int, ...]) -> Tensor:
+        """Live synapses that leave each source neuron: int64 ``[*source]``."""
+        pooled = self.pooled_shape(source)
+        if self.kind == "dense":
+            fan = synops.dense_fan_out(self.weight).reshape(pooled)
+        else:
+            fan = synops.conv_fan_out(self.weight, pooled, **self.conv_options)  # type: ignore[arg-type]
+        if self.pool > 1:
+            fan = synops.unpool_fan_out(fan, source, self.pool)  # type: ignore[arg-type]
+        return fan
+
+    def fan_in(self, source: tuple[int, ...]) -> Tensor:
+        """Live synapses that reach each target neuron: int64 ``[*target]``; a pooled input counts its whole window."""
+        if self.kind == "dense":
+            fan = synops.dense_fan_in(self.weight)
+        else:
+            pooled = self.pooled_shape(source)
+            fan = synops.conv_fan_in(self.weight, pooled, **self.conv_options)  # type: ignore[arg-type]
+        return fan * self.pool**2
+
+    @cached_property
+    def unique_values(self) -> Tensor:
+        """The distinct non-zero weights, ascending."""
+        values = torch.unique(self.weight)
+        return values[values != 0]
+
+
+@dataclass(frozen=True)
+class Arithmetic:
+    """How the membrane is computed.
+
+    Attributes:
+        integer: whether everything is an integer; False is float64 without rounding.
+        state_min, state_max: range of the membrane (None: unbounded).
+        overflow: what happens outside of it.
+        decay_bits: fraction bits of a ``lif`` decay.
+        decay_rounding: ``toward_zero`` or ``floor``.
+        input_scale: real value of one unit of a graded input (``target`` precision).
+        input_max: largest magnitude of a graded input, in units.
+    """
+
+    integer: bool = False
+    state_min: int | None = None
+    state_max: int | None = None
+    overflow: Literal["saturate", "wrap"] = "saturate"
+    decay_bits: int = 12
+    decay_rounding: Literal["toward_zero", "floor"] = "toward_zero"
+    input_scale: float = 1.0
+    input_max: int | None = None
+
+
+@dataclass(frozen=True)
+class Program:
+    """A whole network, in the order in which spikes pass through it.
+
+    The first population is the input, the last one the output. ``precision`` ``exact`` repeats the trained network in
+    float64; ``target`` is the integer arithmetic of the chip named ``target``.
+    """
+
+    populations: tuple[Population, ...]
+    projections: tuple[Projection, ...]
+    time_steps: int
+    precision: Precision = "exact"
+    target: str | None = None
+    arithmetic: Arithmetic = field(default_factory=Arithmetic)
+
+    def population(self, name: str) -> Population:
+        """The population called ``name``."""
+        return next(population for population in self.populations if population.name == name)
+
+    def inputs_of(self, name: str) -> tuple[Projection, ...]:
+        """The projections that reach population ``name``."""
+        return tuple(projection for projection in self.projections if projection.target == name)
+
+    def outputs_of(self, name: str) -> tuple[Projection, ...]:
+        """The projections that leave population ``name``."""
+        return tuple(projection for projection in self.projections if projection.source == name)
+
+    def fan_out(self, projection: Projection) -> Tensor:
+        """Live synapses that leave each source neuron of ``projection``."""
+        return projection.fan_out(self.population(projection.source).shape)
+
+    def fan_in(self, projection: Projection) -> Tensor:
+        """Live synapses that reach each target neuron of ``projection``."""
+        return projection.fan_in(self.population(projection.source).shape)
+
+    def synapses(self, projection: Projection) -> int:
+        """Number of live synapses of ``projection``."""
+        return int(self.fan_out(projection).sum())
+
+    def is_encoder(self, projection: Projection) -> bool:
+        """Whether ``projection`` multiplies real-valued inputs instead of adding weights on spikes."""
+        return self.population(projection.source).graded
+
+    @property
+    def neurons(self) -> int:
+        """Neurons on the chip: every population but the input."""
+        return sum(population.neurons for population in self.populations if population.model != "input")
+
+
+@dataclass(frozen=True)
+class LayerActivity:
+    """What one population did, averaged over inferences (one inference is ``time_steps`` steps).
+
+    Attributes:
+        name: the population.
+        neurons: how many.
+        synapses: live synapses that reach it.
+        spikes: spikes that it sent.
+        synops: synaptic operations that it received.
+        macs: multiply-accumulates that it received from a graded input.
+        updates: membrane updates (neurons x steps).
+        overflows: membrane values that left the state's range.
+    """
+
+    name: str
+    neurons: int
+    synapses: int
+    spikes: float
+    synops: float
+    macs: float
+    updates: float
+    overflows: float = 0.0

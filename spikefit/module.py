@@ -1,0 +1,157 @@
+"""The LightningModule that holds the network, its quantizers, the loss, the metrics and the optimizer."""
+
+from collections.abc import Callable, Iterator
+from typing import Any, Literal
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from torch import Tensor, nn
+from torchmetrics import MeanMetric
+from torchmetrics.classification import MulticlassAccuracy
+
+from spikefit.errors import CheckpointError, check_choice, check_range
+from spikefit.losses import CrossEntropy
+from spikefit.networks.blocks import Network
+from spikefit.quantize.base import Quantizer, QuantizerFactory, attach, quantizer_of
+from spikefit.seeding import global_seed, reseed
+
+NetworkFactory = Callable[[tuple[int, ...], int], Network]
+STAGES = ("train", "val", "test")
+
+
+class SpikingClassifier(pl.LightningModule):
+    """A spiking network trained to classify, with quantised weights.
+
+    Args:
+        network: makes the network from the input shape and the number of classes.
+        input_shape: ``(C, H, W)`` or ``(N,)`` of one frame; linked to the data on the command line.
+        num_classes: number of classes; linked to the data on the command line.
+        quantizer: makes the quantizer of one layer from its weight; None trains in floating point.
+        loss: maps logits and labels to one loss a sample; :class:`~spikefit.losses.CrossEntropy` by default.
+        optimizer: makes the optimizer from parameter groups.
+        lr_scheduler: makes the learning rate scheduler from the optimizer; None for none.
+        lr_interval: whether the scheduler steps every ``epoch`` or every ``step``.
+        codebook_lr_factor: learning rate of the quantizers' own parameters, relative to that of the weights.
+
+    Shape:
+        ``[T, B, C, H, W]`` -> logits ``[B, num_classes]``.
+    """
+
+    def __init__(
+        self,
+        network: NetworkFactory,
+        input_shape: tuple[int, ...],
+        num_classes: int,
+        quantizer: QuantizerFactory | None = None,
+        loss: nn.Module | None = None,
+        optimizer: OptimizerCallable = torch.optim.AdamW,
+        lr_scheduler: LRSchedulerCallable | None = None,
+        lr_interval: Literal["epoch", "step"] = "epoch",
+        codebook_lr_factor: float = 0.1,
+    ) -> None:
+        super().__init__()
+        check_range("num_classes", num_classes, 2)
+        check_choice("lr_interval", lr_interval, ("epoch", "step"))
+        check_range("codebook_lr_factor", codebook_lr_factor, 0)
+        self.save_hyperparameters(logger=False)
+        # A checkpoint holds primitives only. From the command line the factories are class paths; from Python they are
+        # functions, which load_from_checkpoint must then be given again.
+        for name in [name for name, value in self.hparams.items() if callable(value)]:
+            del self.hparams[name]
+        self.network = network(tuple(input_shape), num_classes)
+        self.loss = CrossEntropy() if loss is None else loss
+        self.optimizer_factory = optimizer
+        self.lr_scheduler_factory = lr_scheduler
+        self.lr_interval = lr_interval
+        self.codebook_lr_factor = codebook_lr_factor
+        if quantizer is not None:
+            for _, layer in self.network.named_synapses():
+                attach(layer, quantizer(layer.weight.detach()))
+        self.mean_loss = nn.ModuleDict({f"on_{stage}": MeanMetric() for stage in STAGES})
+        self.accuracy = nn.ModuleDict(
+            {f"on_{stage}": MulticlassAccuracy(num_classes, average="micro") for stage in STAGES}
+        )
+
+    def quantized_layers(self) -> Iterator[tuple[str, nn.Conv2d | nn.Linear, Quantizer]]:
+        """Name, layer and quantizer of every quantised layer, in network order."""
+        for name, layer in self.network.named_synapses():
+            quantizer = quantizer_of(layer)
+            if quantizer is not None:
+                yield name, layer, quantizer
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits ``[B, num_classes]`` of frames or spikes ``[T, B, ...]``."""
+        return self.network.logits(self.network(x))
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse the weights of another network with a message that fits on a screen.
+
+        Raises:
+            CheckpointError: naming the first few tensors that differ.
+        """
+        own, given = self.state_dict(), checkpoint["state_dict"]
+        differing = [f"{name}: only in the checkpoint" for name in given if name not in own]
+        differing += [f"{name}: only in the network" for name in own if name not in given]
+        differing += [
+            f"{name}: {tuple(given[name].shape)} in the checkpoint, {tuple(own[name].shape)} in the network"
+            for name in own
+            if name in given and own[name].shape != given[name].shape
+        ]
+        if differing:
+            shown = "\n".join(f"  - {line}" for line in differing[:8])
+            more = f"\n  and {len(differing) - 8} more" if len(differing) > 8 else ""
+            raise CheckpointError(
+                f"ckpt_path: the checkpoint is of another network than the configuration describes:\n{shown}{more}"
+            )
+
+    def on_train_epoch_start(self) -> None:
+        """Make the epoch's randomness a function of seed, epoch and process: a resumed run repeats it exactly."""
+        seed = global_seed()
+        if seed is not None:
+            reseed(seed, "epoch", self.current_epoch, self.global_rank)
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        """Mean loss of a batch ``([T, B, ...], [B])``."""
+        return self._step(batch, "train")["loss"]
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        """Log ``val/loss`` and ``val/accuracy``."""
+        self._step(batch, "val")
+
+    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
+        """Log ``test/loss`` and ``test/accuracy``; hand the logits to callbacks."""
+        return self._step(batch, "test")
+
+    def predict_step(self, batch: Any, batch_idx: int) -> Tensor:
+        """Class probabilities ``[B, num_classes]``; a batch may carry labels or not."""
+        x = batch[0] if isinstance(batch, list | tuple) else batch
+        return self(x).softmax(dim=1)
+
+    def _step(self, batch: tuple[Tensor, Tensor], stage: str) -> dict[str, Tensor]:
+        x, y = batch
+        logits = self(x)
+        losses = self.loss(logits, y)
+        self.mean_loss[f"on_{stage}"].update(losses.detach())
+        self.accuracy[f"on_{stage}"].update(logits.detach(), y)
+        shown = {"on_step": False, "on_epoch": True, "prog_bar": True, "batch_size": len(y)}
+        self.log(f"{stage}/loss", self.mean_loss[f"on_{stage}"], **shown)  # type: ignore[arg-type]
+        self.log(f"{stage}/accuracy", self.accuracy[f"on_{stage}"], **shown)  # type: ignore[arg-type]
+        return {"loss": losses.mean(), "logits": logits.detach()}
+
+    def configure_optimizers(self) -> Any:
+        """Three groups: weight matrices; norms, biases and leaks without decay; the quantizers' own parameters."""
+        own = {id(p) for _, _, quantizer in self.quantized_layers() for p in quantizer.parameters()}
+        others = [p for p in self.parameters() if id(p) not in own]
+        groups: list[dict[str, Any]] = [
+            {"params": [p for p in others if p.dim() > 1]},
+            {"params": [p for p in others if p.dim() <= 1], "weight_decay": 0.0},
+            {"params": [p for p in self.parameters() if id(p) in own], "weight_decay": 0.0},
+        ]
+        optimizer = self.optimizer_factory([group for group in groups if group["params"]])
+        if own:
+            optimizer.param_groups[-1]["lr"] *= self.codebook_lr_factor
+        if self.lr_scheduler_factory is None:
+            return optimizer
+        scheduler = {"scheduler": self.lr_scheduler_factory(optimizer), "interval": self.lr_interval}
+        return {"optimizer": optimizer, "lr_scheduler": scheduler}

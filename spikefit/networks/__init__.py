@@ -1,0 +1,7 @@
+"""Spiking networks, every one an ordered list of blocks."""
+
+from spikefit.networks.blocks import Block, IdentitySkip, Network, PositiveBatchNorm
+from spikefit.networks.plain import MLP, VGG, ConvSNN
+from spikefit.networks.residual import ResidualSNN
+
+__all__ = ["MLP", "VGG", "Block", "ConvSNN", "IdentitySkip", "Network", "PositiveBatchNorm", "ResidualSNN"]

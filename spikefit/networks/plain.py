@@ -1,0 +1,196 @@
+"""Feed-forward networks: MLP, ConvSNN and VGG."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+from torch import nn
+
+from spikefit.errors import ConfigurationError, check_choice
+from spikefit.networks.blocks import Block, Network, PoolKind, PositiveBatchNorm, Readout
+from spikefit.neurons import LIF, NeuronFactory
+
+VGG_PLANS: dict[str, tuple[int | str, ...]] = {
+    "vgg9": (64, 64, "P", 128, 128, "P", 256, 256, 256, "P"),
+    "vgg11": (64, "P", 128, "P", 256, 256, "P", 512, 512, "P", 512, 512, "P"),
+    "vgg16": (64, 64, "P", 128, 128, "P", 256, 256, 256, "P", 512, 512, 512, "P", 512, 512, 512, "P"),
+}
+
+
+def conv_block(
+    inputs: int,
+    outputs: int,
+    neuron: NeuronFactory,
+    kernel: int = 3,
+    stride: int = 1,
+    padding: int | None = None,
+    pool: int = 1,
+    pool_kind: PoolKind = "avg",
+) -> Block:
+    """A convolution with a norm and neurons; ``padding`` keeps the map's size unless it is given."""
+    padding = kernel // 2 if padding is None else padding
+    synapses = nn.Conv2d(inputs, outputs, kernel, stride, padding, bias=False)
+    return Block(synapses, PositiveBatchNorm(outputs), neuron(outputs), pool=pool, pool_kind=pool_kind)
+
+
+def dense_block(inputs: int, outputs: int, neuron: NeuronFactory) -> Block:
+    """A linear layer with a norm and neurons."""
+    return Block(nn.Linear(inputs, outputs, bias=False), PositiveBatchNorm(outputs), neuron(outputs))
+
+
+def readout_block(inputs: int, num_classes: int, neuron: NeuronFactory, readout: Readout) -> Block:
+    """The last block: one output a class, read as current (``membrane``) or as spike counts (``spikes``).
+
+    Raises:
+        ConfigurationError: for another ``readout``.
+    """
+    check_choice("readout", readout, ("membrane", "spikes"))
+    if readout == "spikes":
+        return dense_block(inputs, num_classes, neuron)
+    return Block(nn.Linear(inputs, num_classes, bias=False))
+
+
+def shrink(name: str, size: tuple[int, int], block: Block) -> tuple[int, int]:
+    """Height and width of the map behind ``block``.
+
+    Raises:
+        ConfigurationError: when nothing is left of it.
+    """
+    conv = block.synapses
+    assert isinstance(conv, nn.Conv2d)
+    assert isinstance(conv.padding, tuple)
+    sides = [
+        ((length + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1) // block.pool
+        for length, padding, dilation, kernel, stride in zip(
+            size, conv.padding, conv.dilation, conv.kernel_size, conv.stride, strict=True
+        )
+    ]
+    if min(sides) < 1:
+        raise ConfigurationError(
+            f"block {name}: a map of {size[0]}x{size[1]} leaves nothing behind kernel {conv.kernel_size[0]}, stride "
+            f"{conv.stride[0]} and pool {block.pool}; use fewer poolings or strides, or larger inputs."
+        )
+    return sides[0], sides[1]
+
+
+class MLP(Network):
+    """Linear layers with neurons.
+
+    Args:
+        input_shape: ``(C, H, W)`` or ``(N,)`` of one frame.
+        num_classes: outputs of the readout.
+        hidden: neurons of each hidden layer.
+        neuron: makes the neurons of a layer, given how many.
+        readout: ``membrane`` or ``spikes``.
+    """
+
+    def __init__(
+        self,
+        input_shape: tuple[int, ...],
+        num_classes: int,
+        hidden: Sequence[int] = (128, 128),
+        neuron: NeuronFactory = LIF,
+        readout: Readout = "membrane",
+    ) -> None:
+        blocks: dict[str, Block] = {}
+        width = 1
+        for side in input_shape:
+            width *= side
+        for index, units in enumerate(hidden, start=1):
+            blocks[f"fc{index}"] = dense_block(width, units, neuron)
+            width = units
+        blocks["readout"] = readout_block(width, num_classes, neuron, readout)
+        super().__init__(blocks, input_shape)
+
+
+class ConvSNN(Network):
+    """Convolutions, each followed by a pooling, then linear layers.
+
+    Args:
+        input_shape: ``(C, H, W)`` of one frame.
+        num_classes: outputs of the readout.
+        channels: channels of each convolution.
+        hidden: neurons of each hidden linear layer.
+        kernel: side of every kernel; padding keeps the map's size.
+        stride: stride of every convolution.
+        pool: side of the window behind every convolution; 1 for none.
+        pool_kind: ``avg`` folds into the next layer exactly; ``max`` needs a chip that has it.
+        neuron: makes the neurons of a layer, given how many.
+        readout: ``membrane`` or ``spikes``.
+    """
+
+    def __init__(
+        self,
+        input_shape: tuple[int, ...],
+        num_classes: int,
+        channels: Sequence[int] = (32, 64),
+        hidden: Sequence[int] = (128,),
+        kernel: int = 3,
+        stride: int = 1,
+        pool: int = 2,
+        pool_kind: PoolKind = "avg",
+        neuron: NeuronFactory = LIF,
+        readout: Readout = "membrane",
+    ) -> None:
+        inputs, size = _image_shape(input_shape)
+        blocks: dict[str, Block] = {}
+        for index, outputs in enumerate(channels, start=1):
+            name = f"conv{index}"
+            blocks[name] = conv_block(inputs, outputs, neuron, kernel, stride, pool=pool, pool_kind=pool_kind)
+            size, inputs = shrink(name, size, blocks[name]), outputs
+        width = inputs * size[0] * size[1]
+        for index, units in enumerate(hidden, start=1):
+            blocks[f"fc{index}"] = dense_block(width, units, neuron)
+            width = units
+        blocks["readout"] = readout_block(width, num_classes, neuron, readout)
+        super().__init__(blocks, input_shape)
+
+
+class VGG(Network):
+    """VGG with average pooling (Simonyan and Zisserman 2015, arXiv 1409.1556), a norm in every block.
+
+    Args:
+        input_shape: ``(C, H, W)`` of one frame.
+        num_classes: outputs of the readout.
+        plan: ``vgg9``, ``vgg11`` or ``vgg16``.
+        width: factor on the number of channels.
+        hidden: neurons of each hidden linear layer.
+        pool_kind: ``avg`` or ``max``.
+        neuron: makes the neurons of a layer, given how many.
+        readout: ``membrane`` or ``spikes``.
+    """
+
+    def __init__(
+        self,
+        input_shape: tuple[int, ...],
+        num_classes: int,
+        plan: Literal["vgg9", "vgg11", "vgg16"] = "vgg11",
+        width: float = 1.0,
+        hidden: Sequence[int] = (),
+        pool_kind: PoolKind = "avg",
+        neuron: NeuronFactory = LIF,
+        readout: Readout = "membrane",
+    ) -> None:
+        check_choice("plan", plan, VGG_PLANS)
+        inputs, size = _image_shape(input_shape)
+        layers = VGG_PLANS[plan]
+        blocks: dict[str, Block] = {}
+        for position, entry in enumerate(layers):
+            if not isinstance(entry, int):
+                continue
+            pool = 2 if layers[position + 1 : position + 2] == ("P",) else 1
+            name, outputs = f"conv{len(blocks) + 1}", max(1, round(entry * width))
+            blocks[name] = conv_block(inputs, outputs, neuron, pool=pool, pool_kind=pool_kind)
+            size, inputs = shrink(name, size, blocks[name]), outputs
+        features = inputs * size[0] * size[1]
+        for index, units in enumerate(hidden, start=1):
+            blocks[f"fc{index}"] = dense_block(features, units, neuron)
+            features = units
+        blocks["readout"] = readout_block(features, num_classes, neuron, readout)
+        super().__init__(blocks, input_shape)
+
+
+def _image_shape(input_shape: tuple[int, ...]) -> tuple[int, tuple[int, int]]:
+    if len(input_shape) != 3:
+        raise ConfigurationError(f"input_shape: got {tuple(input_shape)}, expected (channels, height, width).")
+    channels, height, width = input_shape
+    return channels, (height, width)

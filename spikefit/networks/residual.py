@@ -1,0 +1,60 @@
+"""A residual network whose shortcuts carry spikes into the membrane."""
+
+from collections.abc import Sequence
+
+from torch import nn
+
+from spikefit.networks.blocks import Block, IdentitySkip, Network, PositiveBatchNorm, Readout
+from spikefit.networks.plain import _image_shape, conv_block, readout_block, shrink
+from spikefit.neurons import LIF, NeuronFactory
+
+
+class ResidualSNN(Network):
+    """A stem and stages of two-convolution residual blocks.
+
+    The shortcut is added to the current in front of the norm. One synapse a neuron with a common weight then stays one
+    on the chip: the norm still folds into thresholds, which it would not if the shortcut came behind it.
+
+    Args:
+        input_shape: ``(C, H, W)`` of one frame.
+        num_classes: outputs of the readout.
+        channels: channels of each stage; every stage but the first halves the map with stride 2.
+        depth: residual blocks in each stage.
+        stem_pool: side of the average pooling behind the stem; 1 for none.
+        neuron: makes the neurons of a layer, given how many.
+        readout: ``membrane`` or ``spikes``.
+    """
+
+    def __init__(
+        self,
+        input_shape: tuple[int, ...],
+        num_classes: int,
+        channels: Sequence[int] = (32, 64, 128),
+        depth: int = 1,
+        stem_pool: int = 1,
+        neuron: NeuronFactory = LIF,
+        readout: Readout = "membrane",
+    ) -> None:
+        inputs, size = _image_shape(input_shape)
+        blocks: dict[str, Block] = {"stem": conv_block(inputs, channels[0], neuron, pool=stem_pool)}
+        size, inputs, source = shrink("stem", size, blocks["stem"]), channels[0], "stem"
+        for stage, outputs in enumerate(channels, start=1):
+            for number in range(1, depth + 1):
+                stride = 2 if stage > 1 and number == 1 else 1
+                first, second = f"stage{stage}_{number}a", f"stage{stage}_{number}b"
+                blocks[first] = conv_block(inputs, outputs, neuron, stride=stride)
+                size = shrink(first, size, blocks[first])
+                same = stride == 1 and inputs == outputs
+                blocks[second] = Block(
+                    nn.Conv2d(outputs, outputs, 3, padding=1, bias=False),
+                    PositiveBatchNorm(outputs),
+                    neuron(outputs),
+                    skip_from=source,
+                    skip=IdentitySkip() if same else nn.Conv2d(inputs, outputs, 1, stride, bias=False),
+                )
+                inputs, source = outputs, second
+        last = blocks[source]
+        last.pool = min(size)
+        sides = [length // last.pool for length in size]
+        blocks["readout"] = readout_block(inputs * sides[0] * sides[1], num_classes, neuron, readout)
+        super().__init__(blocks, input_shape)

@@ -1,0 +1,219 @@
+"""Spiking neurons: thin modules over :func:`spikefit.functional.lif.multi_step`.
+
+Every neuron maps currents ``[T, B, K, ...]`` to spikes of the same shape. ``K`` counts its *units*: channels behind a
+convolution, neurons behind a linear layer. The membrane starts at rest in every forward and never enters a state dict.
+"""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from spikefit.errors import ConfigurationError, check_choice, check_range
+from spikefit.functional.lif import Leak, Reset, multi_step
+from spikefit.functional.surrogate import SURROGATES
+
+
+class SpikingNeuron(nn.Module):
+    """Base of all neurons: threshold, reset, surrogate, and which units are alive.
+
+    Args:
+        units: number of channels or neurons.
+        threshold: membrane value at which a neuron fires.
+        reset: ``subtract`` the threshold or set to ``zero``.
+        surrogate: ``atan``, ``sigmoid`` or ``triangle``.
+        alpha: sharpness of the surrogate.
+
+    Attributes:
+        alive: bool buffer ``[units]``; a pruned unit is False and never fires.
+        model: the neuron's name in hardware descriptions.
+        leak: which leak :func:`~spikefit.functional.lif.multi_step` applies.
+
+    Shape:
+        current ``[T, B, units, ...]`` -> spikes ``[T, B, units, ...]``.
+
+    Raises:
+        ConfigurationError: for a threshold that is not positive or an unknown reset or surrogate.
+    """
+
+    model: str = ""
+    leak: Leak = "none"
+    alive: Tensor
+
+    def __init__(
+        self,
+        units: int,
+        threshold: float = 1.0,
+        reset: Reset = "subtract",
+        surrogate: str = "atan",
+        alpha: float = 2.0,
+    ) -> None:
+        super().__init__()
+        check_choice("reset", reset, ("subtract", "zero"))
+        check_choice("surrogate", surrogate, SURROGATES)
+        if threshold <= 0:
+            raise ConfigurationError(f"threshold: got {threshold!r}, expected a value above 0.")
+        self.units = units
+        self.threshold = threshold
+        self.reset: Reset = reset
+        self.surrogate = surrogate
+        self.alpha = alpha
+        self.register_buffer("alive", torch.ones(units, dtype=torch.bool))
+
+    def leak_amount(self) -> Tensor | float:
+        """The decay factor or the linear loss of one step, in units of the membrane."""
+        return 0.0
+
+    def forward(self, current: Tensor) -> Tensor:
+        """Spikes ``[T, B, units, ...]`` for currents of the same shape."""
+        spikes = multi_step(
+            current,
+            threshold=self.threshold,
+            leak=self.leak,
+            amount=self.leak_amount(),
+            reset=self.reset,
+            surrogate=self.surrogate,
+            alpha=self.alpha,
+        )
+        return spikes * self.alive.view(-1, *[1] * (current.dim() - 3))
+
+    def extra_repr(self) -> str:
+        """Constants that a reader of the printed network wants to see."""
+        return f"{self.units}, threshold={self.threshold}, reset={self.reset!r}, surrogate={self.surrogate!r}"
+
+
+NeuronFactory = Callable[[int], SpikingNeuron]
+
+
+class IF(SpikingNeuron):
+    """Integrate-and-fire: ``v[t] = u[t-1] + I[t]``. Parameters and shapes as in :class:`SpikingNeuron`."""
+
+    model = "if"
+
+
+class LIF(SpikingNeuron):
+    """Leaky integrate-and-fire: ``v[t] = decay * u[t-1] + I[t]``.
+
+    Args:
+        units: number of channels or neurons.
+        decay: factor that the membrane keeps in a step, in (0, 1]; ``exp(-dt / tau)``.
+        tau: membrane time constant in steps; given instead of ``decay``.
+        threshold, reset, surrogate, alpha: as in :class:`SpikingNeuron`.
+
+    Raises:
+        ConfigurationError: for a decay outside (0, 1], or ``decay`` and ``tau`` both given.
+    """
+
+    model = "lif"
+    leak: Leak = "decay"
+
+    def __init__(
+        self,
+        units: int,
+        decay: float | None = None,
+        tau: float | None = None,
+        threshold: float = 1.0,
+        reset: Reset = "subtract",
+        surrogate: str = "atan",
+        alpha: float = 2.0,
+    ) -> None:
+        super().__init__(units, threshold, reset, surrogate, alpha)
+        self.decay = _decay(decay, tau)
+
+    def leak_amount(self) -> Tensor | float:
+        """The decay factor."""
+        return self.decay
+
+    def extra_repr(self) -> str:
+        """Adds the decay."""
+        return f"{super().extra_repr()}, decay={self.decay:.4g}"
+
+
+class ParametricLIF(SpikingNeuron):
+    """LIF whose decay is learned: ``decay = sigmoid(w)``, one ``w`` a layer (Fang et al. 2021, arXiv 2007.05785).
+
+    Args:
+        units: number of channels or neurons.
+        decay: initial factor, in (0, 1).
+        tau: initial time constant in steps; given instead of ``decay``.
+        threshold, reset, surrogate, alpha: as in :class:`SpikingNeuron`.
+
+    Raises:
+        ConfigurationError: for a decay outside (0, 1), or ``decay`` and ``tau`` both given.
+    """
+
+    model = "lif"
+    leak: Leak = "decay"
+
+    def __init__(
+        self,
+        units: int,
+        decay: float | None = None,
+        tau: float | None = None,
+        threshold: float = 1.0,
+        reset: Reset = "subtract",
+        surrogate: str = "atan",
+        alpha: float = 2.0,
+    ) -> None:
+        super().__init__(units, threshold, reset, surrogate, alpha)
+        initial = _decay(decay, tau)
+        if initial == 1:
+            raise ConfigurationError("decay: got 1, expected a value in (0, 1); a neuron without leak is IF.")
+        self.decay_logit = nn.Parameter(torch.tensor(math.log(initial / (1 - initial))))
+
+    def leak_amount(self) -> Tensor:
+        """The decay factor, a scalar tensor that carries a gradient."""
+        return self.decay_logit.sigmoid()
+
+
+class LinearLeakIF(SpikingNeuron):
+    """IF whose membrane moves towards zero by a constant: ``v[t] = u - sign(u) * min(|u|, leak_per_step) + I[t]``.
+
+    The only leak of chips such as TrueNorth.
+
+    Args:
+        units: number of channels or neurons.
+        leak_per_step: loss a step, in units of the membrane, at least 0.
+        threshold, reset, surrogate, alpha: as in :class:`SpikingNeuron`.
+
+    Raises:
+        ConfigurationError: for a negative leak.
+    """
+
+    model = "linear_leak_if"
+    leak: Leak = "linear"
+
+    def __init__(
+        self,
+        units: int,
+        leak_per_step: float = 0.1,
+        threshold: float = 1.0,
+        reset: Reset = "subtract",
+        surrogate: str = "atan",
+        alpha: float = 2.0,
+    ) -> None:
+        super().__init__(units, threshold, reset, surrogate, alpha)
+        check_range("leak_per_step", leak_per_step, 0)
+        self.leak_per_step = leak_per_step
+
+    def leak_amount(self) -> Tensor | float:
+        """The loss of one step."""
+        return self.leak_per_step
+
+    def extra_repr(self) -> str:
+        """Adds the leak."""
+        return f"{super().extra_repr()}, leak_per_step={self.leak_per_step}"
+
+
+def _decay(decay: float | None, tau: float | None) -> float:
+    if decay is not None and tau is not None:
+        raise ConfigurationError(f"decay and tau: got both ({decay!r} and {tau!r}), expected one of them.")
+    if tau is not None:
+        if tau <= 0:
+            raise ConfigurationError(f"tau: got {tau!r}, expected a value above 0.")
+        return math.exp(-1 / tau)
+    decay = 0.5 if decay is None else decay
+    if not 0 < decay <= 1:
+        raise ConfigurationError(f"decay: got {decay!r}, expected a value in (0, 1].")
+    return decay

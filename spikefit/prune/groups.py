@@ -1,0 +1,109 @@
+"""Which units live and die together, and which synapses are left when they do."""
+
+from dataclasses import dataclass
+
+import networkx as nx
+import torch
+from torch import Tensor, nn
+
+from spikefit.networks.blocks import Block, IdentitySkip, Network
+
+
+@dataclass(frozen=True)
+class UnitGroup:
+    """Blocks whose unit ``k`` is one unit: identity shortcuts tie channels together.
+
+    Attributes:
+        name: the members' names, joined by ``+``.
+        blocks: the members, in network order.
+        units: how many units each member has.
+        kind: ``channel`` behind convolutions, ``neuron`` behind linear layers.
+    """
+
+    name: str
+    blocks: tuple[str, ...]
+    units: int
+    kind: str
+
+
+def unit_groups(network: Network) -> list[UnitGroup]:
+    """The groups of prunable units, in network order. The readout is never pruned."""
+    *hidden, _ = network.named_blocks()
+    ties = nx.Graph()
+    ties.add_nodes_from(name for name, _ in hidden)
+    ties.add_edges_from((name, block.skip_from) for name, block in hidden if isinstance(block.skip, IdentitySkip))
+    order = {name: position for position, (name, _) in enumerate(hidden)}
+    members = [sorted(component, key=order.__getitem__) for component in nx.connected_components(ties)]
+    groups = []
+    for names in sorted(members, key=lambda names: order[names[0]]):
+        first = network.block(names[0])
+        kind = "channel" if first.is_conv else "neuron"
+        groups.append(UnitGroup("+".join(names), tuple(names), first.units, kind))
+    return groups
+
+
+def alive_units(network: Network, group: UnitGroup) -> Tensor:
+    """The group's alive mask, bool ``[units]`` (the members' own buffer: change it in place, in every member)."""
+    neuron = network.block(group.blocks[0]).neuron
+    assert neuron is not None
+    return neuron.alive
+
+
+def set_alive(network: Network, group: UnitGroup, alive: Tensor) -> None:
+    """Copy ``alive``, bool ``[units]``, into every member of ``group``."""
+    for name in group.blocks:
+        neuron = network.block(name).neuron
+        assert neuron is not None
+        neuron.alive.copy_(alive)
+
+
+def input_alive(network: Network, name: str) -> Tensor | None:
+    """Which inputs of block ``name``'s synapses come from living units; None for the first block, which reads data.
+
+    bool ``[in_channels]`` of a convolution or ``[in_features]`` of a linear layer.
+    """
+    names = [block_name for block_name, _ in network.named_blocks()]
+    position = names.index(name)
+    if position == 0:
+        return None
+    return _spread(network, names[position - 1], network.block(name).synapses)
+
+
+def live_synapses(network: Network, name: str) -> Tensor:
+    """Which weights of the layer called ``name`` (as :meth:`Network.named_synapses` gives it) join living units.
+
+    bool, the shape of the weight.
+    """
+    block_name, _, part = name.partition(".")
+    block = network.block(block_name)
+    if part:
+        layer, inputs = block.skip, _spread(network, str(block.skip_from), block.skip)
+    else:
+        layer, inputs = block.synapses, input_alive(network, block_name)
+    assert isinstance(layer, nn.Conv2d | nn.Linear)
+    live = torch.ones_like(layer.weight, dtype=torch.bool)
+    shape = [1] * (live.dim() - 2)
+    if block.neuron is not None:
+        live &= block.neuron.alive.view(-1, 1, *shape)
+    if inputs is not None and not _is_depthwise(layer):
+        if isinstance(layer, nn.Conv2d) and layer.groups > 1:
+            per_output = len(inputs) // layer.groups
+            rows = inputs.view(layer.groups, per_output).repeat_interleave(layer.out_channels // layer.groups, dim=0)
+            live &= rows.view(*rows.shape, *shape)
+        else:
+            live &= inputs.view(1, -1, *shape)
+    return live
+
+
+def _is_depthwise(layer: nn.Module) -> bool:
+    return isinstance(layer, nn.Conv2d) and layer.groups == layer.in_channels == layer.out_channels > 1
+
+
+def _spread(network: Network, source: str, layer: nn.Module | None) -> Tensor:
+    """The alive mask of block ``source`` as the inputs of ``layer`` see it: a channel is H * W features when flat."""
+    block: Block = network.block(source)
+    assert block.neuron is not None
+    alive = block.neuron.alive
+    if isinstance(layer, nn.Linear):
+        alive = alive.repeat_interleave(layer.in_features // len(alive))
+    return alive

@@ -1,0 +1,95 @@
+"""What every quantizer is, and how it is put on a layer."""
+
+import copy
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+
+@dataclass(frozen=True)
+class IntegerWeights:
+    """Weights as a chip stores them: ``weight = scale * integer``.
+
+    Attributes:
+        integer: int64, the shape of the layer's weight.
+        scale: float64, broadcastable to it: one value, or one per output channel.
+        bits: width of a stored integer, sign included.
+    """
+
+    integer: Tensor
+    scale: Tensor
+    bits: int
+
+
+class Quantizer(nn.Module, ABC):
+    """Maps latent weights to the weights that a layer uses, as a parametrization of ``Conv2d`` or ``Linear``.
+
+    Until it is *active* a quantizer is the identity, so that a network can warm up in floating point. It starts active;
+    callbacks such as ``CodebookReclustering`` switch it off for a warm-up and on again.
+
+    Subclasses say how to :meth:`quantize`, how to :meth:`refit` themselves to the current weights, and which integers
+    the weights are (:meth:`integers`).
+    """
+
+    active: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("active", torch.tensor(True))
+
+    def forward(self, weight: Tensor) -> Tensor:
+        """The weights that the layer uses, in the shape of ``weight``."""
+        return self.quantize(weight) if self.active else weight
+
+    @abstractmethod
+    def quantize(self, weight: Tensor) -> Tensor:
+        """Quantised ``weight`` (same shape), differentiable."""
+
+    @abstractmethod
+    def refit(self, weight: Tensor, live: Tensor | None = None) -> None:
+        """Fit the grid or the codebook to ``weight``, in place; done when the quantizer is switched on.
+
+        Args:
+            weight: the latent weights.
+            live: bool, same shape; synapses of pruned neurons are False and do not count.
+        """
+
+    def sliced(self, outputs: Tensor) -> "Quantizer":
+        """A copy for the layer that keeps only the outputs of mask ``outputs`` (bool ``[out]``) and some of the inputs.
+
+        The copy must give every remaining weight the value that it had.
+        """
+        return copy.deepcopy(self)
+
+    def recluster(self, weight: Tensor, live: Tensor | None = None) -> None:  # noqa: B027
+        """Fit again during training; nothing for a grid that the optimizer moves by itself. See :meth:`refit`."""
+
+    @abstractmethod
+    def integers(self, weight: Tensor) -> IntegerWeights:
+        """The integers and the scale behind ``quantize(weight)``."""
+
+
+QuantizerFactory = Callable[[Tensor], Quantizer]
+
+
+def attach(layer: nn.Module, quantizer: Quantizer) -> None:
+    """Make ``layer.weight`` the output of ``quantizer``; the latent weight stays trainable behind it."""
+    parametrize.register_parametrization(layer, "weight", quantizer)
+
+
+def quantizer_of(layer: nn.Module) -> Quantizer | None:
+    """The quantizer on ``layer``, or None."""
+    if not parametrize.is_parametrized(layer, "weight"):
+        return None
+    return next((module for module in layer.parametrizations.weight if isinstance(module, Quantizer)), None)  # type: ignore[index,union-attr]
+
+
+def latent_weight(layer: nn.Module) -> Tensor:
+    """The trainable weight of ``layer``, behind its quantizer if it has one."""
+    if parametrize.is_parametrized(layer, "weight"):
+        return layer.parametrizations.weight.original  # type: ignore[index,union-attr,return-value]
+    return layer.weight  # type: ignore[return-value]

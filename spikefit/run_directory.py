@@ -1,0 +1,68 @@
+"""One directory for each run, claimed before anything is written, so that two runs never share one."""
+
+import os
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+VERSIONED_LOGGERS = ("CSVLogger", "TensorBoardLogger")
+_INHERITED = "_SPIKEFIT_RUN_DIRECTORY"
+
+
+def claim_directory(root: Path) -> Path:
+    """Create and return ``root/version_N`` with the first free ``N``. Creating it is the claim: no two processes get one."""
+    root.mkdir(parents=True, exist_ok=True)
+    taken = [int(path.name[8:]) for path in root.glob("version_*") if path.name[8:].isdigit()]
+    for number in count(max(taken, default=-1) + 1):
+        path = root / f"version_{number}"
+        try:
+            path.mkdir()
+        except FileExistsError:
+            continue
+        return path
+    raise AssertionError("unreachable")
+
+
+def assign_run_directory(trainer: Any) -> Path:
+    """Claim a directory and write it into the trainer's configuration, before it is instantiated.
+
+    The first CSV or TensorBoard logger without a version decides where: ``save_dir/name/version_N``. Without one it is
+    ``default_root_dir/version_N`` (``runs`` by default). A W&B logger without a directory of its own writes there too.
+    Processes that a distributed strategy starts inherit the directory of the first.
+
+    Args:
+        trainer: the parsed ``trainer`` section, changed in place.
+    """
+    loggers = trainer.get("logger")
+    entries = [entry for entry in (loggers if isinstance(loggers, list) else [loggers]) if hasattr(entry, "class_path")]
+    versioned = [entry for entry in entries if entry.class_path.rsplit(".", 1)[-1] in VERSIONED_LOGGERS]
+    if versioned and versioned[0].init_args.get("version") is not None:
+        options = versioned[0].init_args
+        version = options.version if isinstance(options.version, str) else f"version_{options.version}"
+        return Path(options.save_dir) / (options.name or "") / version
+    if versioned:
+        options = versioned[0].init_args
+        directory = _claim_once(Path(options.save_dir) / (options.name or ""))
+        options.version = directory.name
+    else:
+        directory = _claim_once(Path(trainer.get("default_root_dir") or "runs"))
+        trainer.default_root_dir = str(directory)
+    for entry in entries:
+        if entry.class_path.endswith("WandbLogger") and str(entry.init_args.get("save_dir", ".")) == ".":
+            entry.init_args.save_dir = str(directory)
+    return directory
+
+
+def _claim_once(root: Path) -> Path:
+    child = int(os.environ.get("LOCAL_RANK", "0")) > 0 or int(os.environ.get("NODE_RANK", "0")) > 0
+    if child and _INHERITED in os.environ:
+        return Path(os.environ[_INHERITED])
+    directory = claim_directory(root)
+    os.environ[_INHERITED] = str(directory)
+    return directory
+
+
+def discard_if_empty(directory: Path) -> None:
+    """Remove ``directory`` when nothing was written into it."""
+    if directory.is_dir() and not any(directory.iterdir()):
+        directory.rmdir()

@@ -1,0 +1,41 @@
+"""Shared fixtures: where the real data is, and networks that really spike."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from spikefit.networks.blocks import Network, PositiveBatchNorm
+
+torch.set_num_threads(2)
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """The folder of real data sets; tests that need it skip without it."""
+    value = os.environ.get("SPIKEFIT_DATA_DIR")
+    if not value or not Path(value).is_dir():
+        pytest.skip("SPIKEFIT_DATA_DIR names no folder with the real data sets")
+    return Path(value)
+
+
+def wake(network: Network, inputs: torch.Tensor, passes: int = 3) -> Network:
+    """Set every norm's statistics from ``inputs`` and shift it a little, so that all layers of an untrained network fire."""
+    for module in network.modules():
+        if isinstance(module, PositiveBatchNorm):
+            module.momentum = 1.0
+            torch.nn.init.uniform_(module.weight, 0.7, 1.3)
+            torch.nn.init.uniform_(module.bias, 0.2, 0.6)
+    network.train()
+    with torch.no_grad():
+        for _ in range(passes):
+            network(inputs)
+    return network.eval()
+
+
+@pytest.fixture(name="wake")
+def wake_fixture() -> Callable[..., Network]:
+    """:func:`wake`, for tests."""
+    return wake

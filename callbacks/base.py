@@ -55,7 +55,7 @@ class ScheduledCallback(pl.Callback):
         return (position - self.start) % self.every == 0
 
     def settled(self, position: int) -> bool:
-        """Whether the network's form is final from ``position`` on: no later event changes which weights or units it has."""
+        """Whether the network's form is final from ``position`` on: which weights and units it has."""
         return self.stop is not None and position >= self.stop - (self.stop - self.start) % self.every
 
     @abstractmethod

@@ -1,5 +1,8 @@
 """Keep the best checkpoint among those that can be deployed."""
 
+from pathlib import Path
+from typing import Any
+
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import ModelCheckpoint
 
@@ -9,10 +12,24 @@ from callbacks.base import ScheduledCallback
 class CompressedCheckpoint(ModelCheckpoint):
     """A ``ModelCheckpoint`` that saves only once every compressing callback is done.
 
-    A network scores best in floating point with all its neurons. This one waits until the quantizers are on and the last
-    unit is pruned, so that the best checkpoint is the best one that meets the chip's limits. Arguments as in
+    A network scores best in floating point with all its neurons. This one waits until the quantizers are on and the
+    last unit is pruned, so that the best checkpoint is the best one that meets the chip's limits. Arguments as in
     ``lightning.pytorch.callbacks.ModelCheckpoint``.
     """
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore the best checkpoint so far also when a resumed run writes to a directory of its own.
+
+        The base class then forgets the best score, and a resumed run would deploy the best of its own part only. It
+        never removes files outside of its own directory, so the earlier run keeps its checkpoint.
+        """
+        known = {path: score for path, score in state_dict["best_k_models"].items() if Path(path).is_file()}
+        if state_dict["dirpath"] == self.dirpath or not known:
+            super().load_state_dict(state_dict)
+            return
+        self.best_k_models = known
+        for name in ("best_model_score", "kth_best_model_path", "kth_value", "best_model_path"):
+            setattr(self, name, state_dict[name])
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Save when the network's form is final."""

@@ -6,8 +6,9 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
+from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.loggers import WandbLogger
-from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
+from lightning_utilities.core.rank_zero import rank_zero_info, rank_zero_warn
 from torch import Tensor
 
 from callbacks.base import run_directory
@@ -25,8 +26,8 @@ class DeploymentSimulation(pl.Callback):
 
     Runs on every ``test``, and after ``fit`` when ``at_fit_end`` is set: then on the best checkpoint of the first
     checkpoint callback that monitors something (else on the weights as they are) and the data module's test set. Writes
-    ``deployment/report.json`` into the run's directory, prints it, and logs its scalars as ``deploy/...`` and its layers as
-    a W&B table.
+    ``deployment/report.json`` into the run's directory, prints it, and logs its scalars as ``deploy/...`` and its
+    layers as a W&B table.
 
     Args:
         target: name of a chip in ``configs/hardware`` or path of a YAML file that describes one.
@@ -60,6 +61,7 @@ class DeploymentSimulation(pl.Callback):
         self.parity_samples = parity_samples
         self.report: dict[str, Any] | None = None
         self._deployment: Deployment | None = None
+        self._path: Path | None = None
 
     def preflight(self, module: SpikingClassifier, data: object) -> None:
         """Refuse a network that the chip can't run in any size, before any data is loaded."""
@@ -105,7 +107,7 @@ class DeploymentSimulation(pl.Callback):
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Simulate the best checkpoint on the test set, if asked."""
         data = getattr(trainer, "datamodule", None)
-        if not self.at_fit_end or trainer.fast_dev_run:
+        if not self.at_fit_end or getattr(trainer, "fast_dev_run", False):
             return
         if data is None:
             rank_zero_warn("at_fit_end: True needs a data module with a test set; no deployment was simulated.")
@@ -148,13 +150,22 @@ class DeploymentSimulation(pl.Callback):
         self.report = self._deployment.report()
         if not trainer.is_global_zero:
             return
-        path = write_report(self.report, run_directory(trainer) / "deployment")
+        self._path = write_report(self.report, run_directory(trainer) / "deployment")
         columns, rows = layer_table(self.report)
         for logger in trainer.loggers:
             logger.log_metrics(scalars(self.report), step=trainer.global_step)
             if isinstance(logger, WandbLogger):
                 logger.log_table("deploy/layers", columns=columns, data=rows)
-        print_report(self.report, path)
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Print the report, below a progress bar that has come to rest."""
+        if self.report is None or self._path is None:
+            return
+        bar = trainer.progress_bar_callback
+        if isinstance(bar, RichProgressBar):
+            bar.teardown(trainer, pl_module, stage)
+        print_report(self.report, self._path)
+        self._path = None
 
 
 def best_network(trainer: pl.Trainer, module: SpikingClassifier) -> tuple[Network, str]:

@@ -6,8 +6,8 @@ from typing import Any, Literal
 
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from lightning.pytorch.utilities.seed import isolate_rng
+from lightning_utilities.core.rank_zero import rank_zero_warn
 from torch import Tensor
 
 from callbacks.base import Interval, ScheduledCallback, broadcast, reduce_sum
@@ -24,9 +24,9 @@ UnitKind = Literal["channel", "neuron"]
 class FSCPruning(ScheduledCallback):
     """Remove a growing fraction of the channels and neurons: those of least score over the whole network.
 
-    Before each event the score looks at a few training batches in evaluation mode; no ordinary step pays for it. A pruned
-    unit is a False in its neuron's ``alive`` buffer, so a checkpoint restores it; :func:`spikefit.prune.compact` makes the
-    network physically smaller. Logs ``prune/units_alive`` and ``prune/fraction``.
+    Before each event the score looks at a few training batches in evaluation mode; no ordinary step pays for it. A
+    pruned unit is a False in its neuron's ``alive`` buffer, so a checkpoint restores it; :func:`spikefit.prune.compact`
+    makes the network physically smaller. Logs ``prune/units_alive`` and ``prune/fraction``.
 
     Args:
         fraction: share of the prunable units that is gone after the last event, in [0, 1).
@@ -85,8 +85,8 @@ class FSCPruning(ScheduledCallback):
         left = sum(int(mask.sum()) for mask in masks.values())
         if left > keep:
             rank_zero_warn(
-                f"fraction: {1 - keep / total:.1%} of {total} units can't go, because each of {len(groups)} groups keeps "
-                f"min_units={self.min_units}; {1 - left / total:.1%} are gone."
+                f"fraction: {1 - keep / total:.1%} of {total} units can't go, because each of {len(groups)} groups "
+                f"keeps min_units={self.min_units}; {1 - left / total:.1%} are gone."
             )
         if self.interval == "epoch":
             module.log("prune/units_alive", float(left))

@@ -12,8 +12,9 @@ from spikefit.quantize.base import latent_weight
 class CodebookReclustering(ScheduledCallback):
     """Float warm-up before ``start``; then every codebook is set to the exact one-dimensional k-means of its weights.
 
-    At ``start`` all quantizers are fitted and switched on (learned-step and ternary ones too). At the later positions of
-    the schedule codebooks move to the optimum for the weights as they are by then; other quantizers follow their weights
+    At ``start`` all quantizers are fitted and switched on (learned-step and ternary ones too). At the later positions
+    of the schedule codebooks move to the optimum for the weights as they are by then; other quantizers follow their
+    weights
     by themselves. Synapses of pruned neurons do not count. Logs ``quantizer/error``, the relative root mean square
     difference between weights and quantised weights, averaged over layers.
 
@@ -52,6 +53,10 @@ class CodebookReclustering(ScheduledCallback):
         errors = []
         for name, layer, quantizer in module.quantized_layers():
             weight = latent_weight(layer).detach()
+            if not quantizer.active:  # moments of the warm-up, when its parameters had no say, mean nothing
+                for optimizer in trainer.optimizers:
+                    for parameter in quantizer.parameters():
+                        optimizer.state.pop(parameter, None)
             if trainer.is_global_zero:
                 live = live_synapses(module.network, name)
                 if quantizer.active:

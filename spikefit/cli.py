@@ -2,25 +2,30 @@
 
 import copy
 import importlib
-import os
 import pickle
 import sys
+import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 from zipfile import BadZipFile
 
 import torch
-from jsonargparse import Namespace
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
-from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.loggers import CSVLogger, WandbLogger
 
 from callbacks.deployment import DeploymentSimulation
+from spikefit.cli_errors import explain
 from spikefit.data.datamodule import SpikeDataModule
 from spikefit.errors import CheckpointError, SpikeFitError
 from spikefit.module import SpikingClassifier
 from spikefit.run_directory import assign_run_directory, discard_if_empty
 
+# Warnings that ask nothing of the user.
+EXPECTED_WARNINGS = (
+    r".*isinstance\(treespec, LeafSpec\)",  # Lightning's own use of a deprecated torch name
+    "The dirpath has changed",  # every run has a directory of its own, and CompressedCheckpoint keeps its best
+)
 COMMANDS = ("fit", "validate", "test", "predict")
 CHECKPOINT_KEYWORDS = ("best", "last", "hpc")
 
@@ -35,8 +40,19 @@ class SaveConfig(SaveConfigCallback):
                 logger.log_hyperparams(self.config.as_dict())
 
 
+class ConciseParser(LightningArgumentParser):
+    """Says what is wrong and what is allowed, without several screens of usage."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Print the message and exit with status 2."""
+        if self.exit_on_error:
+            print(f"spikefit: error: {explain(message)}", file=sys.stderr)
+            sys.exit(2)
+        super().error(message, ex)
+
+
 class SpikeFitCLI(LightningCLI):
-    """``LightningCLI`` with the data's shape linked to the model, a directory a run, and checks before any data loads."""
+    """``LightningCLI`` with the data's shape linked to the model, a directory a run, and early checks."""
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Link what the model must know of the data."""
@@ -52,7 +68,7 @@ class SpikeFitCLI(LightningCLI):
         super()._parse_ckpt_path()
 
     def before_instantiate_classes(self) -> None:
-        """Give the run a directory of its own; the saved configuration does not name it, so that it can be used again."""
+        """Give the run a directory of its own; the saved configuration does not name it, to be used again."""
         settings = self.config[self.subcommand]
         self._given_config = copy.deepcopy(self.config)
         self._run_directory = assign_run_directory(settings.trainer)
@@ -62,6 +78,9 @@ class SpikeFitCLI(LightningCLI):
         try:
             super().instantiate_classes()
             self._preflight()
+            for logger in self.trainer.loggers:
+                if isinstance(logger, CSVLogger):
+                    _ = logger.experiment  # opens while the directory is empty, or it warns that it will clear it
         except BaseException:
             discard_if_empty(self._run_directory)
             raise
@@ -82,7 +101,9 @@ class SpikeFitCLI(LightningCLI):
 def check_checkpoint(path: Path) -> None:
     """Raise :class:`CheckpointError` unless ``path`` holds a Lightning checkpoint that loads."""
     if not path.is_file():
-        raise CheckpointError(f"ckpt_path: no file {path}; expected a checkpoint or one of {', '.join(CHECKPOINT_KEYWORDS)}.")
+        raise CheckpointError(
+            f"ckpt_path: no file {path}; expected a checkpoint or one of {', '.join(CHECKPOINT_KEYWORDS)}."
+        )
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, OSError, BadZipFile, pickle.UnpicklingError) as error:
@@ -95,9 +116,11 @@ def check_checkpoint(path: Path) -> None:
 def main(args: list[str] | None = None) -> None:
     """Run the command line.
 
-    Exit status 2, with one message and no traceback, when the configuration, the data, the checkpoint or the target can't
-    be used.
+    Exit status 2, with one message and no traceback, when the configuration, the data, the checkpoint or the target
+    can't be used.
     """
+    for message in EXPECTED_WARNINGS:
+        warnings.filterwarnings("ignore", message=message)
     arguments = sys.argv[1:] if args is None else args
     if arguments and not arguments[0].startswith("-") and arguments[0] not in COMMANDS:
         _other_command(arguments[0])
@@ -111,16 +134,28 @@ def main(args: list[str] | None = None) -> None:
             save_config_callback=SaveConfig,
             seed_everything_default=0,
             auto_configure_optimizers=False,
-            parser_kwargs={"default_env": True, "env_prefix": "SPIKEFIT"},
+            parser_class=ConciseParser,
+            # Without abbreviations, or --trainer.max_epoch would pass for --trainer.max_epochs.
+            parser_kwargs={"default_env": True, "env_prefix": "SPIKEFIT", "allow_abbrev": False},
             args=args,
         )
-    except SpikeFitError as error:
-        print(f"spikefit: error: {error}", file=sys.stderr)
+    except Exception as error:
+        mendable = _mendable(error)
+        if mendable is None:
+            raise
+        print(f"spikefit: error: {mendable}", file=sys.stderr)
         sys.exit(2)
 
 
+def _mendable(error: BaseException | None) -> SpikeFitError | None:
+    """The error that a user can mend, also when jsonargparse has wrapped it into one about types."""
+    while error is not None and not isinstance(error, SpikeFitError):
+        error = error.__cause__
+    return error
+
+
 def _other_command(command: str) -> None:
-    """Anything but our own commands belongs to the lightning-sdk package, which also calls its program ``lightning``."""
+    """Anything but our own commands belongs to lightning-sdk, which calls its program ``lightning`` too."""
     try:
         entry = importlib.import_module("lightning_sdk.cli.entrypoint")
     except ModuleNotFoundError:

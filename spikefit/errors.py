@@ -11,7 +11,7 @@ class ConfigurationError(SpikeFitError, ValueError):
     """An option has a value that is not allowed."""
 
 
-class DataError(SpikeFitError, FileNotFoundError):
+class DataError(SpikeFitError, OSError):
     """A data set or one of its files is missing or damaged."""
 
 

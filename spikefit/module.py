@@ -7,7 +7,7 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
-from torchmetrics import MeanMetric
+from torchmetrics import MeanMetric, Metric
 from torchmetrics.classification import MulticlassAccuracy
 
 from spikefit.errors import CheckpointError, check_choice, check_range
@@ -132,11 +132,14 @@ class SpikingClassifier(pl.LightningModule):
         x, y = batch
         logits = self(x)
         losses = self.loss(logits, y)
-        self.mean_loss[f"on_{stage}"].update(losses.detach())
-        self.accuracy[f"on_{stage}"].update(logits.detach(), y)
+        mean_loss, accuracy = self.mean_loss[f"on_{stage}"], self.accuracy[f"on_{stage}"]
+        assert isinstance(mean_loss, Metric)
+        assert isinstance(accuracy, Metric)
+        mean_loss.update(losses.detach())
+        accuracy.update(logits.detach(), y)
         shown = {"on_step": False, "on_epoch": True, "prog_bar": True, "batch_size": len(y)}
-        self.log(f"{stage}/loss", self.mean_loss[f"on_{stage}"], **shown)  # type: ignore[arg-type]
-        self.log(f"{stage}/accuracy", self.accuracy[f"on_{stage}"], **shown)  # type: ignore[arg-type]
+        self.log(f"{stage}/loss", mean_loss, **shown)  # type: ignore[arg-type]
+        self.log(f"{stage}/accuracy", accuracy, **shown)  # type: ignore[arg-type]
         return {"loss": losses.mean(), "logits": logits.detach()}
 
     def configure_optimizers(self) -> Any:

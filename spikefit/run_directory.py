@@ -10,7 +10,7 @@ _INHERITED = "_SPIKEFIT_RUN_DIRECTORY"
 
 
 def claim_directory(root: Path) -> Path:
-    """Create and return ``root/version_N`` with the first free ``N``. Creating it is the claim: no two processes get one."""
+    """Create and return ``root/version_N`` with the first free ``N``. No two processes get the same."""
     root.mkdir(parents=True, exist_ok=True)
     taken = [int(path.name[8:]) for path in root.glob("version_*") if path.name[8:].isdigit()]
     for number in count(max(taken, default=-1) + 1):

@@ -24,5 +24,5 @@ def reseed(*keys: int | str) -> None:
     """Seed Python, NumPy and torch from ``keys``, leaving what :func:`global_seed` says."""
     seed = derived_seed(*keys)
     random.seed(seed)
-    np.random.seed(seed % 2**32)
+    np.random.seed(seed % 2**32)  # noqa: NPY002 - what transforms of other libraries draw from
     torch.manual_seed(seed)

@@ -22,7 +22,7 @@ def data_dir() -> Path:
 
 
 def wake(network: Network, inputs: torch.Tensor, passes: int = 3) -> Network:
-    """Set every norm's statistics from ``inputs`` and shift it a little, so that all layers of an untrained network fire."""
+    """Set every norm's statistics from ``inputs`` and shift it a little, so that every layer fires."""
     for module in network.modules():
         if isinstance(module, PositiveBatchNorm):
             module.momentum = 1.0

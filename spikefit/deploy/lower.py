@@ -6,13 +6,15 @@ Average pooling of k x k moves ``1 / k**2`` into the scale of the next weights. 
 weights.
 
 ``exact`` does this in float64. ``target`` then expresses every population in units of its own weight scale, so that
-weights are the integers of the codebook, and rounds threshold, bias and leak to that unit. A unit as large as the weight
+weights are the integers of the codebook, and rounds threshold, bias and leak to that unit. A unit as large as the
+weight
 scale is coarse for a threshold; a *gain* multiplies the integers, as far as the chip's weights reach, to make it finer.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -94,12 +96,14 @@ def lower(
 def _synapses(name: str, target: str, layer: nn.Module, source: Population, before: Block | None) -> _Synapses:
     """Weights of ``layer`` as a projection from ``source``, with the 1 / k**2 of an average pooling in the scale."""
     pool = 1 if before is None else before.pool
-    pool_kind = "max" if before is not None and before.pool_kind == "max" else "sum"
+    pool_kind: Literal["sum", "max"] = "max" if before is not None and before.pool_kind == "max" else "sum"
     factor = 1 / pool**2 if pool_kind == "sum" else 1.0
     if isinstance(layer, IdentitySkip):
         channels = source.shape[0]
         real = layer.weight.detach().expand(channels, 1, 1, 1) * factor
-        projection = Projection(name, source.name, target, "conv", real, groups=channels, pool=pool, pool_kind=pool_kind)
+        projection = Projection(
+            name, source.name, target, "conv", real, groups=channels, pool=pool, pool_kind=pool_kind
+        )
         return _Synapses(projection, real, None, torch.ones(1, dtype=torch.float64), None)
     assert isinstance(layer, nn.Conv2d | nn.Linear)
     real = layer.weight.detach() * factor
@@ -124,7 +128,7 @@ def _synapses(name: str, target: str, layer: nn.Module, source: Population, befo
             _pair(layer.dilation),
             layer.groups,
             pool,
-            pool_kind,  # type: ignore[arg-type]
+            pool_kind,
             bits,
         )
     return _Synapses(projection, real, integer, scale, bits)
@@ -138,9 +142,7 @@ def _target_shape(projection: Projection, source: tuple[int, ...]) -> tuple[int,
     if projection.kind == "dense":
         return (projection.weight.shape[0],)
     pooled = projection.pooled_shape(source)
-    out = nn.functional.conv2d(
-        projection.weight.new_zeros(1, *pooled), projection.weight, **projection.conv_options
-    )
+    out = nn.functional.conv2d(projection.weight.new_zeros(1, *pooled), projection.weight, **projection.conv_options)
     return tuple(out.shape[1:])
 
 
@@ -183,69 +185,72 @@ def _to_integers(
 ) -> tuple[Population, list[Projection]]:
     """Weights, threshold, bias and leak in units of the main projection's weight scale."""
     main = synapses[0]
-    integer, scale, bits = main.integer, main.scale, main.bits
-    if integer is None:  # real weights: round to the chip's widest ones after training
-        bits = target.widest_bits
-        limit = target.largest_weight(bits)
-        scale = (main.real.abs().max() / limit).clamp_min(torch.finfo(torch.float64).tiny).reshape([1] * main.real.dim())
+    integer, scale, bits = main.integer, main.scale, target.stored_bits(main.bits or target.widest_bits)
+    if integer is None:  # real weights: rounded to the chip's widest ones after training
+        largest = main.real.abs().max() / target.largest_weight(bits)
+        scale = largest.clamp_min(torch.finfo(torch.float64).tiny).reshape([1] * main.real.dim())
         integer = (main.real / scale).round().to(torch.int64)
     graded = sources[main.projection.source][0].graded
-    unit = scale.reshape(-1).expand(integer.shape[0]) * (arithmetic.input_scale if graded else 1.0)
-    gain, exponent = _gain(integer, population, unit, graded, target, arithmetic)
-    unit = unit / gain
-    projections = [
-        replace(main.projection, weight=integer * gain, bits=target.stored_bits(int(bits or 0)), exponent=exponent)
-    ]
-    for extra in synapses[1:]:  # a shortcut shares the unit: its weights are rounded to it
-        weight = (extra.real / unit.view(-1, *[1] * (extra.real.dim() - 1)) / 2**exponent).round() * 2**exponent
-        projections.append(
-            replace(extra.projection, weight=weight.to(torch.int64), bits=projections[0].bits, exponent=exponent)
-        )
-    constants = _rounded_constants(population, unit, arithmetic)
-    return constants, projections
+    host = graded and target.layers.graded_input.value == "host"
+    unit = scale.reshape(-1).expand(len(integer)) * (arithmetic.input_scale if graded else 1.0)
+    inputs = 1 / arithmetic.input_scale if graded else 1.0
+    room = _room(integer, inputs, population, unit, target, host)
+    factor, exponent = _gain(integer, room, bits, target, host)
+    unit = unit / (factor * 2**exponent)
+    projections = []
+    for entry in synapses:
+        if entry is main:
+            weight = integer * factor * 2**exponent
+        else:  # a shortcut shares the unit: its weights are rounded to it
+            real = entry.real / unit.view(-1, *[1] * (entry.real.dim() - 1))
+            weight = ((real / 2**exponent).round() * 2**exponent).to(torch.int64)
+        projections.append(replace(entry.projection, weight=weight, bits=bits, exponent=exponent))
+    return _rounded(population, unit, target, arithmetic, host), projections
 
 
-def _gain(
-    integer: Tensor,
-    population: Population,
-    unit: Tensor,
-    graded: bool,
-    target: HardwareTarget,
-    arithmetic: Arithmetic,
-) -> tuple[int, int]:
-    """Factor on all integer weights, and how much of it is a power of two that the chip applies by itself.
+def _room(
+    integer: Tensor, inputs: float, population: Population, unit: Tensor, target: HardwareTarget, host: bool
+) -> float:
+    """How often the weights' unit may be divided before threshold, bias or a one-step current leaves its range.
 
-    As large as the weights' range, the threshold's range and a one-step current within half of the state allow.
+    Half of the state is left to what the membrane has gathered before.
     """
-    largest = max(1, int(integer.abs().max()))
-    row = integer.abs().flatten(1).sum(dim=1).max()
-    peak = max(1, int(row)) * ((arithmetic.input_max or 1) if graded else 1)
-    room = math.inf
-    if arithmetic.state_max is not None:
-        room = arithmetic.state_max / 2 / peak
+    bounds = [math.inf]
+    peak = float(integer.abs().flatten(1).sum(dim=1).max()) * inputs
+    state_max, bias_max = target.arithmetic().state_max, target.bias_max
+    if state_max is not None and peak:
+        bounds.append(state_max / 2 / peak)
     if population.threshold is not None and target.threshold_max is not None:
-        room = min(room, target.threshold_max / float((population.threshold / unit).max()))
-    factor = max(1, min(target.largest_weight(target.widest_bits) // largest, math.floor(room)))
-    if target.exponent_max:
-        exponent = max(0, min(target.exponent_max, math.floor(math.log2(max(1.0, room)))))
-        return 2**exponent, exponent
-    return factor, 0
+        bounds.append(target.threshold_max / float((population.threshold / unit).max()))
+    if population.bias is not None and bias_max is not None and not host and bool(population.bias.any()):
+        bounds.append(bias_max / float((population.bias / unit).abs().max()))
+    return min(bounds)
 
 
-def _rounded_constants(population: Population, unit: Tensor, arithmetic: Arithmetic) -> Population:
-    def rounded(values: Tensor | None) -> Tensor | None:
-        return None if values is None else (values / unit).round().to(torch.int64)
+def _gain(integer: Tensor, room: float, bits: int, target: HardwareTarget, host: bool) -> tuple[int, int]:
+    """Integer factor and power of two on all weights: the largest that ``room`` and the stored width allow.
 
-    leak = population.leak
-    if population.model == "lif" and leak is not None:
-        leak = ((1 - leak) * 2**arithmetic.decay_bits).round().to(torch.int64)
-    else:
-        leak = rounded(leak)
-    threshold = rounded(population.threshold)
-    return replace(
-        population,
-        threshold=None if threshold is None else threshold.clamp_min(1),
-        bias=rounded(population.bias),
-        leak=leak,
-        unit=unit,
-    )
+    A chip with exponents keeps the codebook's integers and shifts them. The host's weights are not stored anywhere.
+    """
+    low, high = target.exponent_range(bits)
+    if host:
+        return 2 ** max(0, min(16, math.floor(math.log2(max(1.0, room))))), 0
+    if high > 0:
+        return 1, max(low, min(high, math.floor(math.log2(max(1.0, room)))))
+    reach = target.largest_weight(bits) // max(1, int(integer.abs().max()))
+    return max(1, int(min(reach, room))), 0
+
+
+def _rounded(
+    population: Population, unit: Tensor, target: HardwareTarget, arithmetic: Arithmetic, host: bool
+) -> Population:
+    """Threshold, bias and leak in ``unit``, as the chip's registers hold them; the host's bias is just an integer."""
+    threshold, bias, leak = population.threshold, population.bias, population.leak
+    if threshold is not None:
+        threshold = target.round_threshold(threshold / unit).clamp_min(1)
+    if bias is not None:
+        bias = (bias / unit).round().to(torch.int64) if host else target.round_bias(bias / unit)
+    if leak is not None:
+        scaled = (1 - leak) * 2**arithmetic.decay_bits if population.model == "lif" else leak / unit
+        leak = scaled.round().to(torch.int64)
+    return replace(population, threshold=threshold, bias=bias, leak=leak, unit=unit)

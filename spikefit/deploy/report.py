@@ -20,7 +20,17 @@ SCALARS = (
     "spikes_per_inference",
     "energy_per_inference_j",
 )
-LAYER_COLUMNS = ("name", "neurons", "synapses", "unique_weights", "bits", "rate", "synops", "macs", "energy_j")
+LAYER_COLUMNS = (
+    "name",
+    "neurons",
+    "synapses",
+    "unique_weights",
+    "bits",
+    "rate",
+    "synops",
+    "macs",
+    "energy_j",
+)
 
 
 def write_report(report: dict[str, Any], folder: Path) -> Path:
@@ -45,19 +55,25 @@ def layer_table(report: dict[str, Any]) -> tuple[list[str], list[list[Any]]]:
 
 def print_report(report: dict[str, Any], path: Path | None = None) -> None:
     """Print the summary, the layers and every finding."""
+    from rich import box
     from rich.console import Console
     from rich.table import Table
 
     console = Console()
-    summary = Table(title=f"Deployment on {report['target']}", show_header=False, title_justify="left")
+    summary = Table(
+        title=f"Deployment on {report['target']}",
+        show_header=False,
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+    )
     for label, value in _summary(report):
         summary.add_row(label, value)
-    layers = Table(title="Layers (per inference)", title_justify="left")
+    layers = Table(title="Layers, per inference", title_justify="left", box=box.SIMPLE_HEAD, padding=0)
     for heading in ("layer", "neurons", "synapses", "values", "bits", "rate", "synops", "MACs", "energy"):
-        layers.add_column(heading, justify="left" if heading == "layer" else "right")
+        layers.add_column(heading, justify="left" if heading == "layer" else "right", no_wrap=True)
     for row in report["layers"]:
         layers.add_row(
-            row["name"] + (" (encoder)" if row["encoder"] else ""),
+            row["name"] + (" encoder" if row["encoder"] else ""),
             f"{row['neurons']:,}",
             f"{row['synapses']:,}",
             str(row["unique_weights"]),
@@ -94,13 +110,19 @@ def _summary(report: dict[str, Any]) -> Sequence[tuple[str, str]]:
         ("cores used", f"{report['cores_used']:,}"),
         ("synops", f"{report['synops_per_inference']:,.0f} per inference of {report['time_steps']} steps"),
         ("MACs of the encoder", f"{report['macs_per_inference']:,.0f} per inference"),
-        ("energy", f"{quantity(report['energy_per_inference_j'], 'J')} per inference (model {energy['model']}{unknown})"),
+        (
+            "energy",
+            f"{quantity(report['energy_per_inference_j'], 'J')} per inference (model {energy['model']}{unknown})",
+        ),
     ]
     if report["overflows_per_inference"]:
         rows.append(("membrane overflows", f"{report['overflows_per_inference']:,.1f} per inference"))
     if parity is not None:
         rows.append(
-            ("exact program = network", f"{parity['mismatches']} mismatches in {parity['compared']:,} neuron steps")
+            (
+                "exact program = network",
+                f"{parity['mismatches']} mismatches in {parity['compared']:,} neuron steps",
+            )
         )
     if agreement is not None:
         rows.append(("chip's spikes = network's", f"{agreement['agreement']:.3%} of neuron steps"))

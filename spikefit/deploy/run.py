@@ -158,9 +158,7 @@ def _parity(parts: list[Parity]) -> dict[str, Any] | None:
     return {"compared": compared, "mismatches": mismatches, "ties": ties, "agreement": agreement}
 
 
-def layer_rows(
-    program: Program, activity: tuple[LayerActivity, ...], energy: EnergyEstimate
-) -> list[dict[str, Any]]:
+def layer_rows(program: Program, activity: tuple[LayerActivity, ...], energy: EnergyEstimate) -> list[dict[str, Any]]:
     """One row a population: its size, its weights and what it did in an average inference."""
     rows = []
     for layer in activity:

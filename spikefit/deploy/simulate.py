@@ -1,6 +1,7 @@
 """Run a program step by step, exactly, and count what it does.
 
-Integer sums are carried by floating-point kernels only where a bound proves that they are exact: if the largest possible
+Integer sums are carried by floating-point kernels only where a bound proves that they are exact: if the largest
+possible
 sum of magnitudes stays below 2**24 (float32) or 2**53 (float64), every partial sum in any order is an integer that the
 format holds. Otherwise they are computed in int64.
 """
@@ -191,9 +192,9 @@ def _integer_conv(projection: Projection, signal: Tensor) -> Tensor:
     patches = patches.unflatten(1, (groups, -1))
     kernels = weight.flatten(1).unflatten(0, (groups, -1))
     sums = torch.stack([kernels[group] @ patches[:, group] for group in range(groups)], dim=1).flatten(1, 2)
-    height = (
-        signal.shape[2] + 2 * options["padding"][0] - options["dilation"][0] * (size[0] - 1) - 1
-    ) // options["stride"][0] + 1
+    height = (signal.shape[2] + 2 * options["padding"][0] - options["dilation"][0] * (size[0] - 1) - 1) // options[
+        "stride"
+    ][0] + 1
     return sums.unflatten(2, (height, -1))
 
 
@@ -213,8 +214,13 @@ def run_neurons(
     """
     if not population.spiking:
         sums = current.cumsum(dim=0)
-        return torch.zeros((), dtype=torch.float32).expand_as(current), sums if keep_membrane else current[:0], 0
-    assert population.threshold is not None and population.leak is not None
+        return (
+            torch.zeros((), dtype=torch.float32).expand_as(current),
+            sums if keep_membrane else current[:0],
+            0,
+        )
+    assert population.threshold is not None
+    assert population.leak is not None
     threshold, leak = per_channel(population.threshold, population), per_channel(population.leak, population)
     state = torch.zeros_like(current[0])
     fired: list[Tensor] = []
@@ -269,7 +275,8 @@ def merge_activity(parts: Sequence[tuple[Sequence[LayerActivity], int]]) -> tupl
     merged = []
     for layers in zip(*(activity for activity, _ in parts), strict=True):
         means = {
-            field: sum(getattr(layer, field) * samples for layer, (_, samples) in zip(layers, parts, strict=True)) / total
+            field: sum(getattr(layer, field) * samples for layer, (_, samples) in zip(layers, parts, strict=True))
+            / total
             for field in ("spikes", "synops", "macs", "updates", "overflows")
         }
         merged.append(replace(layers[0], **means))

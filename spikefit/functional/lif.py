@@ -60,12 +60,18 @@ class _MultiStep(torch.autograd.Function):
             torch.ge(v, threshold, out=s)
             state = torch.addcmul(v, v, s, value=-1) if reset == "zero" else torch.sub(v, s, alpha=threshold)
         ctx.save_for_backward(membrane, amount)
-        ctx.threshold, ctx.leak, ctx.reset, ctx.surrogate, ctx.alpha = threshold, leak, reset, surrogate, alpha
+        ctx.threshold, ctx.leak, ctx.reset, ctx.surrogate, ctx.alpha = (
+            threshold,
+            leak,
+            reset,
+            surrogate,
+            alpha,
+        )
         return spikes
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, grad_spikes: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad_spikes: Tensor) -> tuple[Tensor | None, ...]:
         membrane, amount = ctx.saved_tensors
         derivative = surrogate_by_name(ctx.surrogate)
         needs_amount = ctx.needs_input_grad[1]

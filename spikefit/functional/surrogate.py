@@ -28,7 +28,11 @@ def triangle(x: Tensor, alpha: float) -> Tensor:
     return alpha * (1 - alpha * x.abs()).clamp_min(0)
 
 
-SURROGATES: dict[str, Callable[[Tensor, float], Tensor]] = {"atan": atan, "sigmoid": sigmoid, "triangle": triangle}
+SURROGATES: dict[str, Callable[[Tensor, float], Tensor]] = {
+    "atan": atan,
+    "sigmoid": sigmoid,
+    "triangle": triangle,
+}
 
 
 def surrogate(name: str) -> Callable[[Tensor, float], Tensor]:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.grad import conv2d_input
 
 
 def conv_fan_out(
@@ -33,7 +34,7 @@ def conv_fan_out(
     options: dict[str, Any] = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
     live = (weight != 0).to(torch.float64)
     ones = torch.ones_like(F.conv2d(live.new_zeros(1, *source), live, **options))
-    return torch.nn.grad.conv2d_input((1, *source), live, ones, **options)[0].round().to(torch.int64)
+    return conv2d_input((1, *source), live, ones, **options)[0].round().to(torch.int64)
 
 
 def conv_fan_in(

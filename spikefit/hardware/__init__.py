@@ -1,1 +1,1 @@
-"""Chips: what they can hold, what a network needs of them, where its neurons go, and what they cost in energy."""
+"""Chips: what they can hold, what a network needs of them, where its neurons go, and their energy."""

@@ -1,6 +1,7 @@
 """The one description of a network: an ordered list of blocks.
 
-A block is synapses -> norm -> neuron -> pool. It reads the block before it and may add, in front of its norm, the output
+A block is synapses -> norm -> neuron -> pool. It reads the block before it and may add, in front of its norm, the
+output
 of one earlier block (a residual input). The last block is the readout, with or without neurons. Lowering, pruning,
 statistics and reports all walk this list.
 """
@@ -59,7 +60,8 @@ class PositiveBatchNorm(_BatchNorm):
 
     def folded(self) -> tuple[Tensor, Tensor]:
         """Per channel ``g`` and ``bias / g`` such that the norm is ``y = g * (x + bias / g)``, in float64."""
-        assert self.running_mean is not None and self.running_var is not None
+        assert self.running_mean is not None
+        assert self.running_var is not None
         g = self.gain.double() / (self.running_var.double() + self.eps).sqrt()
         return g, self.bias.double() / g - self.running_mean.double()
 
@@ -121,7 +123,7 @@ class Block(nn.Module):
     @property
     def units(self) -> int:
         """Channels (convolution) or neurons (linear) of this block."""
-        return self.synapses.out_channels if self.is_conv else self.synapses.out_features  # type: ignore[union-attr]
+        return len(self.synapses.weight)
 
     @property
     def is_conv(self) -> bool:

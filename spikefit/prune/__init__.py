@@ -1,4 +1,4 @@
-"""Pruning of whole units: which die together, which matter least, when they go, and the smaller network that is left."""
+"""Pruning of whole units: which die together, which matter least, when they go, and the network that is left."""
 
 from spikefit.prune.compact import compact
 from spikefit.prune.groups import UnitGroup, alive_units, live_synapses, unit_groups

@@ -43,7 +43,9 @@ def _slice_layer(
     columns = torch.ones(weight.shape[1], dtype=torch.bool) if inputs is None else inputs.cpu()
     if isinstance(layer, nn.Conv2d) and layer.groups > 1:
         if not (bool(rows.all()) and (inputs is None or bool(inputs.all()))):
-            raise ConfigurationError(f"compact: {name} is a grouped convolution with dead units; it can't be made smaller.")
+            raise ConfigurationError(
+                f"compact: {name} is a grouped convolution with dead units; it can't be made smaller."
+            )
         columns = torch.ones(weight.shape[1], dtype=torch.bool)
     weight = weight[rows.to(weight.device)][:, columns.to(weight.device)].clone()
     fresh: nn.Conv2d | nn.Linear

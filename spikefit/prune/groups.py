@@ -76,10 +76,8 @@ def live_synapses(network: Network, name: str) -> Tensor:
     """
     block_name, _, part = name.partition(".")
     block = network.block(block_name)
-    if part:
-        layer, inputs = block.skip, _spread(network, str(block.skip_from), block.skip)
-    else:
-        layer, inputs = block.synapses, input_alive(network, block_name)
+    layer = block.skip if part else block.synapses
+    inputs = _spread(network, str(block.skip_from), layer) if part else input_alive(network, block_name)
     assert isinstance(layer, nn.Conv2d | nn.Linear)
     live = torch.ones_like(layer.weight, dtype=torch.bool)
     shape = [1] * (live.dim() - 2)

@@ -10,8 +10,8 @@ Growth = Literal["one_shot", "linear", "cubic"]
 def pruned_fraction(final: float, event: int, events: int, growth: Growth = "cubic") -> float:
     """Fraction of the units that is gone after pruning event ``event`` of ``events`` (counted from 1).
 
-    ``cubic`` is ``final * (1 - (1 - event / events)**3)`` (Zhu and Gupta 2017, arXiv 1710.01878): most goes early, when the
-    network has time to recover. ``one_shot`` takes everything at the first event.
+    ``cubic`` is ``final * (1 - (1 - event / events)**3)`` (Zhu and Gupta 2017, arXiv 1710.01878): most goes early,
+    when the network has time to recover. ``one_shot`` takes everything at the first event.
 
     Raises:
         ConfigurationError: for a fraction outside [0, 1), an event outside 1..events, or an unknown growth.

@@ -1,4 +1,4 @@
-"""How much each unit matters: low scores are pruned first. Every score has one interface, so that YAML can swap them."""
+"""How much each unit matters: low scores are pruned first. All scores share one interface."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
@@ -19,8 +19,8 @@ LossPerSample = Callable[[Tensor, Tensor], Tensor]
 class Score(ABC):
     """Importance of every unit.
 
-    A score is a sum over samples (``accumulate``) that may be added up over processes before it is divided by the number
-    of samples, or a function of the weights alone, which needs no batches.
+    A score is a sum over samples (``accumulate``) that may be added up over processes before it is divided by the
+    number of samples, or a function of the weights alone, which needs no batches.
 
     Args:
         batches: how many training batches to look at; 0 for scores of the weights alone.
@@ -178,8 +178,8 @@ def select(
 ) -> dict[str, Tensor]:
     """New alive masks: the ``keep`` units of highest score over all groups live on.
 
-    The dead stay dead. Every group keeps at least ``min_units`` (or all it still has), whatever its scores. Equal scores
-    fall in the order of groups and units, so that every process decides alike.
+    The dead stay dead. Every group keeps at least ``min_units`` (or all it still has), whatever its scores. Equal
+    scores fall in the order of groups and units, so that every process decides alike.
 
     Args:
         scores: ``{group: [units]}``.

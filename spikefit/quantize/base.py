@@ -4,6 +4,7 @@ import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -43,7 +44,9 @@ class Quantizer(nn.Module, ABC):
 
     def forward(self, weight: Tensor) -> Tensor:
         """The weights that the layer uses, in the shape of ``weight``."""
-        return self.quantize(weight) if self.active else weight
+        if self.active:
+            return self.quantize(weight)
+        return touch(weight, *self.parameters()) if torch.distributed.is_initialized() else weight
 
     @abstractmethod
     def quantize(self, weight: Tensor) -> Tensor:
@@ -65,12 +68,28 @@ class Quantizer(nn.Module, ABC):
         """
         return copy.deepcopy(self)
 
-    def recluster(self, weight: Tensor, live: Tensor | None = None) -> None:  # noqa: B027
+    def recluster(self, weight: Tensor, live: Tensor | None = None) -> None:
         """Fit again during training; nothing for a grid that the optimizer moves by itself. See :meth:`refit`."""
 
     @abstractmethod
     def integers(self, weight: Tensor) -> IntegerWeights:
         """The integers and the scale behind ``quantize(weight)``."""
+
+
+class _Touch(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, *unused: Tensor) -> Tensor:
+        ctx.save_for_backward(*unused)
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:
+        return grad, *(torch.zeros_like(parameter) for parameter in ctx.saved_tensors)
+
+
+def touch(x: Tensor, *unused: Tensor) -> Tensor:
+    """``x``, with a gradient of zero for ``unused``: DDP waits for the gradient of every parameter."""
+    return _Touch.apply(x, *unused)
 
 
 QuantizerFactory = Callable[[Tensor], Quantizer]
@@ -85,11 +104,11 @@ def quantizer_of(layer: nn.Module) -> Quantizer | None:
     """The quantizer on ``layer``, or None."""
     if not parametrize.is_parametrized(layer, "weight"):
         return None
-    return next((module for module in layer.parametrizations.weight if isinstance(module, Quantizer)), None)  # type: ignore[index,union-attr]
+    return next((module for module in layer.parametrizations.weight if isinstance(module, Quantizer)), None)  # type: ignore[union-attr]
 
 
 def latent_weight(layer: nn.Module) -> Tensor:
     """The trainable weight of ``layer``, behind its quantizer if it has one."""
     if parametrize.is_parametrized(layer, "weight"):
-        return layer.parametrizations.weight.original  # type: ignore[index,union-attr,return-value]
+        return layer.parametrizations.weight.original  # type: ignore[union-attr,return-value]
     return layer.weight  # type: ignore[return-value]

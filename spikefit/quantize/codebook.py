@@ -18,7 +18,8 @@ Scope = Literal["layer", "channel"]
 class Codebook(Quantizer):
     """A learned codebook of ``levels`` values on an integer grid of ``bits`` bits.
 
-    The codebook ``c`` is a parameter. Each use rounds it to ``scale * round(c / scale)`` (straight through), with integers
+    The codebook ``c`` is a parameter. Each use rounds it to ``scale * round(c / scale)`` (straight through), with
+    integers
     in ``[-(2**(bits-1) - 1), 2**(bits-1) - 1]``, and gives every weight its nearest value, ``W_hat = c[a]``. Backward,
     ``dL/dW = dL/dW_hat`` and ``dL/dc_m`` sums ``dL/dW_hat`` over the weights assigned to ``m``. The mathematics is our
     reconstruction of SpikeFit (arXiv 2510.15542).
@@ -57,8 +58,8 @@ class Codebook(Quantizer):
         available = 2 * self.largest + 1 - (zero != "counted")
         if levels > available:
             raise ConfigurationError(
-                f"levels: got {levels}, expected at most {available}: a grid of {bits} bits with zero={zero!r} has no more "
-                "values. Raise bits or lower levels."
+                f"levels: got {levels}, expected at most {available}: a grid of {bits} bits with zero={zero!r} has "
+                "no more values. Raise bits or lower levels."
             )
         groups = weight.shape[0] if scope == "channel" else 1
         self.codebook = nn.Parameter(torch.zeros(groups, levels, dtype=weight.dtype))

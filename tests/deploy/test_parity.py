@@ -4,6 +4,7 @@ from functools import partial
 
 import pytest
 import torch
+
 from spikefit.deploy.lower import lower
 from spikefit.deploy.parity import compare
 from spikefit.deploy.simulate import Simulator
@@ -38,10 +39,7 @@ def build(wake, network, neuron, reset="subtract", readout="membrane", quantizer
     if quantizer is not None:
         for _, layer in net.named_synapses():
             attach(layer, quantizer(layer.weight.detach()))
-    if static:
-        x = torch.rand(1, 6, 2, 12, 12).expand(5, -1, -1, -1, -1)
-    else:
-        x = (torch.rand(5, 6, 2, 12, 12) < 0.4).float()
+    x = torch.rand(1, 6, 2, 12, 12).expand(5, -1, -1, -1, -1) if static else (torch.rand(5, 6, 2, 12, 12) < 0.4).float()
     if prune:
         for group in unit_groups(net):
             alive = torch.rand(group.units) > 0.25
@@ -67,7 +65,9 @@ def test_exact_program_equals_the_network(wake, network, neuron, reset, static):
     torch.testing.assert_close(simulation.logits, net.double()(x.double()).mean(0), rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize("quantizer", [None, Codebook, partial(Codebook, scope="channel", zero="free"), Uniform, Ternary])
+@pytest.mark.parametrize(
+    "quantizer", [None, Codebook, partial(Codebook, scope="channel", zero="free"), Uniform, Ternary]
+)
 @pytest.mark.parametrize("readout", ["membrane", "spikes"])
 def test_every_quantizer_and_readout(wake, quantizer, readout):
     net, x = build(wake, "residual", "lif", "zero", readout, quantizer)

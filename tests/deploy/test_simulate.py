@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from spikefit.deploy.simulate import Simulator, merge_activity, propagate, run_neurons
 from spikefit.hardware.program import Arithmetic, LayerActivity, Population, Program, Projection
 

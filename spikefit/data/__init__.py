@@ -1,0 +1,6 @@
+"""Data sets as frames or spikes, time first."""
+
+from spikefit.data.datamodule import SpikeDataModule
+from spikefit.data.source import DataSource
+
+__all__ = ["DataSource", "SpikeDataModule"]

@@ -1,0 +1,237 @@
+"""Event-camera data sets, through tonic. The only module that imports tonic, and only when data are loaded."""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from spikefit.data.source import DataSource, LabelledDataset, Part, data_folder, fetch
+from spikefit.errors import DataError, check_choice, check_range
+
+Cache = Literal["memory", "none"]
+
+
+class EventFrames(LabelledDataset):
+    """Recordings as ``[T, C, H, W]`` frames of events, one channel a polarity.
+
+    Args:
+        recordings: indexable, each ``(events, label)`` as tonic gives them.
+        indices: which recordings, in this order.
+        labels: int64 ``[N]`` of those.
+        transform: events to frames.
+        binary: whether a frame holds 0 or 1 instead of a count.
+        cache: ``memory`` frames every recording once, now; ``none`` frames it each time that it is read.
+    """
+
+    def __init__(
+        self,
+        recordings: Any,
+        indices: Sequence[int],
+        labels: Tensor,
+        transform: Any,
+        binary: bool,
+        cache: Cache,
+    ) -> None:
+        self.recordings, self.indices, self.labels = recordings, list(indices), labels
+        self.transform, self.binary = transform, binary
+        self._frames: list[Tensor] | None = None
+        if cache == "memory":
+            self._frames = [self._frame(index) for index in range(len(self))]
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        """Frames ``[T, C, H, W]``, uint8 when binary, and label."""
+        frames = self._frame(index) if self._frames is None else self._frames[index]
+        return frames, int(self.labels[index])
+
+    def _frame(self, index: int) -> Tensor:
+        events, _ = self.recordings[self.indices[index]]
+        frames = torch.from_numpy(np.ascontiguousarray(self.transform(events)))
+        return (frames > 0).to(torch.uint8) if self.binary else frames.to(torch.int16)
+
+
+class TonicSource(DataSource):
+    """A data set of tonic, cut into ``time_steps`` frames of equal duration.
+
+    Args:
+        root: folder of data sets; None for SPIKEFIT_DATA_DIR, else ``data``.
+        download: whether to download what is missing.
+        binary: whether a pixel's events in a frame are one spike (what a chip receives) instead of a count.
+        downsample: integer factor on both sides of the sensor.
+        cache: ``memory`` or ``none``.
+    """
+
+    event = True
+    sensor: tuple[int, int, int]
+    """Width, height, polarities."""
+
+    def __init__(
+        self,
+        root: str | None = None,
+        download: bool = True,
+        binary: bool = True,
+        downsample: int = 1,
+        cache: Cache = "memory",
+    ) -> None:
+        check_range("downsample", downsample, 1)
+        check_choice("cache", cache, ("memory", "none"))
+        self.root, self.download = root, download
+        self.binary, self.downsample, self.cache = binary, downsample, cache
+
+    @property
+    def shape(self) -> tuple[int, ...]:  # type: ignore[override]
+        """``(polarities, H, W)`` behind the downsampling."""
+        width, height, polarities = self.sensor
+        return polarities, height // self.downsample, width // self.downsample
+
+    @property
+    @abstractmethod
+    def folder(self) -> Path:
+        """The folder that tonic is given."""
+
+    @abstractmethod
+    def _open(self, part: Part) -> Any:
+        """tonic's data set; downloads what is missing."""
+
+    @abstractmethod
+    def _labels(self, recordings: Any) -> tuple[list[int], list[int]]:
+        """Indices of the recordings to use and their labels from 0."""
+
+    def load(self, part: Part, time_steps: int) -> EventFrames:
+        """Frames of every recording of the part."""
+        from tonic import transforms
+
+        recordings = self._open(part)
+        indices, labels = self._labels(recordings)
+        steps: list[Any] = []
+        width, height, polarities = self.sensor
+        size = (width // self.downsample, height // self.downsample, polarities)
+        if self.downsample > 1:
+            steps.append(_Downsample(self.downsample, size))
+        steps.append(transforms.ToFrame(sensor_size=size, n_time_bins=time_steps))
+        transform = transforms.Compose(steps)
+        return EventFrames(recordings, indices, torch.tensor(labels), transform, self.binary, self.cache)
+
+
+class _Downsample:
+    """Integer division of coordinates; events of a remainder at the border are dropped."""
+
+    def __init__(self, factor: int, size: tuple[int, int, int]) -> None:
+        self.factor, self.size = factor, size
+
+    def __call__(self, events: np.ndarray) -> np.ndarray:
+        moved = events.copy()
+        moved["x"] //= self.factor
+        moved["y"] //= self.factor
+        return moved[(moved["x"] < self.size[0]) & (moved["y"] < self.size[1])]
+
+
+class POKERDVS(TonicSource):
+    """POKER-DVS: the four pips of playing cards, 48 training and 20 test recordings of 35 x 35.
+
+    Serrano-Gotarredona and Linares-Barranco 2015, Frontiers in Neuroscience 9:481.
+
+    Args:
+        root: folder that holds ``pokerdvs/POKERDVS``; None for SPIKEFIT_DATA_DIR, else ``data``.
+        download, binary, downsample, cache: see :class:`TonicSource`.
+    """
+
+    num_classes = 4
+    sensor = (35, 35, 2)
+
+    @property
+    def folder(self) -> Path:
+        """The folder that holds ``POKERDVS``."""
+        return data_folder(self.root) / "pokerdvs"
+
+    def _open(self, part: Part) -> Any:
+        from tonic.datasets import POKERDVS as Tonic
+
+        return Tonic(save_to=str(self.folder), train=part == "train")
+
+    def prepare(self) -> None:
+        """Look for both parts, and let tonic download them if they are missing and that is allowed."""
+
+        def load(download: bool) -> None:
+            expected = [self.folder / "POKERDVS" / name for name in ("pips_train", "pips_test")]
+            if not download and not all(path.is_dir() for path in expected):
+                raise FileNotFoundError(str(self.folder))
+            self._open("train")
+            self._open("test")
+
+        expected = "POKERDVS/pips_train and POKERDVS/pips_test"
+        fetch("POKERDVS", self.folder, self.download, expected, load)
+
+    def _labels(self, recordings: Any) -> tuple[list[int], list[int]]:
+        labels = [int(label) for label in recordings.targets]
+        return list(range(len(labels))), labels
+
+
+class NMNIST(TonicSource):
+    """N-MNIST: MNIST's digits recorded by a moving sensor of 34 x 34 (Orchard et al. 2015).
+
+    A folder with a part of the data set is accepted: whatever digits and recordings are there.
+
+    Args:
+        root: folder that holds ``NMNIST/Train`` and ``NMNIST/Test``; None for SPIKEFIT_DATA_DIR, else ``data``.
+        classes: digits to use, in ascending order of their new labels 0, 1, ...; None for all ten.
+        download, binary, downsample, cache: see :class:`TonicSource`.
+    """
+
+    sensor = (34, 34, 2)
+
+    def __init__(
+        self,
+        root: str | None = None,
+        download: bool = True,
+        binary: bool = True,
+        downsample: int = 1,
+        cache: Cache = "memory",
+        classes: Sequence[int] | None = None,
+    ) -> None:
+        super().__init__(root, download, binary, downsample, cache)
+        self.classes = list(range(10)) if classes is None else sorted(set(classes))
+        for digit in self.classes:
+            check_range("classes", digit, 0, 9)
+        self.num_classes = len(self.classes)
+
+    @property
+    def folder(self) -> Path:
+        """The folder that holds ``NMNIST``."""
+        return data_folder(self.root)
+
+    def _open(self, part: Part, download: bool = False) -> Any:
+        from tonic import datasets
+
+        # tonic insists on all 10000 files and on the archive; a subset has neither. It takes the folder's name from the
+        # class's name, which therefore stays.
+        class NMNIST(datasets.NMNIST):
+            def _check_exists(self) -> bool:
+                return not download
+
+        return NMNIST(save_to=str(self.folder), train=part == "train")
+
+    def prepare(self) -> None:
+        """Look for both parts, and let tonic download them if they are missing and that is allowed."""
+
+        def load(download: bool) -> None:
+            for part, name in (("train", "Train"), ("test", "Test")):
+                if not download and not any((self.folder / "NMNIST" / name).glob("*/*.bin")):
+                    raise FileNotFoundError(str(self.folder))
+                self._open(part, download)  # type: ignore[arg-type]
+
+        fetch("NMNIST", self.folder, self.download, "NMNIST/Train/DIGIT/*.bin and NMNIST/Test/DIGIT/*.bin", load)
+
+    def _labels(self, recordings: Any) -> tuple[list[int], list[int]]:
+        new = {digit: label for label, digit in enumerate(self.classes)}
+        kept = [(index, new[int(digit)]) for index, digit in enumerate(recordings.targets) if int(digit) in new]
+        missing = set(range(self.num_classes)) - {label for _, label in kept}
+        if missing:
+            digits = [self.classes[label] for label in sorted(missing)]
+            raise DataError(
+                f"NMNIST: {self.folder} has no recordings of {digits}; set classes to the digits that are there."
+            )
+        return [index for index, _ in kept], [label for _, label in kept]

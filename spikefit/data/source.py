@@ -1,0 +1,97 @@
+"""What a data set must tell before it is loaded, and how it is loaded."""
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from spikefit.errors import DataError
+
+Part = Literal["train", "test"]
+
+
+class DataSource(ABC):
+    """A data set that has not been loaded yet: creating one touches no file.
+
+    Attributes:
+        num_classes: number of classes.
+        shape: ``(C, H, W)`` of one image or one frame of events.
+        event: whether samples are event streams (frames) rather than images.
+    """
+
+    num_classes: int
+    shape: tuple[int, ...]
+    event: bool = False
+
+    @abstractmethod
+    def prepare(self) -> None:
+        """Download what is missing, in one process.
+
+        Raises:
+            DataError: when the data are not there and can't be had, naming the folder and what is expected in it.
+        """
+
+    @abstractmethod
+    def load(self, part: Part, time_steps: int) -> "LabelledDataset":
+        """The official training or test part, with labels.
+
+        Args:
+            part: ``train`` or ``test``.
+            time_steps: frames a sample, for event streams; ignored by images.
+        """
+
+
+class LabelledDataset(Dataset[tuple[Tensor, int]], ABC):
+    """Samples with all labels known up front, so that splits can be stratified.
+
+    A sample is an image ``[C, H, W]`` or event frames ``[T, C, H, W]``, uint8 (0..255 for images) or float32.
+
+    Attributes:
+        labels: int64 ``[N]``.
+    """
+
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+def data_folder(root: str | None) -> Path:
+    """The folder that holds data sets: ``root``, else what SPIKEFIT_DATA_DIR says, else ``data``."""
+    return Path(root or os.environ.get("SPIKEFIT_DATA_DIR") or "data")
+
+
+def fetch(name: str, folder: Path, download: bool, expected: str, load: Callable[[bool], object]) -> None:
+    """Make sure that a data set is there.
+
+    Args:
+        name: of the data set, for the message.
+        folder: where it is looked for.
+        download: whether it may be downloaded.
+        expected: what should be in ``folder``.
+        load: opens the data set; its argument says whether to download.
+
+    Raises:
+        DataError: with one message that a user can act on.
+    """
+    try:
+        load(False)
+        return
+    except (RuntimeError, OSError) as error:
+        if not download:
+            raise DataError(
+                f"{name}: not found in {folder} (expected {expected}). Set download to true, set root or "
+                "SPIKEFIT_DATA_DIR to the folder that has it, or put it there."
+            ) from error
+    try:
+        load(True)
+    except Exception as error:  # whatever a network and a third party's downloader can raise
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DataError(
+            f"{name}: not found in {folder}, and the download failed ({reason}). Put {expected} into that folder, or set "
+            "root or SPIKEFIT_DATA_DIR to one that has it."
+        ) from error

@@ -1,0 +1,153 @@
+"""Image data sets: scikit-learn's digits and torchvision's."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from spikefit.data.source import DataSource, LabelledDataset, Part, data_folder, fetch
+from spikefit.errors import check_range
+
+
+class Images(LabelledDataset):
+    """Images that are held in memory.
+
+    Args:
+        images: uint8 or float32 ``[N, C, H, W]``.
+        labels: int64 ``[N]``.
+    """
+
+    def __init__(self, images: Tensor, labels: Tensor) -> None:
+        self.images, self.labels = images, labels
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        """Image ``[C, H, W]`` and label."""
+        return self.images[index], int(self.labels[index])
+
+
+class Digits(DataSource):
+    """scikit-learn's digits: 1797 images of 8 x 8 in 17 grey levels, bundled with the library.
+
+    They come without an official split; 20 % of each class are held out for the test.
+
+    Args:
+        split_seed: which 20 %.
+    """
+
+    num_classes = 10
+    shape = (1, 8, 8)
+
+    def __init__(self, split_seed: int = 0) -> None:
+        check_range("split_seed", split_seed, 0)
+        self.split_seed = split_seed
+
+    def prepare(self) -> None:
+        """Nothing to do."""
+
+    def load(self, part: Part, time_steps: int) -> Images:
+        """1437 training or 360 test images, float32 in [0, 1]."""
+        from sklearn.datasets import load_digits
+
+        digits = load_digits()
+        train, test = stratified_split(digits.target, 0.2, self.split_seed)
+        chosen = train if part == "train" else test
+        images = torch.from_numpy(digits.images[chosen]).float().unsqueeze(1) / 16
+        return Images(images, torch.from_numpy(digits.target[chosen]).long())
+
+
+class _Torchvision(DataSource):
+    """A data set of torchvision, read whole into memory.
+
+    Args:
+        root: folder of data sets; None for SPIKEFIT_DATA_DIR, else ``data``.
+        download: whether to download what is missing.
+    """
+
+    name: ClassVar[str]
+    folder: ClassVar[str]
+
+    def __init__(self, root: str | None = None, download: bool = True) -> None:
+        self.root, self.download = root, download
+
+    def _open(self, part: Part, download: bool) -> Any:
+        from torchvision import datasets
+
+        root = data_folder(self.root)
+        return getattr(datasets, self.name)(root=str(root), train=part == "train", download=download)
+
+    def prepare(self) -> None:
+        """Look for the files, and download them if they are missing and that is allowed."""
+
+        def both(download: bool) -> None:
+            self._open("train", download)
+            self._open("test", download)
+
+        folder: Path = data_folder(self.root)
+        fetch(self.name, folder, self.download, f"the folder {self.folder}, as torchvision leaves it", both)
+
+    def load(self, part: Part, time_steps: int) -> Images:
+        """All images of the part, uint8."""
+        data = self._open(part, download=False)
+        images = torch.as_tensor(np.asarray(data.data))
+        images = images.unsqueeze(1) if images.dim() == 3 else images.permute(0, 3, 1, 2)
+        return Images(images.contiguous(), torch.as_tensor(np.asarray(data.targets)).long())
+
+
+class MNIST(_Torchvision):
+    """MNIST, 60000 and 10000 images of 28 x 28. Arguments: ``root`` and ``download``, see FashionMNIST."""
+
+    name, folder, num_classes, shape = "MNIST", "MNIST/raw", 10, (1, 28, 28)
+
+
+class FashionMNIST(_Torchvision):
+    """Fashion-MNIST, 60000 and 10000 images of 28 x 28 (arXiv 1708.07747).
+
+    Args:
+        root: folder that holds ``FashionMNIST/raw``; None for SPIKEFIT_DATA_DIR, else ``data``.
+        download: whether to download what is missing.
+    """
+
+    name, folder, num_classes, shape = "FashionMNIST", "FashionMNIST/raw", 10, (1, 28, 28)
+
+
+class CIFAR10(_Torchvision):
+    """CIFAR-10, 50000 and 10000 images of 32 x 32. Arguments: ``root`` and ``download``, see FashionMNIST."""
+
+    name, folder, num_classes, shape = "CIFAR10", "cifar-10-batches-py", 10, (3, 32, 32)
+
+
+class CIFAR100(_Torchvision):
+    """CIFAR-100, 50000 and 10000 images of 32 x 32. Arguments: ``root`` and ``download``, see FashionMNIST."""
+
+    name, folder, num_classes, shape = "CIFAR100", "cifar-100-python", 100, (3, 32, 32)
+
+
+class Augmented(LabelledDataset):
+    """A data set whose samples pass through transforms, one after the other, each time that they are read.
+
+    Args:
+        source: the samples.
+        transforms: from ``torchvision.transforms.v2``, or any function of an image.
+    """
+
+    def __init__(self, source: LabelledDataset, transforms: Sequence[Callable[[Tensor], Tensor]]) -> None:
+        self.source, self.transforms, self.labels = source, transforms, source.labels
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        """Transformed sample and label."""
+        image, label = self.source[index]
+        for transform in self.transforms:
+            image = transform(image)
+        return image, label
+
+
+def stratified_split(labels: Any, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Indices of the samples to keep and of the ``fraction`` held out, in equal shares of every class."""
+    from sklearn.model_selection import train_test_split
+
+    indices = np.arange(len(labels))
+    kept, held_out = train_test_split(indices, test_size=fraction, random_state=seed, stratify=np.asarray(labels))
+    return np.sort(kept), np.sort(held_out)

@@ -1,0 +1,161 @@
+"""What a placement is, and what its families share."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from torch import Tensor
+from torch.nn.grad import conv2d_input
+
+from spikefit.hardware.check import Finding
+from spikefit.hardware.figures import known
+from spikefit.hardware.program import Program, Projection
+from spikefit.hardware.target import HardwareTarget
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """Neurons of one population on one core: their indices in the flattened population."""
+
+    population: str
+    neurons: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class CoreLoad:
+    """One core.
+
+    Attributes:
+        index: of the core.
+        parts: what is on it; empty for a core of splitters.
+        synapses: live synapses of the network that reach its neurons (those of splitters are not counted).
+        utilisation: share of each of the core's limits that is used, 0 to 1.
+        splitters: relay neurons on it.
+    """
+
+    index: int
+    parts: tuple[Part, ...]
+    synapses: int
+    utilisation: dict[str, float]
+    splitters: int = 0
+
+    @property
+    def neurons(self) -> int:
+        """Neurons of the network on this core."""
+        return sum(len(part.neurons) for part in self.parts)
+
+    @property
+    def populations(self) -> tuple[str, ...]:
+        """Names of the populations on this core."""
+        return tuple(part.population for part in self.parts)
+
+
+@dataclass(frozen=True, eq=False)
+class Placement:
+    """Where a network's neurons are.
+
+    Attributes:
+        family: of the chip.
+        cores: the cores in use.
+        findings: what does not fit.
+        lower_bound: no placement needs fewer cores.
+        unplaced: populations that no core can hold.
+        splitter_neurons: relays that copy spikes for neurons with too many destinations.
+        hops_per_spike: mean distance of a spike in hops; None when it is not known.
+    """
+
+    family: str
+    cores: tuple[CoreLoad, ...]
+    findings: tuple[Finding, ...] = ()
+    lower_bound: int = 0
+    unplaced: tuple[str, ...] = ()
+    splitter_neurons: int = 0
+    hops_per_spike: float | None = field(default=None)
+
+    @property
+    def cores_used(self) -> int:
+        """Number of cores in use."""
+        return len(self.cores)
+
+
+def too_many_cores(target: HardwareTarget, cores: int) -> list[Finding]:
+    """A finding when the chip has fewer cores."""
+    available = known(target.limits.cores)
+    if available is None or cores <= available:
+        return []
+    mend = "prune neurons or synapses, or spread the network over more chips"
+    return [Finding("cores", target.name, cores, available, mend, "capacity")]
+
+
+@dataclass(frozen=True, eq=False)
+class Kernel:
+    """A projection as one ungrouped convolution over the pooled map of its source.
+
+    A dense layer is a kernel as large as the map. ``live`` is float32 0/1 ``[out, in, kh, kw]``.
+    """
+
+    projection: Projection
+    weight: Tensor
+    live: Tensor
+    source: tuple[int, int, int]
+    stride: tuple[int, int]
+    padding: tuple[int, int]
+    dilation: tuple[int, int]
+
+    @property
+    def copies(self) -> int:
+        """Source neurons behind one place of the pooled map."""
+        return self.projection.pool**2
+
+
+def as_kernel(projection: Projection, source: tuple[int, ...]) -> Kernel:
+    """``projection`` from a population of shape ``source`` as a :class:`Kernel`."""
+    pooled = projection.pooled_shape(source)
+    channels, height, width = pooled if len(pooled) == 3 else (pooled[0], 1, 1)
+    if projection.kind == "dense":
+        weight = projection.weight.reshape(-1, channels, height, width)
+        options = ((1, 1), (0, 0), (1, 1))
+    else:
+        weight = _ungrouped(projection.weight, projection.groups)
+        options = (projection.stride, projection.padding, projection.dilation)
+    return Kernel(projection, weight, (weight != 0).float(), (channels, height, width), *options)
+
+
+def kernels_of(program: Program, projections: list[Projection]) -> list[Kernel]:
+    """Each of ``projections`` as a kernel."""
+    return [as_kernel(projection, program.population(projection.source).shape) for projection in projections]
+
+
+def map_shape(shape: tuple[int, ...]) -> tuple[int, int, int]:
+    """``(C, H, W)`` of a population, which is ``(N, 1, 1)`` for a flat one."""
+    return (shape[0], shape[1], shape[2]) if len(shape) == 3 else (shape[0], 1, 1)
+
+
+def sources_used(kernel: Kernel, neurons: Tensor) -> Tensor:
+    """Places of the pooled source that reach ``neurons`` (bool ``[out, H, W]``): bool ``[in, H', W']``."""
+    spread = conv2d_input(
+        (1, *kernel.source),
+        kernel.live,
+        neurons.float().unsqueeze(0),
+        stride=kernel.stride,
+        padding=kernel.padding,
+        dilation=kernel.dilation,
+    )
+    return spread[0] > 0
+
+
+def add_pooled(counts: Tensor, kernel: Kernel, pooled: Tensor) -> None:
+    """Add ``pooled`` (behind the kernel's pooling) to ``counts`` of the neurons in front, in place."""
+    pool = kernel.projection.pool
+    spread = pooled.to(counts.dtype).repeat_interleave(pool, dim=1).repeat_interleave(pool, dim=2)
+    counts[:, : spread.shape[1], : spread.shape[2]] += spread
+
+
+def _ungrouped(weight: Tensor, groups: int) -> Tensor:
+    if groups == 1:
+        return weight
+    full = weight.new_zeros(weight.shape[0], weight.shape[1] * groups, *weight.shape[2:])
+    rows, columns = weight.shape[0] // groups, weight.shape[1]
+    for group in range(groups):
+        chunk = slice(group * rows, (group + 1) * rows)
+        full[chunk, group * columns : (group + 1) * columns] = weight[chunk]
+    return full

@@ -1,0 +1,289 @@
+"""Placement on crossbar cores (TrueNorth): a grid of axons and neurons, where a synapse is one bit.
+
+The weight of a synapse is chosen by its axon's *type*; each neuron has one value a type. A source whose
+synapses onto a core use several types needs one axon copy of each, which is exact. A population is cut into
+tiles, each a block of channels over a rectangle of the map, such that a core's axons hold the tile's
+receptive field (behind any pooling).
+
+A neuron sends to one axon of one core. One that is needed on several axons drives a row of *splitters*
+instead: relay neurons on another core, one for each destination, in a tree where one core is not enough. A
+    relay takes a tick.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import conv_transpose2d
+
+from spikefit.hardware.check import Finding, chip_projections
+from spikefit.hardware.figures import known
+from spikefit.hardware.placement.base import (
+    CoreLoad,
+    Kernel,
+    Part,
+    Placement,
+    add_pooled,
+    kernels_of,
+    map_shape,
+    too_many_cores,
+)
+from spikefit.hardware.program import Population, Program
+from spikefit.hardware.target import HardwareTarget
+
+
+def place_on_crossbars(target: HardwareTarget, program: Program) -> Placement:
+    """Tile every population over crossbar cores and add the splitters.
+
+    All tiles of a population have the same sides (those that need the fewest cores) and as many channels as
+    fit. A population with a neuron that needs more axons than a core has is a finding, and stays unplaced.
+    """
+    limits = target.limits
+    max_neurons, max_axons = known(limits.neurons_per_core), known(limits.axons_in_per_core)
+    size = _Core(max_neurons or 10**9, max_axons or 10**9)
+    cores: list[CoreLoad] = []
+    findings: list[Finding] = []
+    unplaced: list[str] = []
+    destinations = {p.name: torch.zeros(map_shape(p.shape), dtype=torch.int64) for p in program.populations}
+    for population in program.populations[1:]:
+        layer = _Layer.of(target, program, population)
+        side, groups = layer.best_tiling(size)
+        if not groups:
+            findings.append(_too_many_axons(layer, size.axons))
+            unplaced.append(population.name)
+            continue
+        for tile in layer.tiles(side, groups):
+            cores.append(layer.load(len(cores), tile, size, destinations))
+    splitters = 0
+    if known(limits.axons_out_per_neuron) == 1:
+        rows = [r for p in program.populations[1:] for r in _splitter_rows(destinations[p.name], size.neurons)]
+        splitters = sum(rows)
+        cores += _splitter_cores(rows, size, len(cores))
+    findings += too_many_cores(target, len(cores))
+    bound = math.ceil(program.neurons / size.neurons)
+    return Placement("crossbar", tuple(cores), tuple(findings), bound, tuple(unplaced), splitters)
+
+
+def axon_types(rows: Tensor, limit: int | None) -> Tensor:
+    """Type of the axon that each weight needs, from 1; 0 for no synapse: int64, the shape of ``rows`` ``[out,
+    n]``.
+
+    As long as all neurons together use at most ``limit`` values, the type is the value's rank among them;
+    else its rank among the neuron's own values.
+    """
+    types = torch.zeros(rows.shape, dtype=torch.int64)
+    values = torch.unique(rows)
+    values = values[values != 0]
+    if limit is None or len(values) <= limit:
+        for index, value in enumerate(values, start=1):
+            types[rows == value] = index
+        return types
+    for channel, row in enumerate(rows):
+        own = torch.unique(row)
+        own = own[own != 0]
+        types[channel] = torch.searchsorted(own, row) + 1 if len(own) else 0
+    return types * (rows != 0)
+
+
+@dataclass(frozen=True)
+class _Core:
+    neurons: int
+    axons: int
+
+
+@dataclass(frozen=True)
+class _Tile:
+    """Channels ``first`` to ``last`` (exclusive) over rows and columns ``top, left, bottom, right``."""
+
+    channels: tuple[int, int]
+    top: int
+    left: int
+    bottom: int
+    right: int
+
+    @property
+    def sides(self) -> tuple[int, int]:
+        return self.bottom - self.top, self.right - self.left
+
+    @property
+    def neurons(self) -> int:
+        return (self.channels[1] - self.channels[0]) * self.sides[0] * self.sides[1]
+
+
+class _Layer:
+    """A population, its kernels, and of each the types of axons: bool ``[out, types * in, kh, kw]``."""
+
+    def __init__(self, population: Population, kernels: list[Kernel], types: list[Tensor], fan_in: Tensor) -> None:
+        self.population, self.kernels, self.types, self.fan_in = population, kernels, types, fan_in
+        self.shape = map_shape(population.shape)
+        self._recent = lru_cache(maxsize=16)(self._pattern)
+
+    @classmethod
+    def of(cls, target: HardwareTarget, program: Program, population: Population) -> "_Layer":
+        projections = chip_projections(target, program, population.name)
+        kernels = kernels_of(program, projections)
+        fan_in = torch.zeros(map_shape(population.shape), dtype=torch.int64)
+        for projection in projections:
+            fan_in += program.fan_in(projection).view(fan_in.shape)
+        if not kernels:
+            return cls(population, [], [], fan_in)
+        rule = target.weights.unique_values
+        limit = None if rule is None else rule.count.value
+        rows = axon_types(torch.cat([kernel.weight.flatten(1) for kernel in kernels], dim=1), limit)
+        count = max(1, int(rows.max()))
+        parts = rows.split([kernel.weight[0].numel() for kernel in kernels], dim=1)
+        types = []
+        for kernel, part in zip(kernels, parts, strict=True):
+            index = part.view(kernel.weight.shape)
+            types.append(torch.cat([index == kind for kind in range(1, count + 1)], dim=1))
+        return cls(population, kernels, types, fan_in)
+
+    def best_tiling(self, size: _Core) -> tuple[int, list[tuple[int, int]]]:
+        """Side of the tiles and their groups of channels for the fewest cores; no groups if none fit."""
+        best: tuple[int, int, list[tuple[int, int]]] | None = None
+        longest = max(self.shape[1:])
+        for side in range(1, min(longest, math.isqrt(size.neurons)) + 1):
+            groups = self._groups(side, size)
+            if groups is None:
+                break
+            cores = math.ceil(self.shape[1] / side) * math.ceil(self.shape[2] / side) * len(groups)
+            if best is None or cores <= best[0]:
+                best = (cores, side, groups)
+        return (1, []) if best is None else (best[1], best[2])
+
+    def _groups(self, side: int, size: _Core) -> list[tuple[int, int]] | None:
+        """Channels cut into groups that fit a core with tiles of ``side``; None if one channel does not."""
+        height, width = min(side, self.shape[1]), min(side, self.shape[2])
+        groups: list[tuple[int, int]] = []
+        start = 0
+        while start < self.shape[0]:
+            low, high = start, min(self.shape[0], start + size.neurons // (height * width))
+            while low < high:  # by bisection: more channels never need fewer axons
+                middle = (low + high + 1) // 2
+                fits = self._most_axons(start, middle, height, width) <= size.axons
+                low, high = (middle, high) if fits else (low, middle - 1)
+            if low == start:
+                return None
+            groups.append((start, low))
+            start = low
+        return groups
+
+    def _most_axons(self, first: int, last: int, height: int, width: int) -> int:
+        """Axons of the tile of ``height`` x ``width`` that needs the most.
+
+        If the whole receptive field of some tile lies inside the map, none needs more; else all are counted.
+        """
+        total = 0
+        for index, kernel in enumerate(self.kernels):
+            used = self._pattern(index, first, last, height, width)
+            worst = int(used.sum())
+            if not self._some_inside(kernel, used, height, width):
+                worst = max(
+                    int(self._clip(kernel, self._pattern(index, first, last, *tile.sides), tile.top, tile.left).sum())
+                    for tile in self._cut((first, last), height, width)
+                )
+            total += worst * kernel.copies
+        return total
+
+    def _some_inside(self, kernel: Kernel, used: Tensor, height: int, width: int) -> bool:
+        """Whether the receptive field of a full tile lies inside the map for some tile."""
+        spans = zip((height, width), self.shape[1:], kernel.source[1:], used.shape[2:], range(2), strict=True)
+        return all(
+            any(
+                0 <= _origin(kernel, start, start)[axis] <= source - field
+                for start in range(0, length - side + 1, side)
+            )
+            for side, length, source, field, axis in spans
+        )
+
+    def _pattern(self, index: int, first: int, last: int, height: int, width: int) -> Tensor:
+        """Types that each place of the whole receptive field needs: bool ``[types, in, rows, columns]``."""
+        kernel = self.kernels[index]
+        live = self.types[index][first:last].any(dim=0, keepdim=True).float()
+        spread = conv_transpose2d(torch.ones(1, 1, height, width), live, stride=kernel.stride, dilation=kernel.dilation)
+        return (spread[0] > 0).unflatten(0, (-1, kernel.source[0]))
+
+    def _clip(self, kernel: Kernel, used: Tensor, top: int, left: int) -> Tensor:
+        """``used`` of a tile at ``top``, ``left``, without the padding: the part inside the map."""
+        y, x = _origin(kernel, top, left)
+        rows, columns = used.shape[2], used.shape[3]
+        return used[
+            :,
+            :,
+            max(0, -y) : max(0, min(rows, kernel.source[1] - y)),
+            max(0, -x) : max(0, min(columns, kernel.source[2] - x)),
+        ]
+
+    def tiles(self, side: int, groups: list[tuple[int, int]]) -> Iterator[_Tile]:
+        """All tiles, group by group and row by row."""
+        for channels in groups:
+            yield from self._cut(channels, side, side)
+
+    def _cut(self, channels: tuple[int, int], height: int, width: int) -> Iterator[_Tile]:
+        for top in range(0, self.shape[1], height):
+            for left in range(0, self.shape[2], width):
+                bottom, right = min(self.shape[1], top + height), min(self.shape[2], left + width)
+                yield _Tile(channels, top, left, bottom, right)
+
+    def load(self, index: int, tile: _Tile, size: _Core, destinations: dict[str, Tensor]) -> CoreLoad:
+        """The core of ``tile``; its axons are added to the ``destinations`` of their sources."""
+        axons = 0
+        for number, kernel in enumerate(self.kernels):
+            pattern = self._recent(number, *tile.channels, *tile.sides)
+            used = self._clip(kernel, pattern, tile.top, tile.left)
+            axons += int(used.sum()) * kernel.copies
+            y, x = (max(0, start) for start in _origin(kernel, tile.top, tile.left))
+            field = torch.zeros(kernel.source, dtype=torch.int64)
+            field[:, y : y + used.shape[2], x : x + used.shape[3]] = used.sum(dim=0)
+            add_pooled(destinations[kernel.projection.source], kernel, field)
+        block = (slice(*tile.channels), slice(tile.top, tile.bottom), slice(tile.left, tile.right))
+        numbers = np.arange(self.population.neurons).reshape(self.shape)[block].flatten()
+        synapses = int(self.fan_in[block].sum())
+        shares = {"neurons": tile.neurons / size.neurons, "axons": axons / size.axons}
+        return CoreLoad(index, (Part(self.population.name, numbers),), synapses, shares)
+
+
+def _origin(kernel: Kernel, top: int, left: int) -> tuple[int, int]:
+    """Place of the map at which the receptive field of a tile begins; negative in the padding."""
+    return top * kernel.stride[0] - kernel.padding[0], left * kernel.stride[1] - kernel.padding[1]
+
+
+def _too_many_axons(layer: _Layer, available: int) -> Finding:
+    needed = int(layer.fan_in.max())
+    mend = f"prune {needed - available} synapses of its densest neuron"
+    return Finding("fan-in (axons of a core)", layer.population.name, needed, available, mend, "capacity")
+
+
+def _splitter_rows(destinations: Tensor, largest: int) -> list[int]:
+    """Relays of each group that one axon drives, for all neurons with several destinations."""
+    rows: list[int] = []
+    for count in destinations.flatten().tolist():
+        while count > 1:
+            full, rest = divmod(count, largest)
+            rows += [largest] * full + [rest] * (rest > 0)
+            count = full + (rest > 0)
+    return rows
+
+
+def _splitter_cores(rows: list[int], size: _Core, first: int) -> list[CoreLoad]:
+    """Cores of splitters: rows in order of size, each on the last core while it has room."""
+    filled: list[tuple[int, int]] = []
+    for row in sorted(rows, reverse=True):
+        if filled and filled[-1][0] + row <= size.neurons and filled[-1][1] < size.axons:
+            filled[-1] = (filled[-1][0] + row, filled[-1][1] + 1)
+        else:
+            filled.append((row, 1))
+    return [
+        CoreLoad(
+            first + offset,
+            (),
+            0,
+            {"neurons": relays / size.neurons, "axons": axons / size.axons},
+            splitters=relays,
+        )
+        for offset, (relays, axons) in enumerate(filled)
+    ]

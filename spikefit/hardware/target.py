@@ -1,0 +1,341 @@
+"""What a chip can do, read from YAML with the source of every figure (:mod:`spikefit.hardware.figures`).
+
+``value: null`` says that nobody published a figure: what depends on it is skipped or reported as unknown. A
+figure that is left out altogether does not apply to the chip.
+"""
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar, cast
+
+import torch
+import yaml
+from torch import Tensor
+
+from spikefit.errors import TargetError
+from spikefit.hardware.figures import (
+    BITS,
+    BOOLEAN,
+    COUNT,
+    INTEGER,
+    Amount,
+    Count,
+    Figure,
+    Integer,
+    Kind,
+    choice,
+    expect,
+    expect_keys,
+    figures_of,
+    known,
+    read_section,
+    some,
+    to_plain,
+)
+from spikefit.hardware.program import Arithmetic, Population
+
+Value = TypeVar("Value")
+Scope = Literal["neuron", "core", "layer"]
+
+FAMILIES = ("memory", "crossbar", "layer_per_core")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Sizes. Counts are of one chip, core or neuron as their name says.
+
+    ``kernel_entries``, ``neuron_entries`` and ``bias_entries`` list the memories of each core (layer_per_core
+    chips). ``axons_out_per_neuron`` is to how many axons a neuron can send (1 on TrueNorth).
+    """
+
+    cores: Count = None
+    neurons_per_core: Count = None
+    neurons_per_chip: Count = None
+    fan_in: Count = None
+    fan_out: Count = None
+    axons_in_per_core: Count = None
+    axons_out_per_core: Count = None
+    axons_out_per_neuron: Count = None
+    synapse_bits_per_core: Count = None
+    destination_layers: Count = None
+    kernel_entries: Annotated[Figure[tuple[int, ...]] | None, some(COUNT)] = None
+    neuron_entries: Annotated[Figure[tuple[int, ...]] | None, some(COUNT)] = None
+    bias_entries: Annotated[Figure[tuple[int, ...]] | None, some(COUNT)] = None
+
+
+@dataclass(frozen=True)
+class UniqueValues:
+    """How many distinct weights a neuron, core or layer may use, and whether zero counts."""
+
+    count: Annotated[Figure[int], COUNT]
+    scope: Annotated[Figure[Scope], choice("neuron", "core", "layer")]
+    zero_is_free: Annotated[Figure[bool], BOOLEAN]
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Stored weights: signed integers of one of ``bits`` widths, times ``2**exponent``.
+
+    Attributes:
+        bits: widths that the chip stores, ascending.
+        min, max: range of a stored integer of the widest width.
+        exponent_min, exponent_max: range of the exponent at the widest width.
+        left_aligned: a narrower weight sits in the upper bits of a wide one, so that its smallest exponent
+            grows by the difference of the widths.
+        unique_values: left out when weights are not shared.
+    """
+
+    bits: Annotated[Figure[tuple[int, ...]], some(BITS)]
+    min: Annotated[Figure[int], INTEGER]
+    max: Annotated[Figure[int], INTEGER]
+    exponent_min: Integer = None
+    exponent_max: Integer = None
+    left_aligned: Annotated[Figure[bool] | None, BOOLEAN] = None
+    unique_values: UniqueValues | None = None
+
+
+@dataclass(frozen=True)
+class NeuronLimits:
+    """Neurons. Threshold, bias and leak are in units of the membrane's least significant bit.
+
+    Attributes:
+        models, resets: what the chip computes natively.
+        cells_for_subtract: hardware neurons that one neuron with ``subtract`` reset takes (1 when left out).
+        threshold_step, threshold_offset: thresholds are ``offset + k * step``.
+        bias_mantissa_max: a bias is a mantissa up to this, times a power of two.
+        leak_max: of ``linear_leak_if``.
+        decay_bits: fraction bits of a ``lif`` decay.
+    """
+
+    models: Annotated[Figure[tuple[str, ...]], some(choice("if", "lif", "linear_leak_if"))]
+    resets: Annotated[Figure[tuple[str, ...]], some(choice("subtract", "zero"))]
+    cells_for_subtract: Count = None
+    threshold_min: Integer = None
+    threshold_max: Integer = None
+    threshold_step: Count = None
+    threshold_offset: Integer = None
+    bias_min: Integer = None
+    bias_max: Integer = None
+    bias_mantissa_max: Count = None
+    leak_max: Count = None
+    state_min: Integer = None
+    state_max: Integer = None
+    overflow: Annotated[Figure[Literal["saturate", "wrap"]] | None, choice("saturate", "wrap")] = None
+    decay_bits: Annotated[Figure[int] | None, BITS] = None
+    decay_rounding: Annotated[Figure[Literal["toward_zero", "floor"]] | None, choice("toward_zero", "floor")] = None
+
+
+@dataclass(frozen=True)
+class LayerLimits:
+    """Layers.
+
+    Attributes:
+        kinds: ``conv``, ``dense``.
+        kernel_max, strides, padding_max, dilation_max: of a convolution (a dense layer behind a map counts as
+            a kernel as large as the map where ``dense_as_conv``).
+        pooling: ``sum`` (free wherever weights can be repeated) or ``max``, which needs hardware.
+        pool_sizes: sides of the window; left out when any will do.
+        input_size_max, output_size_max: sides of a map; ``channels_max``: of a layer.
+        readouts: ``membrane`` and ``spikes``.
+        graded_input: whether the ``host`` or the ``chip`` multiplies real-valued inputs.
+        input_scale, input_max: how graded inputs are rounded: real value of a unit, and the most units.
+    """
+
+    kinds: Annotated[Figure[tuple[str, ...]], some(choice("conv", "dense"))]
+    readouts: Annotated[Figure[tuple[str, ...]], some(choice("membrane", "spikes"))]
+    pooling: Annotated[Figure[tuple[str, ...]], some(choice("sum", "max"))]
+    graded_input: Annotated[Figure[Literal["host", "chip"]], choice("host", "chip")]
+    input_scale: Amount = None
+    input_max: Count = None
+    dense_as_conv: Annotated[Figure[bool] | None, BOOLEAN] = None
+    kernel_max: Count = None
+    strides: Annotated[Figure[tuple[int, ...]] | None, some(COUNT)] = None
+    padding_max: Count = None
+    dilation_max: Count = None
+    pool_sizes: Annotated[Figure[tuple[int, ...]] | None, some(COUNT)] = None
+    input_size_max: Count = None
+    output_size_max: Count = None
+    channels_max: Count = None
+
+
+@dataclass(frozen=True)
+class EnergyConstants:
+    """Energy constants in joule, watt and second. A constant that is left out is contained in another one."""
+
+    synop_j: Amount = None
+    update_j: Amount = None
+    hop_j: Amount = None
+    encoder_mac_j: Amount = None
+    static_w: Amount = None
+    time_step_s: Amount = None
+
+
+@dataclass(frozen=True)
+class HardwareTarget:
+    """A chip.
+
+    Attributes:
+        name: the file's name without its suffix.
+        description: one line.
+        family: how networks are placed on its cores, one of ``memory``, ``crossbar``, ``layer_per_core``.
+        limits, weights, neuron, layers, energy: its figures.
+    """
+
+    name: str
+    description: str
+    family: str
+    limits: Limits
+    weights: Weights
+    neuron: NeuronLimits
+    layers: LayerLimits
+    energy: EnergyConstants
+
+    @classmethod
+    def load(cls, name_or_path: str | Path) -> "HardwareTarget":
+        """Read a chip.
+
+        Args:
+            name_or_path: a bare name is looked up among :func:`available_targets`; anything with a folder or
+                a suffix is the path of a YAML file.
+
+        Raises:
+            TargetError: for an unknown name, a missing file or a malformed one, naming file, field, value and
+                what is allowed.
+        """
+        path = Path(name_or_path)
+        if path.suffix not in (".yaml", ".yml") and len(path.parts) == 1:
+            path = _shipped_folder() / f"{path.name}.yaml"
+            if not path.is_file():
+                raise TargetError(
+                    f"target: got {str(name_or_path)!r}, expected one of {', '.join(available_targets())} "
+                    "or the path of a YAML file."
+                )
+        try:
+            content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise TargetError(f"target: {path} can't be read: {error.strerror}.") from error
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise TargetError(f"{path}: not valid YAML: {error}") from error
+        return cls.from_dict(content, name=path.stem, file=str(path))
+
+    @classmethod
+    def from_dict(cls, content: Any, name: str, file: str = "target") -> "HardwareTarget":
+        """The chip that plain ``content`` describes; errors as of :meth:`load` name ``file``."""
+        sections = {f.name: f.type for f in dataclasses.fields(cls) if dataclasses.is_dataclass(f.type)}
+        keys = ("description", "placement", *sections)
+        expect_keys(content, keys, keys, file, "")
+        expect_keys(content["placement"], ("family",), ("family",), file, "placement")
+        family, description = content["placement"]["family"], content["description"]
+        expect(choice(*FAMILIES), family, file, "placement.family")
+        expect(Kind("text", lambda value: isinstance(value, str)), description, file, "description")
+        parsed = {key: read_section(cast(type, kind), content[key], file, key) for key, kind in sections.items()}
+        return cls(name, description, family, **parsed)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain content that :meth:`from_dict` reads back as an equal chip."""
+        sections = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        plain = {key: to_plain(section) for key, section in sections.items() if dataclasses.is_dataclass(section)}
+        return {"description": self.description, "placement": {"family": self.family}, **plain}
+
+    def figures(self) -> Iterator[tuple[str, Figure[Any]]]:
+        """Every figure that applies to the chip, with its dotted path."""
+        for entry in dataclasses.fields(self):
+            yield from figures_of(getattr(self, entry.name), entry.name)
+
+    @property
+    def widest_bits(self) -> int:
+        """Width of the widest weight, bits."""
+        return max(_need(self.weights.bits))
+
+    def stored_bits(self, bits: int) -> int:
+        """The narrowest width that holds a weight of ``bits``; the widest one when none does."""
+        return min((width for width in _need(self.weights.bits) if width >= bits), default=self.widest_bits)
+
+    def weight_range(self, bits: int) -> tuple[int, int]:
+        """Smallest and largest stored weight of ``bits`` bits, before the exponent."""
+        low, high, narrower = _need(self.weights.min), _need(self.weights.max), self.widest_bits - bits
+        if narrower <= 0:
+            return low, high
+        symmetric = -low == high
+        top = ((high + 1) >> narrower) - 1
+        return (-top if symmetric else low >> narrower), top
+
+    def largest_weight(self, bits: int) -> int:
+        """The largest stored magnitude that ``bits`` bits hold with either sign."""
+        low, high = self.weight_range(bits)
+        return max(0, min(-low, high))
+
+    def exponent_range(self, bits: int) -> tuple[int, int]:
+        """Smallest and largest exponent of weights of ``bits`` bits; (0, 0) when the chip has none."""
+        shift = self.widest_bits - bits if known(self.weights.left_aligned) else 0
+        return (known(self.weights.exponent_min) or 0) + shift, self.exponent_max + shift
+
+    @property
+    def exponent_max(self) -> int:
+        """The largest exponent that weights of every width may have: a factor of ``2**exponent``."""
+        return known(self.weights.exponent_max) or 0
+
+    @property
+    def threshold_max(self) -> int | None:
+        """Largest threshold, in membrane units."""
+        return known(self.neuron.threshold_max)
+
+    @property
+    def bias_max(self) -> int | None:
+        """Largest magnitude that a bias may have with either sign, in membrane units."""
+        low, high = known(self.neuron.bias_min), known(self.neuron.bias_max)
+        return None if low is None or high is None else min(-low, high)
+
+    def round_threshold(self, threshold: Tensor) -> Tensor:
+        """``threshold`` (membrane units) as the nearest values that its register holds, int64."""
+        step, offset = known(self.neuron.threshold_step) or 1, known(self.neuron.threshold_offset) or 0
+        return ((threshold.double() - offset) / step).round().to(torch.int64) * step + offset
+
+    def round_bias(self, bias: Tensor) -> Tensor:
+        """``bias`` (membrane units) as the nearest values that its register holds, int64."""
+        mantissa = known(self.neuron.bias_mantissa_max)
+        whole = bias.double().round()
+        if mantissa is None:
+            return whole.to(torch.int64)
+        exponent = (whole.abs() / mantissa).clamp_min(1).log2().ceil()
+        step = torch.exp2(exponent)
+        return ((bias.double() / step).round() * step).to(torch.int64)
+
+    def cells(self, population: Population) -> int:
+        """Hardware neurons that one neuron of ``population`` takes; none for inputs."""
+        if population.model == "input":
+            return 0
+        subtracts = population.spiking and population.reset == "subtract"
+        return (known(self.neuron.cells_for_subtract) or 1) if subtracts else 1
+
+    def arithmetic(self) -> Arithmetic:
+        """How the chip computes a membrane."""
+        plain, neuron = Arithmetic(), self.neuron
+        return Arithmetic(
+            integer=True,
+            state_min=known(neuron.state_min),
+            state_max=known(neuron.state_max),
+            overflow=known(neuron.overflow) or plain.overflow,
+            decay_bits=known(neuron.decay_bits) or plain.decay_bits,
+            decay_rounding=known(neuron.decay_rounding) or plain.decay_rounding,
+            input_scale=known(self.layers.input_scale) or plain.input_scale,
+            input_max=known(self.layers.input_max),
+        )
+
+
+def available_targets() -> list[str]:
+    """Names of the chips that come with the project."""
+    return sorted(path.stem for path in _shipped_folder().glob("*.yaml"))
+
+
+def _shipped_folder() -> Path:
+    package = Path(__file__).resolve().parents[1]
+    installed = package / "_configs" / "hardware"
+    return installed if installed.is_dir() else package.parent / "configs" / "hardware"
+
+
+def _need(figure: Figure[Value]) -> Value:
+    """Value of a required figure."""
+    return cast(Value, figure.value)

@@ -1,0 +1,193 @@
+"""Splits never mix, orders repeat, bad values are named."""
+
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import lightning.pytorch as pl
+import pytest
+import torch
+from sklearn.datasets import load_digits
+
+from spikefit.data import SpikeDataModule
+from spikefit.data.events import NMNIST, POKERDVS
+from spikefit.data.source import LabelledDataset
+from spikefit.data.static import CIFAR10, MNIST, Digits, FashionMNIST
+from spikefit.errors import ConfigurationError, DataError
+
+
+def digits(**options):
+    data = SpikeDataModule(Digits(), **options)
+    data.setup("fit")
+    data.setup("test")
+    return data
+
+
+def images_of(loader):
+    return torch.cat([x for x, _ in loader])
+
+
+def keys(images):
+    return [tuple(image.flatten().tolist()) for image in images]
+
+
+def test_splits_of_digits_hold_every_image_once():
+    """1437 training images, 144 of which validate, and 360 test images: together they are the 1797 of scikit-learn."""
+    data = digits()
+    train, val, test = (
+        images_of(loader) for loader in (data.train_dataloader(), data.val_dataloader(), data.test_dataloader())
+    )
+    assert (len(train), len(val), len(test)) == (1293, 144, 360)
+    everything = sorted(keys(torch.cat([train, val, test])))
+    reference = torch.from_numpy(load_digits().images).float() / 16
+    assert everything == sorted(keys(reference))
+
+
+def test_splits_are_stratified():
+    data = digits()
+    for loader in (data.val_dataloader(), data.test_dataloader()):
+        labels = torch.cat([y for _, y in loader])
+        counts = torch.bincount(labels, minlength=10).float()
+        assert (counts / len(labels) - 0.1).abs().max() < 0.011
+
+
+class Trainerless(SimpleNamespace):
+    world_size, global_rank, training = 1, 0, True
+
+
+def test_the_order_is_a_function_of_seed_and_epoch():
+    def order(seed, epoch, rank=0, world=1):
+        data = digits(seed=0)
+        data.seed = seed
+        data.trainer = Trainerless(current_epoch=epoch, global_rank=rank, world_size=world)
+        torch.rand(epoch + 7)  # whatever was drawn before does not matter
+        return keys(images_of(data.train_dataloader()))
+
+    assert order(0, 3) == order(0, 3)
+    assert order(0, 3) != order(0, 4)
+    assert order(0, 3) != order(1, 3)
+    assert sorted(order(0, 3)) == sorted(order(0, 4))
+    halves = order(0, 3, 0, 2), order(0, 3, 1, 2)
+    assert abs(len(halves[0]) - len(halves[1])) == 0
+    assert set(halves[0]) | set(halves[1]) == set(order(0, 3))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_workers_give_the_same_batches(workers):
+    data = digits(num_workers=workers, batch_size=500)
+    labels = [y.tolist() for _, y in data.train_dataloader()]
+    assert labels == [y.tolist() for _, y in digits(batch_size=500).train_dataloader()]
+    assert [len(batch) for batch in labels] == [500, 500, 293]
+
+
+def test_augmentation_reaches_training_images_only():
+    data = digits(augment=[lambda image: image * 0 + 7])
+    assert (images_of(data.train_dataloader()) == 7).all()
+    assert images_of(data.val_dataloader()).max() <= 1
+    assert images_of(data.test_dataloader()).max() <= 1
+
+
+def test_no_validation_part_is_no_loader():
+    data = digits(val_fraction=0.0)
+    assert data.val_dataloader() == []
+    assert len(images_of(data.train_dataloader())) == 1437
+
+
+@pytest.mark.parametrize("encoding", ["direct", "rate", "latency"])
+def test_batches_are_time_first(encoding):
+    data = digits(encoding=encoding, time_steps=6, batch_size=50)
+    for batch in (next(iter(data.test_dataloader())), list(data.test_dataloader())[-1]):
+        x, y = data.on_after_batch_transfer(batch, 0)
+        assert x.shape == (6, len(y), 1, 8, 8)
+        assert x.dtype == torch.float32
+        assert data.on_after_batch_transfer(batch[0], 0).shape == x.shape
+    assert data.static == (encoding == "direct")
+
+
+def test_rate_coding_repeats_in_evaluation_and_not_in_training():
+    data = digits(encoding="rate")
+    images = torch.full((2, 1, 8, 8), 0.5)
+    assert torch.equal(data.encode(images), data.encode(images))
+    data.trainer = Trainerless(current_epoch=0)
+    assert not torch.equal(data.encode(images), data.encode(images))
+    with torch.no_grad():
+        assert torch.equal(data.encode(images), data.encode(images))
+
+
+@pytest.mark.parametrize(
+    ("source", "options", "named"),
+    [
+        (Digits, {"encoding": "frames"}, "direct, rate, latency"),
+        (POKERDVS, {"encoding": "rate"}, "frames"),
+        (Digits, {"encoding": "burst"}, "encoding"),
+        (Digits, {"time_steps": 0}, "time_steps"),
+        (Digits, {"batch_size": 0}, "batch_size"),
+        (Digits, {"val_fraction": 1.0}, "val_fraction"),
+        (Digits, {"num_workers": -1}, "num_workers"),
+    ],
+)
+def test_a_bad_value_is_named(source, options, named):
+    with pytest.raises(ConfigurationError, match=named):
+        SpikeDataModule(source(), **options)
+
+
+@pytest.mark.parametrize("source", [MNIST, FashionMNIST, CIFAR10, POKERDVS, NMNIST])
+def test_a_missing_folder_says_what_is_expected_where(source, tmp_path):
+    encoding = "frames" if source.event else "direct"
+    data = SpikeDataModule(source(root=str(tmp_path), download=False), encoding=encoding)
+    with pytest.raises(DataError, match="expected") as caught:
+        data.prepare_data()
+    assert str(tmp_path) in str(caught.value)
+    assert "SPIKEFIT_DATA_DIR" in str(caught.value)
+
+
+def test_a_failed_download_is_one_clear_message(tmp_path, monkeypatch):
+    def refuse(*_args, **_kwargs):
+        raise RuntimeError("no route to host\nsecond line")
+
+    monkeypatch.setattr("torchvision.datasets.mnist.download_and_extract_archive", refuse)
+    with pytest.raises(DataError, match=r"download failed") as caught:
+        FashionMNIST(root=str(tmp_path)).prepare()
+    assert "FashionMNIST/raw" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_shapes_are_known_before_any_file_is_touched(tmp_path):
+    data = SpikeDataModule(NMNIST(root=str(tmp_path), classes=[9, 6], downsample=2), encoding="frames", time_steps=5)
+    assert (data.input_shape, data.num_classes, data.time_steps, data.static) == ((2, 17, 17), 2, 5, False)
+
+
+def test_data_libraries_are_imported_only_when_data_are_loaded():
+    code = (
+        "import sys, spikefit.data.datamodule, spikefit.data.events, spikefit.data.static;"
+        "print([name for name in ('tonic', 'sklearn') if name in sys.modules])"
+    )
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
+
+
+def test_the_trainer_gets_every_sample_in_a_last_smaller_batch():
+    """1293 = 10 * 128 + 13."""
+    sizes = []
+
+    class Count(pl.LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.layer = torch.nn.Linear(64, 10)
+
+        def training_step(self, batch, batch_idx):
+            x, y = batch
+            sizes.append(len(y))
+            return torch.nn.functional.cross_entropy(self.layer(x.mean(0).flatten(1)), y)
+
+        def configure_optimizers(self):
+            return torch.optim.SGD(self.parameters(), 0.1)
+
+    trainer = pl.Trainer(max_epochs=1, logger=False, enable_checkpointing=False, enable_progress_bar=False)
+    trainer.fit(Count(), SpikeDataModule(Digits(), batch_size=128, val_fraction=0.1))
+    assert sizes == [128] * 10 + [13]
+
+
+def test_labelled_dataset_has_as_many_samples_as_labels():
+    data = Digits().load("test", 4)
+    assert isinstance(data, LabelledDataset)
+    assert len(data) == len(data.labels) == 360

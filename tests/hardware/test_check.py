@@ -1,0 +1,214 @@
+from dataclasses import asdict, replace
+from typing import Any
+
+import pytest
+import torch
+
+from spikefit.hardware.check import Finding, check, check_capacity, check_structure, unknown_limits
+from spikefit.hardware.figures import Figure
+from spikefit.hardware.program import Program, Projection
+from spikefit.hardware.target import HardwareTarget
+
+ONES = torch.ones(10, 20, dtype=torch.int64)
+IF: dict[str, Any] = {}
+
+
+@pytest.fixture(scope="module")
+def targets():
+    return {name: HardwareTarget.load(name) for name in ("loihi", "speck2f", "truenorth")}
+
+
+def limits(findings: list[Finding]) -> list[str]:
+    return [finding.limit for finding in findings]
+
+
+@pytest.mark.parametrize("name", ["loihi", "speck2f", "truenorth"])
+def test_a_small_spiking_network_fits_everywhere(targets, chain, name):
+    bits = targets[name].stored_bits(8)
+    program = chain((20,), (ONES, {"bits": bits}, IF), (ONES[:, :10], {"bits": bits}, IF))
+    assert check(targets[name], program) == []
+
+
+def test_lif_on_truenorth(targets, chain):
+    (finding,) = check_structure(targets["truenorth"], chain((20,), (ONES, {}, {"model": "lif"})))
+    assert finding == Finding(
+        "neuron model", "l1", "lif", "if, linear_leak_if", "use IF or LinearLeakIF neurons", "structure"
+    )
+    assert str(finding) == (
+        "l1: neuron model: needs lif, the chip has if, linear_leak_if; use IF or LinearLeakIF neurons."
+    )
+
+
+def test_membrane_readout_on_truenorth(targets, chain):
+    program = chain((20,), (ONES, {}, IF), (ONES[:, :10], {}, {"model": "readout"}))
+    (finding,) = check_structure(targets["truenorth"], program)
+    assert (finding.limit, finding.where, finding.mend) == ("readout", "l2", "use a spiking readout")
+    assert check_structure(targets["loihi"], program) == []
+
+
+@pytest.mark.parametrize("name", ["loihi", "speck2f", "truenorth"])
+def test_max_pooling(targets, chain, name):
+    weight = torch.ones(2, 1, 3, 3, dtype=torch.int64)
+    program = chain((1, 8, 8), (weight, {"pool": 2, "pool_kind": "max"}, IF))
+    (finding,) = check_structure(targets[name], program)
+    assert (finding.limit, finding.mend, finding.kind) == ("pooling", "use average pooling", "structure")
+    assert check_structure(targets[name], chain((1, 8, 8), (weight, {"pool": 2}, IF))) == []
+
+
+def test_reset(targets, chain):
+    native = replace(targets["loihi"].neuron, resets=Figure(("zero",), "test", "D"))
+    (finding,) = check_structure(replace(targets["loihi"], neuron=native), chain((20,), (ONES, {}, IF)))
+    assert (finding.limit, finding.needed, finding.mend) == ("reset", "subtract", "reset to zero")
+
+
+@pytest.mark.parametrize(
+    ("kernel", "wiring", "limit"),
+    [
+        (17, {}, "kernel"),
+        (3, {"stride": (3, 3)}, "stride"),
+        (3, {"padding": (8, 8)}, "padding"),
+        (3, {"dilation": (2, 2)}, "dilation"),
+        (3, {"pool": 3}, "pool size"),
+        (16, {"stride": (4, 4), "padding": (7, 7)}, None),
+    ],
+)
+def test_speck_layers(targets, chain, kernel, wiring, limit):
+    program = chain((1, 40, 40), (torch.ones(1, 1, kernel, kernel, dtype=torch.int64), wiring, IF))
+    assert limits(check_structure(targets["speck2f"], program)) == ([limit] if limit else [])
+
+
+def test_speck_maps(targets, chain):
+    program = chain((1, 130, 130), (torch.ones(1, 1, 1, 1, dtype=torch.int64), {}, IF))
+    assert limits(check_structure(targets["speck2f"], program)) == ["input size", "output size"]
+    # a dense layer behind a 20 x 20 map would be a 20 x 20 kernel
+    dense = chain((1, 20, 20), (torch.ones(4, 400, dtype=torch.int64), {}, IF))
+    (finding,) = check_structure(targets["speck2f"], dense)
+    assert (finding.limit, finding.needed, finding.mend) == (
+        "kernel",
+        20,
+        "pool the map before the dense layer",
+    )
+    assert check_structure(targets["loihi"], dense) == []
+
+
+def test_encoder_on_the_host_has_no_layer_limits(targets, chain):
+    weight = torch.full((4, 1, 20, 20), 1000, dtype=torch.int64)
+    assert check(targets["speck2f"], chain((1, 40, 40), (weight, {"bits": 8}, IF), graded=True)) == []
+    assert check(targets["speck2f"], chain((1, 40, 40), (weight, {"bits": 8}, IF))) != []
+
+
+def test_neurons_per_chip(targets, chain):
+    # 70 000 neurons that subtract take two of Loihi's 131 072 compartments each: 140 000
+    weight = torch.ones(70_000, 1, dtype=torch.int64)
+    (finding,) = check_capacity(targets["loihi"], chain((1,), (weight, {"bits": 8}, IF)))
+    assert (finding.limit, finding.needed, finding.available) == ("neurons per chip", 140_000, 131_072)
+    assert finding.mend.startswith("prune 8928 neurons")
+    assert check_capacity(targets["loihi"], chain((1,), (weight, {"bits": 8}, {"reset": "zero"}))) == []
+
+
+def test_fan_in_and_fan_out(targets, chain):
+    small = replace(
+        targets["loihi"],
+        limits=replace(targets["loihi"].limits, fan_in=Figure(8, "test", "D"), fan_out=Figure(9, "test", "D")),
+    )
+    fan_in, fan_out = check_capacity(small, chain((20,), (ONES, {"bits": 8}, IF)))
+    assert (fan_in.limit, fan_in.where, fan_in.needed) == ("fan-in", "l1", 20)
+    assert fan_in.mend == "prune 12 synapses of its densest neuron"
+    assert (fan_out.limit, fan_out.where, fan_out.needed) == ("fan-out", "input", 10)
+
+
+def test_unique_values_by_scope(targets, chain):
+    # every neuron uses 4 values besides zero, but not the same ones: 8 in the layer
+    weight = torch.tensor([[0, 1, 2, 3, 4], [0, -1, -2, -3, -4]])
+    program = chain((5,), (weight, {"bits": 9}, IF))
+    truenorth = targets["truenorth"]
+    assert check_capacity(truenorth, program) == []
+    rule = truenorth.weights.unique_values
+
+    def with_rule(**changes: Any) -> HardwareTarget:
+        return replace(truenorth, weights=replace(truenorth.weights, unique_values=replace(rule, **changes)))
+
+    (finding,) = check_capacity(with_rule(scope=Figure("layer", "test", "D")), program)
+    assert (finding.limit, finding.needed, finding.available) == ("unique weights per layer", 8, 4)
+    assert finding.mend == "use a codebook of 4 values"
+    (counted,) = check_capacity(with_rule(zero_is_free=Figure(False, "test", "D")), program)
+    assert counted.needed == 5
+
+
+def test_unique_values_count_all_inputs_of_a_neuron(targets, chain):
+    program = chain((2,), (torch.tensor([[1, 2]]), {"bits": 9}, IF))
+    extra = Projection("l1.skip", "input", "l1", "dense", torch.tensor([[3, 4]]), bits=9)
+    more = replace(extra, name="l1.more", weight=torch.tensor([[5, 4]]))
+    fits = replace(program, projections=(*program.projections, extra))
+    assert check_capacity(targets["truenorth"], fits) == []
+    (finding,) = check_capacity(targets["truenorth"], replace(fits, projections=(*fits.projections, more)))
+    assert finding.needed == 5
+
+
+@pytest.mark.parametrize(
+    ("weight", "wiring", "limit"),
+    [
+        (-128, {"bits": 8}, None),
+        (128, {"bits": 8}, "weight range"),
+        (8, {"bits": 4, "exponent": 4}, "weight exponent"),  # 8 is no multiple of 16
+        (7 * 16, {"bits": 4, "exponent": 4}, None),
+        (8 * 16, {"bits": 4, "exponent": 4}, "weight range"),
+        (1, {"bits": 4}, "weight exponent"),  # a 4-bit weight is at least 16 units
+        (1, {"bits": 7}, "weight bits"),
+        (2**15, {"bits": 8, "exponent": 15}, "weight exponent"),
+    ],
+)
+def test_loihi_weights(targets, chain, weight, wiring, limit):
+    program = chain((1,), (torch.tensor([[weight]]), wiring, IF))
+    assert limits(check_capacity(targets["loihi"], program)) == ([limit] if limit else [])
+
+
+@pytest.mark.parametrize(
+    ("neurons", "limit"),
+    [
+        ({"threshold": torch.tensor([64])}, "threshold step"),
+        ({"threshold": torch.tensor([2**23 + 65])}, "threshold range"),
+        ({"bias": torch.tensor([4097])}, "bias step"),
+        ({"bias": torch.tensor([-(2**20)])}, "bias range"),
+    ],
+)
+def test_loihi_registers(targets, chain, neurons, limit):
+    program = chain((1,), (torch.tensor([[1]]), {"bits": 8}, neurons))
+    assert limit in limits(check_capacity(targets["loihi"], program))
+    assert check_capacity(targets["loihi"], replace(program, precision="exact")) == []
+
+
+def test_linear_leak_range(targets, chain):
+    neurons = {"model": "linear_leak_if", "leak": torch.tensor([256])}
+    (finding,) = check_capacity(targets["truenorth"], chain((1,), (torch.tensor([[1]]), {"bits": 9}, neurons)))
+    assert (finding.limit, finding.needed, finding.available) == ("leak range", "256 to 256", "0 to 255")
+
+
+def test_destination_layers_and_channels(targets, chain, population):
+    program = chain((2,), (torch.ones(1025, 2, dtype=torch.int64), {"bits": 8}, IF))
+    (finding,) = check_capacity(targets["speck2f"], program)
+    assert (finding.limit, finding.mend) == ("channels", "prune 1 channels")
+    names = ("a", "b", "c")
+    fan = Program(
+        (program.populations[0], *(population(name, (1,)) for name in names)),
+        tuple(Projection(n, "input", n, "dense", torch.ones(1, 2, dtype=torch.int64), bits=8) for n in names),
+        4,
+        "target",
+    )
+    (finding,) = check_capacity(targets["speck2f"], fan)
+    assert (finding.limit, finding.where, finding.needed) == ("destination layers", "input", 3)
+
+
+def test_unknown_limits_are_listed_and_skipped(targets, chain):
+    assert unknown_limits(targets["speck2f"]) == ["neuron.overflow"]
+    unknown = replace(targets["loihi"].limits, fan_in=Figure(None), neurons_per_chip=Figure(None))
+    target = replace(targets["loihi"], limits=unknown)
+    assert unknown_limits(target) == ["limits.neurons_per_chip", "limits.fan_in"]
+    assert check_capacity(target, chain((20,), (ONES, {"bits": 8}, IF))) == []
+
+
+def test_findings_are_plain_values(targets, chain):
+    program = chain((1, 8, 8), (torch.ones(1, 1, 3, 3).long(), {"stride": (3, 3), "pool": 2}, {"model": "lif"}))
+    for finding in check(targets["speck2f"], program):
+        for value in asdict(finding).values():
+            assert isinstance(value, int | float | str)

@@ -1,0 +1,78 @@
+from dataclasses import replace
+
+import pytest
+
+from spikefit.errors import ConfigurationError
+from spikefit.hardware.energy import ENERGY_MODELS, HOROWITZ_AC_J, HOROWITZ_MAC_J, estimate
+from spikefit.hardware.figures import Figure
+from spikefit.hardware.placement import Placement
+from spikefit.hardware.program import LayerActivity
+from spikefit.hardware.target import EnergyConstants, HardwareTarget
+
+ENCODER = LayerActivity("conv1", neurons=100, synapses=900, spikes=50, synops=0, macs=3600, updates=400)
+HIDDEN = LayerActivity("fc1", neurons=20, synapses=2000, spikes=10, synops=1000, macs=0, updates=80)
+
+
+def test_loihi_by_hand():
+    energy = estimate(HardwareTarget.load("loihi"), [ENCODER, HIDDEN], None, time_steps=4)
+    assert energy.terms["synops"] == pytest.approx(1000 * 23.6e-12)
+    assert energy.terms["updates"] == pytest.approx(480 * 81e-12)
+    # the host's multiplications, hops that nobody counted and static power are unknown, and not zero
+    assert {name: energy.terms[name] for name in energy.unknown} == {
+        "encoder": None,
+        "hops": None,
+        "static": None,
+    }
+    assert energy.total_j == pytest.approx(1000 * 23.6e-12 + 480 * 81e-12)
+    assert energy.per_layer["fc1"] == pytest.approx(1000 * 23.6e-12 + 80 * 81e-12)
+    assert energy.per_layer["conv1"] == pytest.approx(400 * 81e-12)
+
+
+def test_no_encoder_costs_nothing():
+    energy = estimate(HardwareTarget.load("loihi"), [HIDDEN], None, time_steps=4)
+    assert energy.terms["encoder"] == 0.0
+    assert energy.unknown == ("hops", "static")
+
+
+def test_truenorth_has_one_constant_for_everything():
+    energy = estimate(HardwareTarget.load("truenorth"), [HIDDEN], None, time_steps=4)
+    assert energy.terms == {"synops": pytest.approx(26e-9), "encoder": 0.0}
+    assert energy.unknown == ()
+
+
+def test_speck_is_unknown_and_not_zero():
+    energy = estimate(HardwareTarget.load("speck2f"), [ENCODER, HIDDEN], None, time_steps=4)
+    assert energy.total_j is None
+    assert energy.unknown == ("synops", "updates", "encoder", "hops", "static")
+    assert energy.per_layer == {}
+    without_encoder = estimate(HardwareTarget.load("speck2f"), [HIDDEN], None, time_steps=4)
+    assert without_encoder.total_j is None
+
+
+def test_hops_and_static_power():
+    constants = EnergyConstants(
+        hop_j=Figure(2e-12, "test", "D"),
+        static_w=Figure(0.5, "test", "D"),
+        time_step_s=Figure(1e-3, "test", "D"),
+    )
+    target = replace(HardwareTarget.load("loihi"), energy=constants)
+    placement = Placement("memory", (), hops_per_spike=3.0)
+    energy = estimate(target, [ENCODER, HIDDEN], placement, time_steps=4)
+    assert energy.terms == {"hops": pytest.approx(60 * 3 * 2e-12), "static": pytest.approx(0.5 * 4e-3)}
+    assert energy.total_j == pytest.approx(2e-3 + 360e-12)
+
+
+def test_horowitz():
+    energy = estimate(HardwareTarget.load("speck2f"), [ENCODER, HIDDEN], None, 4, "horowitz45")
+    assert energy.model == "horowitz45"
+    assert energy.terms == {"synops": pytest.approx(900e-12), "encoder": pytest.approx(3600 * 4.6e-12)}
+    assert energy.unknown == ()
+    assert energy.total_j == pytest.approx(900e-12 + 16560e-12)
+    assert energy.per_layer == {"conv1": pytest.approx(16560e-12), "fc1": pytest.approx(900e-12)}
+    assert all(figure.source and figure.confidence for figure in (HOROWITZ_AC_J, HOROWITZ_MAC_J))
+
+
+def test_unknown_model():
+    assert ENERGY_MODELS == ("target", "horowitz45")
+    with pytest.raises(ConfigurationError, match="model: got 'lemaire', expected one of 'target', 'horowitz45'"):
+        estimate(HardwareTarget.load("loihi"), [HIDDEN], None, 4, "lemaire")  # type: ignore[arg-type]

@@ -1,0 +1,41 @@
+"""Run the command line inside the test process: imports are paid once."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from spikefit.cli import main
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(Path(__file__).parent))  # dump_state.Interrupt is named by class path
+
+
+@pytest.fixture
+def run(monkeypatch, tmp_path, capsys) -> Callable[..., tuple[int, str]]:
+    """``run("fit", "--config", ...)`` gives the exit status and everything printed. Works in ``tmp_path``."""
+    monkeypatch.setattr(sys, "argv", ["lightning"])
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "configs").symlink_to(ROOT / "configs")
+
+    def call(*arguments: object) -> tuple[int, str]:
+        capsys.readouterr()
+        status = 0
+        try:
+            main([str(argument) for argument in arguments])
+        except SystemExit as exit_:
+            status = int(exit_.code or 0)
+        printed = capsys.readouterr()
+        return status, printed.out + printed.err
+
+    return call
+
+
+@pytest.fixture
+def csv_only() -> str:
+    """An option that replaces the quickstart's loggers with CSV alone."""
+    return (
+        '--trainer.logger={"class_path": "lightning.pytorch.loggers.CSVLogger", '
+        '"init_args": {"save_dir": "runs", "name": "quickstart"}}'
+    )

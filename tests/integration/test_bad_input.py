@@ -1,0 +1,99 @@
+"""Every mistake gets a message that fits on a screen, names the thing, and says what is allowed."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+QUICK = ("--config", "configs/quickstart.yaml", "--trainer.logger=false", "--trainer.max_epochs=1")
+NETWORK = "--model.init_args.network.init_args"
+
+
+@pytest.mark.parametrize(
+    ("option", "named"),
+    [
+        ("--trainer.callbacks+=callbacks.FSCPrunning", ["FSCPrunning", "FSCPruning", "CodebookReclustering"]),
+        ("--trainer.max_epoch=3", ["max_epoch"]),
+        ("--model.init_args.quantizer.init_args.level=4", ["level", "Codebook accepts", "levels", "bits"]),
+        ("--model.init_args.quantizer.init_args.levels=1", ["levels", "got 1", "at least 2"]),
+        ("--model.init_args.quantizer.init_args.bits=3", ["bits", "got 3", "2, 4, 8"]),
+        (
+            "--model.init_args.quantizer=spikefit.quantize.Codebok",
+            ["Codebok", "Codebook", "Uniform", "Ternary"],
+        ),
+        (f"{NETWORK}.neuron=spikefit.neurons.LIFF", ["LIFF", "LIF", "ParametricLIF", "LinearLeakIF"]),
+        (f"{NETWORK}.neuron.init_args.reset=soft", ["reset", "soft", "subtract", "zero"]),
+        (f"{NETWORK}.channels=[8,8,8,8,8]", ["conv4", "pool"]),
+        (f"{NETWORK}.pool_kind=max", ["loihi", "pooling", "max", "use average pooling"]),
+        (f"{NETWORK}.neuron=spikefit.neurons.LinearLeakIF", ["loihi", "linear_leak_if", "if, lif"]),
+        ("--data.init_args.encoding=rates", ["encoding", "rates", "direct", "latency"]),
+        ("--data.init_args.time_steps=0", ["time_steps", "got 0"]),
+        ("--ckpt_path=nowhere.ckpt", ["ckpt_path", "nowhere.ckpt"]),
+    ],
+)
+def test_a_wrong_option_is_named(run, option, named):
+    status, printed = run("fit", *QUICK, option)
+    assert status == 2, printed
+    assert "Traceback" not in printed
+    assert len(printed.splitlines()) <= 24, printed
+    assert max(map(len, printed.splitlines())) <= 400
+    for words in named:
+        assert words in printed, printed
+    assert not list(Path().glob("runs/*"))
+
+
+@pytest.mark.parametrize(
+    ("target", "named"),
+    [
+        ("truenorth", ["truenorth", "neuron model", "lif", "IF or LinearLeakIF"]),
+        ("loihii", ["loihii", "loihi", "speck2f", "truenorth"]),
+        ("chips/mine.yaml", ["chips/mine.yaml"]),
+    ],
+)
+def test_a_target_that_can_not_run_the_network_is_refused_before_training(run, target, named):
+    callback = f'{{"class_path": "callbacks.DeploymentSimulation", "init_args": {{"target": "{target}"}}}}'
+    status, printed = run("fit", *QUICK, f"--trainer.callbacks+={callback}")
+    assert status == 2, printed
+    assert "Epoch" not in printed
+    for words in named:
+        assert words in printed, printed
+
+
+def test_a_missing_data_folder_is_named(run):
+    data = '{"class_path": "spikefit.data.static.FashionMNIST", "init_args": {"root": "no/such", "download": false}}'
+    status, printed = run("fit", *QUICK, f"--data.init_args.dataset={data}")
+    assert status == 2, printed
+    assert "no/such" in printed
+    assert "Traceback" not in printed
+
+
+def test_a_checkpoint_of_another_network_is_refused(run):
+    """From Python's side: the configured network is kept and the checkpoint's tensors do not match it."""
+    assert run("fit", *QUICK, "--trainer.logger=true")[0] == 0
+    checkpoint = next(Path().rglob("last.ckpt"))
+    content = torch.load(checkpoint, weights_only=True)
+    content["hyper_parameters"] = {}  # as a checkpoint written from Python, which does not describe its network
+    torch.save(content, "other.ckpt")
+    status, printed = run("test", *QUICK[:3], f"{NETWORK}.channels=[5,7]", "--ckpt_path=other.ckpt")
+    assert status == 2, printed
+    assert "Traceback" not in printed
+    assert "conv1" in printed
+    assert "(24," in printed
+    assert "(5," in printed
+    assert len(printed.splitlines()) <= 24
+
+
+@pytest.mark.parametrize("content", [b"", b"no checkpoint", b"PK\x03\x04 cut off"])
+def test_a_damaged_checkpoint_is_refused(run, content):
+    Path("bad.ckpt").write_bytes(content)
+    status, printed = run("test", *QUICK[:3], "--ckpt_path=bad.ckpt")
+    assert status == 2, printed
+    assert "bad.ckpt" in printed
+    assert "Traceback" not in printed
+
+
+def test_another_command_is_explained(run):
+    status, printed = run("login")
+    assert status == 2
+    for words in ("login", "fit, validate, test, predict", "lightning-sdk"):
+        assert words in printed

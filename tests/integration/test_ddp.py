@@ -1,0 +1,52 @@
+"""Two gloo processes hold the same codebooks and the same living units."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_two_processes_hold_identical_tensors(tmp_path):
+    """Reclustering at epoch 1, 2 and 3, pruning at 2 and 3; what each process holds is compared to the last bit."""
+    (tmp_path / "dump").mkdir()
+    command = [
+        sys.executable,
+        "-m",
+        "spikefit.cli",
+        "fit",
+        "--config",
+        str(ROOT / "configs" / "quickstart.yaml"),
+        "--config",
+        str(ROOT / "tests" / "integration" / "ddp.yaml"),
+        "--trainer.logger.init_args.save_dir",
+        str(tmp_path / "runs"),
+    ]
+    environment = {
+        **os.environ,
+        "DUMP_STATE_DIR": str(tmp_path / "dump"),
+        "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests" / "integration")]),
+        "OMP_NUM_THREADS": "1",
+    }
+    done = subprocess.run(
+        command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    alive, codebooks = [], []
+    for epoch in range(4):
+        first, second = (
+            torch.load(tmp_path / "dump" / f"epoch{epoch}-rank{rank}.pt", weights_only=True) for rank in range(2)
+        )
+        # Running statistics of a batch norm differ until the next forward copies them from process 0.
+        same = [name for name in first if "running_" not in name]
+        for name in same:
+            assert torch.equal(first[name], second[name]), f"epoch {epoch}: {name}"
+        alive.append(sum(int(first[name].sum()) for name in same if name.endswith("alive")))
+        codebooks.append(torch.cat([first[name].flatten() for name in same if name.endswith("codebook")]))
+    assert alive[0] == alive[1] == 136
+    assert alive[3] < alive[2] < 136
+    assert not torch.equal(codebooks[0], codebooks[1])
+    assert len(list((tmp_path / "runs" / "ddp").iterdir())) == 1, "the processes share one run directory"

@@ -5,7 +5,7 @@ from callbacks.checkpoint import CompressedCheckpoint
 from callbacks.deployment import DeploymentSimulation
 from callbacks.fsc_pruning import FSCPruning
 from callbacks.predictions import PredictionWriter
-from callbacks.reclustering import CodebookReclustering
+from callbacks.reclustering import CodebookReclustering, PostTrainingQuantization
 from callbacks.spike_monitor import SpikeMonitor
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "CompressedCheckpoint",
     "DeploymentSimulation",
     "FSCPruning",
+    "PostTrainingQuantization",
     "PredictionWriter",
     "ScheduledCallback",
     "SpikeMonitor",

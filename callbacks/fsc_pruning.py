@@ -68,6 +68,17 @@ class FSCPruning(ScheduledCallback):
         self.score = FSC() if score is None else score
         self.units = tuple(units)
 
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Say so when training ends before the last event."""
+        assert self.stop is not None
+        last = self.stop - (self.stop - self.start) % self.every
+        end = trainer.max_epochs if self.interval == "epoch" else trainer.max_steps
+        if stage == "fit" and end is not None and 0 < end <= last:
+            rank_zero_warn(
+                f"stop: the last pruning event is due at {self.interval} {last}, but training ends at {end}; the "
+                f"fraction of {self.fraction} will not be reached."
+            )
+
     def act(self, trainer: pl.Trainer, module: SpikingClassifier, position: int) -> None:
         """Score, decide on process 0, and kill the same units everywhere."""
         assert self.stop is not None

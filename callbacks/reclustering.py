@@ -68,3 +68,19 @@ class CodebookReclustering(ScheduledCallback):
             errors.append((quantizer.quantize(weight) - weight).norm() / weight.norm().clamp_min(1e-12))
         if errors and self.interval == "epoch":
             module.log("quantizer/error", torch.stack(errors).mean(), rank_zero_only=False)
+
+
+class PostTrainingQuantization(pl.Callback):
+    """Switch every quantizer on when a test begins: quantization after training, the baseline of training with it.
+
+    Fits each quantizer to the trained weights; those that are on already are left alone.
+    """
+
+    @torch.no_grad()
+    def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Fit and switch on, equally in every process: the fit is deterministic."""
+        assert isinstance(pl_module, SpikingClassifier)
+        for name, layer, quantizer in pl_module.quantized_layers():
+            if not quantizer.active:
+                quantizer.refit(latent_weight(layer).detach(), live_synapses(pl_module.network, name))
+                quantizer.active.fill_(True)

@@ -24,6 +24,7 @@ from spikefit.run_directory import assign_run_directory, discard_if_empty
 # Warnings that ask nothing of the user.
 EXPECTED_WARNINGS = (
     r".*isinstance\(treespec, LeafSpec\)",  # Lightning's own use of a deprecated torch name
+    r"Total length of `list` across ranks is zero",  # val_fraction: 0 asks for no validation
     "The dirpath has changed",  # every run has a directory of its own, and CompressedCheckpoint keeps its best
 )
 COMMANDS = ("fit", "validate", "test", "predict")

@@ -9,7 +9,8 @@ import torch
 
 from spikefit.networks.blocks import Network, PositiveBatchNorm
 
-torch.set_num_threads(2)
+# One thread: the networks are small, and threads that wait for each other on a busy machine cost most of the time.
+torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

@@ -1,12 +1,12 @@
 """The data module: splits, loaders and coding, the same for images and events."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, Literal
 
 import lightning.pytorch as pl
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, Subset
 
 from spikefit.data import encode
@@ -52,7 +52,7 @@ class SpikeDataModule(pl.LightningDataModule):
         time_steps: int = 4,
         batch_size: int = 64,
         val_fraction: float = 0.1,
-        augment: Sequence[Callable[[Tensor], Tensor]] = (),
+        augment: Sequence[nn.Module] = (),
         num_workers: int = 0,
         seed: int = 0,
     ) -> None:
@@ -104,7 +104,12 @@ class SpikeDataModule(pl.LightningDataModule):
         if self.val_fraction == 0:
             self._parts["train"] = shown
             return
-        kept, held_out = stratified_split(full.labels, self.val_fraction, self.seed)
+        try:
+            kept, held_out = stratified_split(full.labels, self.val_fraction, self.seed)
+        except ValueError as error:  # fewer samples than classes on one side
+            raise ConfigurationError(
+                f"val_fraction: {self.val_fraction} of {len(full)} samples can't hold every class ({error})."
+            ) from error
         self._parts["train"] = Subset(shown, kept.tolist())
         self._parts["val"] = Subset(full, held_out.tolist())
 

@@ -166,8 +166,9 @@ class POKERDVS(TonicSource):
         fetch("POKERDVS", self.folder, self.download, expected, load)
 
     def _labels(self, recordings: Any) -> tuple[list[int], list[int]]:
-        labels = [int(label) for label in recordings.targets]
-        return list(range(len(labels))), labels
+        # tonic walks the class folders in whatever order the file system gives; sorting by class makes it one order.
+        order = sorted(range(len(recordings)), key=lambda index: int(recordings.targets[index]))
+        return order, [int(recordings.targets[index]) for index in order]
 
 
 class NMNIST(TonicSource):

@@ -92,6 +92,6 @@ def fetch(name: str, folder: Path, download: bool, expected: str, load: Callable
     except Exception as error:  # whatever a network and a third party's downloader can raise
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DataError(
-            f"{name}: not found in {folder}, and the download failed ({reason}). Put {expected} into that folder, or set "
-            "root or SPIKEFIT_DATA_DIR to one that has it."
+            f"{name}: not found in {folder}, and the download failed ({reason}). Put {expected} into that folder, or "
+            "set root or SPIKEFIT_DATA_DIR to one that has it."
         ) from error

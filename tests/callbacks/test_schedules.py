@@ -194,6 +194,11 @@ def test_min_units_wins_over_the_fraction_and_says_so(tmp_path):
     assert [int(alive_units(model.network, group).sum()) for group in unit_groups(model.network)] == [6, 6, 6]
 
 
+def test_a_schedule_behind_the_end_of_training_is_told(tmp_path):
+    with pytest.warns(UserWarning, match="due at epoch 5, but training ends at 2"):
+        fit(tmp_path, [FSCPruning(start=1, stop=5)], epochs=2)
+
+
 def test_scoring_leaves_modes_and_random_state_alone(tmp_path):
     states = []
 

@@ -80,8 +80,18 @@ def test_workers_give_the_same_batches(workers):
     assert [len(batch) for batch in labels] == [500, 500, 293]
 
 
+class Sevens(torch.nn.Module):
+    def forward(self, image):
+        return image * 0 + 7
+
+
+def test_a_validation_part_too_small_for_every_class_is_named():
+    with pytest.raises(ConfigurationError, match=r"val_fraction: 0\.002 of 1437"):
+        digits(val_fraction=0.002)
+
+
 def test_augmentation_reaches_training_images_only():
-    data = digits(augment=[lambda image: image * 0 + 7])
+    data = digits(augment=[Sevens()])
     assert (images_of(data.train_dataloader()) == 7).all()
     assert images_of(data.val_dataloader()).max() <= 1
     assert images_of(data.test_dataloader()).max() <= 1

@@ -31,8 +31,9 @@ def test_poker_dvs_frames_equal_tonic(data_dir):
     counts = POKERDVS(root=str(data_dir), download=False, binary=False, cache="none").load("test", 6)
     spikes = POKERDVS(root=str(data_dir), download=False).load("test", 6)
     assert len(spikes) == 20
+    assert spikes.labels.tolist() == sorted(spikes.labels.tolist())
     for index in range(20):
-        events, label = reference[index]
+        events, label = reference[spikes.indices[index]]
         expected = torch.from_numpy(to_frame(events))
         assert torch.equal(counts[index][0].long(), expected.long())
         assert torch.equal(spikes[index][0].bool(), expected > 0)

@@ -1,0 +1,127 @@
+"""Lowering to a chip's integers: units, ranges, and what is refused."""
+
+from functools import partial
+
+import pytest
+import torch
+
+from spikefit.deploy.lower import lower
+from spikefit.deploy.run import Deployment, require_structure
+from spikefit.errors import ConfigurationError, TargetError
+from spikefit.hardware.check import check
+from spikefit.hardware.target import HardwareTarget
+from spikefit.networks import MLP, ConvSNN, ResidualSNN
+from spikefit.neurons import IF, LIF, LinearLeakIF
+from spikefit.quantize import Codebook
+from spikefit.quantize.base import attach
+
+
+def network(wake, cls=ConvSNN, neuron=LIF, quantizer=Codebook, **options):
+    torch.manual_seed(1)
+    net = cls((1, 8, 8), 4, neuron=partial(neuron, reset="zero"), **options)
+    for _, layer in net.named_synapses() if quantizer else ():
+        attach(layer, quantizer(layer.weight.detach()))
+    x = (torch.rand(4, 8, 1, 8, 8) < 0.4).float()
+    return wake(net, x), x
+
+
+@pytest.mark.parametrize("chip", ["loihi", "truenorth", "speck2f"])
+@pytest.mark.parametrize("quantizer", [Codebook, None])
+def test_integers_times_unit_are_the_real_constants(wake, chip, quantizer):
+    """Half a unit (or half a register step) is all that rounding may cost; codebook weights lose nothing."""
+    target = HardwareTarget.load(chip)
+    neuron = LIF if chip == "loihi" else LinearLeakIF
+    readout = "membrane" if chip == "loihi" else "spikes"
+    net, x = network(wake, neuron=neuron, quantizer=quantizer, channels=(4, 6), hidden=(8,), readout=readout)
+    exact = lower(net, len(x), graded_input=False)
+    program = lower(net, len(x), graded_input=False, precision="target", target=target)
+    assert program.target == chip
+    for real, integer in zip(exact.projections, program.projections, strict=True):
+        unit = program.population(integer.target).unit.view(-1, *[1] * (integer.weight.dim() - 1))
+        error = (integer.weight * unit - real.weight).abs()
+        allowed = 1e-6 * real.weight.abs().max() if quantizer else 0.51 * (unit * 2**integer.exponent).max()
+        assert float(error.max()) <= float(allowed)
+        assert int(integer.weight.abs().max()) <= target.largest_weight(integer.bits) * 2**integer.exponent
+    step = target.round_threshold(torch.tensor([1000.0]))
+    step = int(target.round_threshold(step + 64.0) - step) if chip == "loihi" else 1
+    for real, integer in zip(exact.populations[1:], program.populations[1:], strict=True):
+        if integer.threshold is not None:
+            error = (integer.threshold * integer.unit - real.threshold).abs()
+            assert (error <= (0.5 * step + 1) * integer.unit).all()
+
+
+def test_a_codebook_keeps_its_number_of_values_and_its_width(wake):
+    net, x = network(wake, quantizer=partial(Codebook, levels=3, bits=4))
+    program = lower(net, len(x), graded_input=False, precision="target", target=HardwareTarget.load("loihi"))
+    for projection in program.projections:
+        assert len(projection.weight.unique()) <= 3
+        assert projection.bits == 4
+        assert (projection.weight % 2**projection.exponent == 0).all()
+
+
+def test_a_shortcut_shares_the_unit_of_its_block(wake):
+    net, x = network(wake, ResidualSNN, channels=(4, 6), neuron=IF, readout="spikes")
+    target = HardwareTarget.load("speck2f")
+    program = lower(net, len(x), graded_input=False, precision="target", target=target)
+    exact = lower(net, len(x), graded_input=False)
+    for name in ("stage1_1b.skip", "stage2_1b.skip"):
+        integer = next(p for p in program.projections if p.name == name)
+        real = next(p for p in exact.projections if p.name == name)
+        unit = program.population(integer.target).unit
+        assert ((integer.weight * unit.view(-1, 1, 1, 1) - real.weight).abs() <= 0.5 * unit.max()).all()
+
+
+def test_decay_is_rounded_to_the_register(wake):
+    net, x = network(wake, MLP, neuron=partial(LIF, decay=0.3), hidden=(5,))
+    program = lower(net, len(x), graded_input=False, precision="target", target=HardwareTarget.load("loihi"))
+    assert program.population("fc1").leak.tolist() == [round(0.7 * 4096)] * 5
+
+
+def test_target_precision_needs_a_target(wake):
+    net, _ = network(wake, MLP)
+    with pytest.raises(ConfigurationError, match="target"):
+        lower(net, 4, graded_input=False, precision="target")
+    with pytest.raises(ConfigurationError, match="precision"):
+        lower(net, 4, graded_input=False, precision="float8")
+
+
+def test_lowering_does_not_change_the_network(wake):
+    net, _ = network(wake)
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    lower(net, 4, graded_input=False, precision="target", target=HardwareTarget.load("loihi"))
+    after = net.state_dict()
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) and before[name].dtype == after[name].dtype for name in before)
+
+
+def test_the_refusal_lists_everything_that_the_chip_lacks(wake):
+    net, _ = network(wake, pool_kind="max")
+    with pytest.raises(TargetError) as caught:
+        require_structure(net, HardwareTarget.load("truenorth"), 4, graded_input=False)
+    for words in ("truenorth", "neuron model", "use IF or LinearLeakIF", "pooling", "average", "readout", "spiking"):
+        assert words in str(caught.value)
+
+
+def test_a_small_network_fits_loihi_and_its_report_adds_up(wake):
+    net, x = network(wake, channels=(4, 6), hidden=(8,))
+    target = HardwareTarget.load("loihi")
+    deployment = Deployment(net, target, len(x), graded_input=False, parity_samples=3)
+    labels = torch.zeros(8, dtype=torch.int64)
+    with torch.no_grad():
+        logits = net.logits(net(x))
+    deployment.update(x[:, :5], labels[:5], logits[:5])
+    deployment.update(x[:, 5:], labels[5:], logits[5:])
+    report = deployment.report()
+    assert report["samples"] == 8
+    assert report["fits"] is True
+    assert check(target, deployment.program) == []
+    assert report["synops_per_inference"] == pytest.approx(sum(layer["synops"] for layer in report["layers"]))
+    assert report["synapses"] == sum(layer["synapses"] for layer in report["layers"])
+    synop = 23.6e-12 * report["synops_per_inference"]
+    update = 81e-12 * report["neurons"] * 4
+    assert report["energy"]["terms_j"]["synops"] == pytest.approx(synop)
+    assert report["energy"]["terms_j"]["updates"] == pytest.approx(update)
+    assert report["energy_per_inference_j"] == pytest.approx(synop + update)
+    assert {"hops", "static"} <= set(report["energy"]["unknown"])
+    assert report["parity"]["compared"] == 3 * 4 * (4 * 64 + 6 * 16 + 8)
+    assert report["parity"]["mismatches"] == 0

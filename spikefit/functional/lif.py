@@ -84,12 +84,12 @@ class _MultiStep(torch.autograd.Function):
             if grad_state is not None:
                 grad_v += grad_state * (v < ctx.threshold) if ctx.reset == "zero" else grad_state
             grad_current[step] = grad_v
-            if step == 0 or (ctx.leak == "none" and not needs_amount):
+            if step == 0 or ctx.leak == "none":
                 grad_state = grad_v
                 continue
             before = membrane[step - 1]
             fired = before >= ctx.threshold
-            u = before.masked_fill(fired, 0) if ctx.reset == "zero" else before - ctx.threshold * fired
+            u = before.masked_fill(fired, 0) if ctx.reset == "zero" else before - ctx.threshold * fired.to(before.dtype)
             if ctx.leak == "decay":
                 grad_state = grad_v * amount
                 if grad_amount is not None:

@@ -1,0 +1,116 @@
+"""The scan against a plain loop that autograd differentiates by itself."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from spikefit.errors import ConfigurationError
+from spikefit.functional.lif import multi_step
+
+PSEUDO = {
+    "atan": lambda x, a: a / 2 / (1 + (math.pi / 2 * a * x) ** 2),
+    "sigmoid": lambda x, a: a * torch.exp(-a * x) / (1 + torch.exp(-a * x)) ** 2,
+    "triangle": lambda x, a: a * torch.relu(1 - a * x.abs()),
+}
+
+
+class Fire(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, name, alpha):
+        ctx.save_for_backward(x)
+        ctx.options = name, alpha
+        return (x >= 0).to(x.dtype)
+
+    @staticmethod
+    def backward(ctx, grad):
+        (x,) = ctx.saved_tensors
+        name, alpha = ctx.options
+        return grad * PSEUDO[name](x, alpha), None, None
+
+
+def reference(current, threshold, leak, amount, reset, surrogate, alpha):
+    """One step after the other, straight from the equations; the reset is detached."""
+    u = torch.zeros_like(current[0])
+    spikes = []
+    for step in current:
+        if leak == "decay":
+            u = amount * u
+        elif leak == "linear":
+            u = torch.where(u.abs() > amount, u - u.sign() * amount, torch.zeros_like(u))
+        v = u + step
+        s = Fire.apply(v - threshold, surrogate, alpha)
+        spikes.append(s)
+        fired = s.detach()
+        u = v - threshold * fired if reset == "subtract" else v * (1 - fired)
+    return torch.stack(spikes)
+
+
+@given(
+    steps=st.integers(1, 7),
+    shape=st.sampled_from([(3,), (2, 3), (1, 2, 2, 3)]),
+    leak=st.sampled_from(["none", "decay", "linear"]),
+    amount=st.floats(0.01, 0.99),
+    threshold=st.floats(0.3, 2.0),
+    reset=st.sampled_from(["subtract", "zero"]),
+    surrogate=st.sampled_from(sorted(PSEUDO)),
+    alpha=st.floats(0.5, 4.0),
+    seed=st.integers(0, 10**6),
+)
+@settings(max_examples=150, deadline=None)
+def test_forward_and_gradients_equal_the_loop(steps, shape, leak, amount, threshold, reset, surrogate, alpha, seed):
+    generator = torch.Generator().manual_seed(seed)
+    current = torch.randn(steps, *shape, dtype=torch.float64, generator=generator) + 0.5
+    weight = torch.randn(steps, *shape, dtype=torch.float64, generator=generator)
+    results = []
+    for function in (multi_step, reference):
+        i = current.clone().requires_grad_()
+        a = torch.tensor(amount, dtype=torch.float64, requires_grad=True)
+        if function is multi_step:
+            options = {"threshold": threshold, "leak": leak, "reset": reset, "surrogate": surrogate, "alpha": alpha}
+            spikes = multi_step(i, amount=a, **options)
+        else:
+            spikes = reference(i, threshold, leak, a, reset, surrogate, alpha)
+        (spikes * weight).sum().backward()
+        results.append((spikes.detach(), i.grad, torch.zeros_like(a) if a.grad is None else a.grad))
+    for ours, expected in zip(*results, strict=True):
+        torch.testing.assert_close(ours, expected, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("leak", "amount", "reset", "expected"),
+    [
+        # Current 0.6 a step. v: 0.6, 1.2 (fires, keeps 0.2), 0.8, 1.4 (fires, keeps 0.4), 1.0
+        ("none", 0.0, "subtract", [0, 1, 0, 1, 1]),
+        # v: 0.6, 1.2 (fires, 0), 0.6, 1.2 (fires, 0), 0.6
+        ("none", 0.0, "zero", [0, 1, 0, 1, 0]),
+        # v: 0.6, 0.9, 1.05 (fires, 0.05), 0.625, 0.9125
+        ("decay", 0.5, "subtract", [0, 0, 1, 0, 0]),
+        # v: 0.6, 1.1 (fires, 0.1), 0.6 (0.1 - 0.1 + 0.6), 1.1 (fires), 0.6
+        ("linear", 0.1, "subtract", [0, 1, 0, 1, 0]),
+    ],
+)
+def test_spike_trains_by_hand(leak, amount, reset, expected):
+    current = torch.full((5, 1), 0.6, dtype=torch.float64)
+    current[-1] += 1e-9 if (leak, reset) == ("none", "subtract") else 0  # 0.4 + 0.6 in binary is a hair below 1
+    assert multi_step(current, leak=leak, amount=amount, reset=reset).flatten().tolist() == expected
+
+
+def test_a_membrane_on_its_threshold_fires():
+    assert multi_step(torch.tensor([[0.5], [0.5]]), leak="none").flatten().tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_dtype_is_kept(dtype):
+    current = torch.rand(3, 4, dtype=dtype, requires_grad=True)
+    spikes = multi_step(current, leak="decay", amount=0.5)
+    spikes.sum().backward()
+    assert spikes.dtype == current.grad.dtype == dtype
+
+
+def test_an_unknown_surrogate_is_named():
+    current = torch.rand(2, 2, requires_grad=True)
+    with pytest.raises(ConfigurationError, match="surrogate"):
+        multi_step(current, surrogate="step").sum().backward()

@@ -1,0 +1,84 @@
+"""The smaller network fires exactly as the masked one."""
+
+from functools import partial
+
+import pytest
+import torch
+from torch import nn
+
+from spikefit.errors import ConfigurationError
+from spikefit.networks import MLP, VGG, Block, ConvSNN, Network, ResidualSNN
+from spikefit.neurons import IF, LinearLeakIF, ParametricLIF
+from spikefit.prune import compact, unit_groups
+from spikefit.prune.groups import set_alive
+from spikefit.prune.scores import recorded_spikes
+from spikefit.quantize import Codebook, Ternary, Uniform
+from spikefit.quantize.base import attach
+
+NETWORKS = {
+    "mlp": MLP,
+    "conv": ConvSNN,
+    "spiking_readout": partial(ConvSNN, readout="spikes"),
+    "vgg": partial(VGG, plan="vgg9", width=0.125),
+    "residual": partial(ResidualSNN, channels=(6, 10), depth=2, stem_pool=2),
+}
+
+
+@pytest.mark.parametrize(
+    "quantizer",
+    [None, Codebook, partial(Codebook, scope="channel", zero="free"), Uniform, Ternary],
+    ids=["float", "codebook", "channel", "lsq", "ternary"],
+)
+@pytest.mark.parametrize("neuron", [ParametricLIF, LinearLeakIF])
+@pytest.mark.parametrize("make", NETWORKS)
+def test_living_units_fire_as_before(wake, make, neuron, quantizer):
+    torch.manual_seed(0)
+    network = NETWORKS[make]((2, 16, 16), 4, neuron=neuron)
+    for _, layer in network.named_synapses() if quantizer else ():
+        attach(layer, quantizer(layer.weight.detach()))
+    x = (torch.rand(4, 5, 2, 16, 16) < 0.4).double()
+    wake(network, x.float())
+    for group in unit_groups(network):
+        alive = torch.rand(group.units) > 0.4
+        alive[0] = True
+        set_alive(network, group, alive)
+    network.double()
+    small = compact(network)
+    assert sum(p.numel() for p in small.parameters()) < 0.8 * sum(p.numel() for p in network.parameters())
+    with recorded_spikes(network) as before, recorded_spikes(small) as after:
+        torch.testing.assert_close(small(x), network(x), rtol=1e-9, atol=1e-9)
+    for name, spikes in before.items():
+        assert spikes.any() or name == "readout", f"{name} is silent: nothing is compared"
+        assert torch.equal(spikes[:, :, network.block(name).neuron.alive], after[name]), name
+
+
+def test_the_original_is_untouched_and_a_whole_network_stays_whole():
+    network = ConvSNN((1, 8, 8), 3, (4,), (5,))
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    small = compact(network)
+    assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
+    assert {name: value.shape for name, value in small.state_dict().items()} == {
+        name: value.shape for name, value in before.items()
+    }
+
+
+def test_a_compacted_network_trains():
+    network = ConvSNN((1, 8, 8), 3, (4,), (5,))
+    set_alive(network, unit_groups(network)[0], torch.tensor([True, False, True, False]))
+    small = compact(network).train()
+    small(torch.rand(3, 2, 1, 8, 8)).sum().backward()
+    assert small.block("conv1").synapses.weight.shape == (2, 1, 3, 3)
+    assert small.block("fc1").synapses.weight.grad.shape == (5, 2 * 16)
+
+
+def test_a_grouped_convolution_with_dead_units_is_refused():
+    blocks = {
+        "a": Block(nn.Conv2d(1, 4, 3, padding=1, bias=False), neuron=IF(4)),
+        "b": Block(nn.Conv2d(4, 4, 3, padding=1, groups=2, bias=False), neuron=IF(4)),
+        "out": Block(nn.Linear(64, 2)),
+    }
+    network = Network(blocks, (1, 4, 4))
+    assert compact(network).block("b").synapses.groups == 2
+    network.block("a").neuron.alive[1] = False
+    with pytest.raises(ConfigurationError, match="b is a grouped convolution"):
+        compact(network)

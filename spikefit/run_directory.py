@@ -23,16 +23,22 @@ def claim_directory(root: Path) -> Path:
     raise AssertionError("unreachable")
 
 
-def assign_run_directory(trainer: Any) -> Path:
+def assign_run_directory(trainer: Any) -> Path | None:
     """Claim a directory and write it into the trainer's configuration, before it is instantiated.
 
     The first CSV or TensorBoard logger without a version decides where: ``save_dir/name/version_N``. Without one it is
     ``default_root_dir/version_N`` (``runs`` by default). A W&B logger without a directory of its own writes there too.
-    Processes that a distributed strategy starts inherit the directory of the first.
+    Processes that a distributed strategy starts inherit the directory of the first; those that came from a launcher of
+    their own leave it to the first, which is the one that writes.
 
     Args:
         trainer: the parsed ``trainer`` section, changed in place.
+
+    Returns:
+        The directory, or None when another process owns it.
     """
+    if _is_worker() and _INHERITED not in os.environ:
+        return None
     loggers = trainer.get("logger")
     entries = [entry for entry in (loggers if isinstance(loggers, list) else [loggers]) if hasattr(entry, "class_path")]
     versioned = [entry for entry in entries if entry.class_path.rsplit(".", 1)[-1] in VERSIONED_LOGGERS]
@@ -53,16 +59,20 @@ def assign_run_directory(trainer: Any) -> Path:
     return directory
 
 
+def _is_worker() -> bool:
+    """Whether a launcher started this process beside the first one."""
+    return any(int(os.environ.get(name, "0")) > 0 for name in ("LOCAL_RANK", "NODE_RANK", "RANK"))
+
+
 def _claim_once(root: Path) -> Path:
-    child = int(os.environ.get("LOCAL_RANK", "0")) > 0 or int(os.environ.get("NODE_RANK", "0")) > 0
-    if child and _INHERITED in os.environ:
+    if _is_worker():
         return Path(os.environ[_INHERITED])
     directory = claim_directory(root)
     os.environ[_INHERITED] = str(directory)
     return directory
 
 
-def discard_if_empty(directory: Path) -> None:
+def discard_if_empty(directory: Path | None) -> None:
     """Remove ``directory`` when nothing was written into it."""
-    if directory.is_dir() and not any(directory.iterdir()):
+    if directory is not None and directory.is_dir() and not any(directory.iterdir()):
         directory.rmdir()

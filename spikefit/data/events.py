@@ -3,14 +3,14 @@
 from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from spikefit.data.source import DataSource, LabelledDataset, Part, data_folder, fetch
-from spikefit.errors import DataError, check_choice, check_range
+from spikefit.errors import ConfigurationError, DataError, check_choice, check_range
 
 Cache = Literal["memory", "none"]
 
@@ -38,12 +38,14 @@ class EventFrames(LabelledDataset):
     ) -> None:
         self.recordings, self.indices, self.labels = recordings, list(indices), labels
         self.transform, self.binary = transform, binary
-        self._frames: list[Tensor] | None = None
+        self._frames: Tensor | None = None
         if cache == "memory":
-            self._frames = [self._frame(index) for index in range(len(self))]
+            # One tensor, not a list: a process that loads receives it as one piece of shared memory.
+            self._frames = torch.stack([self._frame(index) for index in range(len(self))])
+            self.recordings = None
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        """Frames ``[T, C, H, W]``, uint8 when binary, and label."""
+        """Frames ``[T, C, H, W]`` and label; spikes are uint8, counts int16."""
         frames = self._frame(index) if self._frames is None else self._frames[index]
         return frames, int(self.labels[index])
 
@@ -56,6 +58,8 @@ class EventFrames(LabelledDataset):
 class TonicSource(DataSource):
     """A data set of tonic, cut into ``time_steps`` frames of equal duration.
 
+    tonic rounds the duration down to whole microseconds and leaves the end out: each recording loses its last events.
+
     Args:
         root: folder of data sets; None for SPIKEFIT_DATA_DIR, else ``data``.
         download: whether to download what is missing.
@@ -65,6 +69,12 @@ class TonicSource(DataSource):
     """
 
     event = True
+    name: ClassVar[str]
+    """Of the class in tonic, and of the folder that it reads."""
+    expected: ClassVar[str]
+    """What should be in ``folder``, for messages."""
+    suffix: ClassVar[str]
+    """Of the files that hold recordings."""
     sensor: tuple[int, int, int]
     """Width, height, polarities."""
 
@@ -76,7 +86,7 @@ class TonicSource(DataSource):
         downsample: int = 1,
         cache: Cache = "memory",
     ) -> None:
-        check_range("downsample", downsample, 1)
+        check_range("downsample", downsample, 1, min(self.sensor[:2]))
         check_choice("cache", cache, ("memory", "none"))
         self.root, self.download = root, download
         self.binary, self.downsample, self.cache = binary, downsample, cache
@@ -92,19 +102,36 @@ class TonicSource(DataSource):
     def folder(self) -> Path:
         """The folder that tonic is given."""
 
-    @abstractmethod
-    def _open(self, part: Part) -> Any:
-        """tonic's data set; downloads what is missing."""
+    def _open(self, part: Part, download: bool) -> Any:
+        from tonic import datasets
+
+        base = getattr(datasets, self.name)
+        recordings = _content_with_a_part(base, self.suffix, download)(str(self.folder), train=part == "train")
+        recordings.__class__ = base  # a class made at run time could not be sent to a process that loads
+        return recordings
+
+    def prepare(self) -> None:
+        """Look for both parts, and let tonic download them if they are missing and that is allowed."""
+
+        def both(download: bool) -> None:
+            self._open("train", download)
+            self._open("test", download)
+
+        fetch(self.name, self.folder, self.download, self.expected, both)
 
     @abstractmethod
     def _labels(self, recordings: Any) -> tuple[list[int], list[int]]:
         """Indices of the recordings to use and their labels from 0."""
 
     def load(self, part: Part, time_steps: int) -> EventFrames:
-        """Frames of every recording of the part."""
+        """Frames of every recording of the part.
+
+        Raises:
+            DataError: when the part, or a class of it, is not there.
+        """
         from tonic import transforms
 
-        recordings = self._open(part)
+        recordings = self._open(part, download=False)
         indices, labels = self._labels(recordings)
         steps: list[Any] = []
         width, height, polarities = self.sensor
@@ -114,6 +141,28 @@ class TonicSource(DataSource):
         steps.append(transforms.ToFrame(sensor_size=size, n_time_bins=time_steps))
         transform = transforms.Compose(steps)
         return EventFrames(recordings, indices, torch.tensor(labels), transform, self.binary, self.cache)
+
+
+def _content_with_a_part(base: Any, suffix: str, download: bool) -> Any:
+    """tonic's class ``base``, content with whatever recordings are there; without ``download`` it writes nothing.
+
+    tonic insists on the archive beside the recordings and on their full number. A part of a data set, or one whose
+    archive was deleted, has neither. Beside an archive tonic's rule stays: it tells an extraction that broke off.
+    """
+
+    def check(self: Any) -> bool:
+        if self._is_file_present():
+            return bool(base._check_exists(self))
+        return bool(self._folder_contains_at_least_n_files_of_type(1, suffix))
+
+    def refuse(self: Any) -> None:
+        folder = Path(self.location_on_system, self.folder_name)
+        raise DataError(f"{base.__name__}: {folder} is missing or incomplete (expected *{suffix} in a folder a class).")
+
+    members: dict[str, Any] = {"_check_exists": check}
+    if not download:
+        members |= {"download": refuse, "_copy_and_extract_local_data": refuse}
+    return type(base.__name__, (base,), members)  # tonic names the folder after the class
 
 
 class _Downsample:
@@ -139,6 +188,7 @@ class POKERDVS(TonicSource):
         download, binary, downsample, cache: see :class:`TonicSource`.
     """
 
+    name, expected, suffix = "POKERDVS", "POKERDVS/pips_train and POKERDVS/pips_test", ".npy"
     num_classes = 4
     sensor = (35, 35, 2)
 
@@ -146,24 +196,6 @@ class POKERDVS(TonicSource):
     def folder(self) -> Path:
         """The folder that holds ``POKERDVS``."""
         return data_folder(self.root) / "pokerdvs"
-
-    def _open(self, part: Part) -> Any:
-        from tonic.datasets import POKERDVS as Tonic
-
-        return Tonic(save_to=str(self.folder), train=part == "train")
-
-    def prepare(self) -> None:
-        """Look for both parts, and let tonic download them if they are missing and that is allowed."""
-
-        def load(download: bool) -> None:
-            expected = [self.folder / "POKERDVS" / name for name in ("pips_train", "pips_test")]
-            if not download and not all(path.is_dir() for path in expected):
-                raise FileNotFoundError(str(self.folder))
-            self._open("train")
-            self._open("test")
-
-        expected = "POKERDVS/pips_train and POKERDVS/pips_test"
-        fetch("POKERDVS", self.folder, self.download, expected, load)
 
     def _labels(self, recordings: Any) -> tuple[list[int], list[int]]:
         # tonic walks the class folders in whatever order the file system gives; sorting by class makes it one order.
@@ -174,7 +206,8 @@ class POKERDVS(TonicSource):
 class NMNIST(TonicSource):
     """N-MNIST: MNIST's digits recorded by a moving sensor of 34 x 34 (Orchard et al. 2015).
 
-    A folder with a part of the data set is accepted: whatever digits and recordings are there.
+    A folder with a part of the data set is accepted: whatever digits and recordings are there, unless tonic's archive
+    lies beside too few of them.
 
     Args:
         root: folder that holds ``NMNIST/Train`` and ``NMNIST/Test``; None for SPIKEFIT_DATA_DIR, else ``data``.
@@ -182,6 +215,7 @@ class NMNIST(TonicSource):
         download, binary, downsample, cache: see :class:`TonicSource`.
     """
 
+    name, expected, suffix = "NMNIST", "NMNIST/Train/DIGIT/*.bin and NMNIST/Test/DIGIT/*.bin", ".bin"
     sensor = (34, 34, 2)
 
     def __init__(
@@ -195,6 +229,8 @@ class NMNIST(TonicSource):
     ) -> None:
         super().__init__(root, download, binary, downsample, cache)
         self.classes = list(range(10)) if classes is None else sorted(set(classes))
+        if not self.classes:
+            raise ConfigurationError("classes: got no digit, expected digits from 0 to 9.")
         for digit in self.classes:
             check_range("classes", digit, 0, 9)
         self.num_classes = len(self.classes)
@@ -203,28 +239,6 @@ class NMNIST(TonicSource):
     def folder(self) -> Path:
         """The folder that holds ``NMNIST``."""
         return data_folder(self.root)
-
-    def _open(self, part: Part, download: bool = False) -> Any:
-        from tonic import datasets
-
-        # tonic insists on all 10000 files and on the archive; a subset has neither. It takes the folder's name from the
-        # class's name, which therefore stays.
-        class NMNIST(datasets.NMNIST):
-            def _check_exists(self) -> bool:
-                return not download
-
-        return NMNIST(save_to=str(self.folder), train=part == "train")
-
-    def prepare(self) -> None:
-        """Look for both parts, and let tonic download them if they are missing and that is allowed."""
-
-        def load(download: bool) -> None:
-            for part, name in (("train", "Train"), ("test", "Test")):
-                if not download and not any((self.folder / "NMNIST" / name).glob("*/*.bin")):
-                    raise FileNotFoundError(str(self.folder))
-                self._open(part, download)  # type: ignore[arg-type]
-
-        fetch("NMNIST", self.folder, self.download, "NMNIST/Train/DIGIT/*.bin and NMNIST/Test/DIGIT/*.bin", load)
 
     def _labels(self, recordings: Any) -> tuple[list[int], list[int]]:
         new = {digit: label for label, digit in enumerate(self.classes)}

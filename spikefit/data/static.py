@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, ClassVar
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor
 
 from spikefit.data.source import DataSource, LabelledDataset, Part, data_folder, fetch
-from spikefit.errors import check_range
+from spikefit.errors import DataError, check_range
 
 
 class Images(LabelledDataset):
@@ -76,7 +77,12 @@ class _Torchvision(DataSource):
         from torchvision import datasets
 
         root = data_folder(self.root)
-        return getattr(datasets, self.name)(root=str(root), train=part == "train", download=download)
+        try:
+            return getattr(datasets, self.name)(root=str(root), train=part == "train", download=download)
+        except (RuntimeError, ValueError, EOFError, UnpicklingError) as error:  # what torchvision makes of broken files
+            if download:
+                raise  # the network's reason, which `fetch` reports
+            raise DataError(f"{self.name}: {root / self.folder} is missing or damaged ({error}).") from error
 
     def prepare(self) -> None:
         """Look for the files, and download them if they are missing and that is allowed."""
@@ -89,7 +95,11 @@ class _Torchvision(DataSource):
         fetch(self.name, folder, self.download, f"the folder {self.folder}, as torchvision leaves it", both)
 
     def load(self, part: Part, time_steps: int) -> Images:
-        """All images of the part, uint8."""
+        """All images of the part, uint8.
+
+        Raises:
+            DataError: when the part is not there or can't be read.
+        """
         data = self._open(part, download=False)
         images = torch.as_tensor(np.asarray(data.data))
         images = images.unsqueeze(1) if images.dim() == 3 else images.permute(0, 3, 1, 2)

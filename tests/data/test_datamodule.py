@@ -14,6 +14,7 @@ from spikefit.data.events import NMNIST, POKERDVS
 from spikefit.data.source import LabelledDataset
 from spikefit.data.static import CIFAR10, MNIST, Digits, FashionMNIST
 from spikefit.errors import ConfigurationError, DataError
+from spikefit.seeding import reseed
 
 
 def digits(**options):
@@ -70,6 +71,54 @@ def test_the_order_is_a_function_of_seed_and_epoch():
     halves = order(0, 3, 0, 2), order(0, 3, 1, 2)
     assert abs(len(halves[0]) - len(halves[1])) == 0
     assert set(halves[0]) | set(halves[1]) == set(order(0, 3))
+
+
+class Recorder(pl.LightningModule):
+    """Remembers the batches that it is trained on, by epoch."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Linear(64, 10)
+        self.seen = []
+
+    def on_train_epoch_start(self):
+        reseed("epoch", self.current_epoch)
+
+    def training_step(self, batch, batch_idx):
+        x, y = batch
+        self.seen.append((self.current_epoch, x.clone()))
+        return torch.nn.functional.cross_entropy(self.layer(x.mean(0).flatten(1)), y)
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), 0.1)
+
+
+class Jitter(torch.nn.Module):
+    def forward(self, image):
+        return image * torch.rand(())
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_resumed_run_sees_the_batches_of_the_uninterrupted_one(workers, tmp_path):
+    """Order, augmentation and rate coding, under a real trainer."""
+
+    def batches(epochs, ckpt_path=None, save=None):
+        module = Recorder()
+        data = SpikeDataModule(
+            Digits(), encoding="rate", batch_size=500, val_fraction=0, num_workers=workers, augment=[Jitter()]
+        )
+        quiet = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
+        trainer = pl.Trainer(max_epochs=epochs, accelerator="cpu", **quiet)
+        trainer.fit(module, data, ckpt_path=ckpt_path)
+        if save:
+            trainer.save_checkpoint(save)
+        return module.seen
+
+    whole = [x for epoch, x in batches(3) if epoch == 2]
+    batches(2, save=tmp_path / "two.ckpt")
+    resumed = batches(3, ckpt_path=tmp_path / "two.ckpt")
+    assert [epoch for epoch, _ in resumed] == [2, 2, 2]
+    assert all(torch.equal(x, again) for x, (_, again) in zip(whole, resumed, strict=True))
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -141,6 +190,14 @@ def test_a_bad_value_is_named(source, options, named):
         SpikeDataModule(source(), **options)
 
 
+@pytest.mark.parametrize(
+    "options", [{"downsample": 0}, {"downsample": 35}, {"classes": []}, {"classes": [3, 10]}, {"cache": "disk"}]
+)
+def test_a_bad_value_of_a_source_is_named(options):
+    with pytest.raises(ConfigurationError, match=next(iter(options))):
+        NMNIST(**options)
+
+
 @pytest.mark.parametrize("source", [MNIST, FashionMNIST, CIFAR10, POKERDVS, NMNIST])
 def test_a_missing_folder_says_what_is_expected_where(source, tmp_path):
     encoding = "frames" if source.event else "direct"
@@ -149,6 +206,25 @@ def test_a_missing_folder_says_what_is_expected_where(source, tmp_path):
         data.prepare_data()
     assert str(tmp_path) in str(caught.value)
     assert "SPIKEFIT_DATA_DIR" in str(caught.value)
+
+
+@pytest.mark.parametrize("source", [MNIST, CIFAR10, POKERDVS, NMNIST])
+def test_loading_what_was_never_prepared_names_the_folder_and_writes_nothing(source, tmp_path):
+    with pytest.raises(DataError, match="missing") as caught:
+        source(root=str(tmp_path)).load("test", 2)
+    assert str(tmp_path) in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_damaged_file_is_a_data_error(tmp_path):
+    folder = tmp_path / "MNIST" / "raw"
+    folder.mkdir(parents=True)
+    for name in ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1"):
+        (folder / f"{name}-ubyte").write_bytes(b"")
+    with pytest.raises(DataError, match="MNIST"):
+        MNIST(root=str(tmp_path)).prepare()
+    with pytest.raises(DataError, match="damaged"):
+        MNIST(root=str(tmp_path)).load("train", 2)
 
 
 def test_a_failed_download_is_one_clear_message(tmp_path, monkeypatch):
@@ -177,24 +253,10 @@ def test_data_libraries_are_imported_only_when_data_are_loaded():
 
 def test_the_trainer_gets_every_sample_in_a_last_smaller_batch():
     """1293 = 10 * 128 + 13."""
-    sizes = []
-
-    class Count(pl.LightningModule):
-        def __init__(self):
-            super().__init__()
-            self.layer = torch.nn.Linear(64, 10)
-
-        def training_step(self, batch, batch_idx):
-            x, y = batch
-            sizes.append(len(y))
-            return torch.nn.functional.cross_entropy(self.layer(x.mean(0).flatten(1)), y)
-
-        def configure_optimizers(self):
-            return torch.optim.SGD(self.parameters(), 0.1)
-
+    module = Recorder()
     trainer = pl.Trainer(max_epochs=1, logger=False, enable_checkpointing=False, enable_progress_bar=False)
-    trainer.fit(Count(), SpikeDataModule(Digits(), batch_size=128, val_fraction=0.1))
-    assert sizes == [128] * 10 + [13]
+    trainer.fit(module, SpikeDataModule(Digits(), batch_size=128, val_fraction=0.1))
+    assert [x.shape[1] for _, x in module.seen] == [128] * 10 + [13]
 
 
 def test_labelled_dataset_has_as_many_samples_as_labels():

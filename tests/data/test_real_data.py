@@ -22,6 +22,17 @@ def test_fashion_mnist_equals_torchvision(data_dir):
     assert (float(x.min()), float(x.max())) == (0.0, 1.0)
 
 
+@pytest.mark.parametrize("part", ["train", "test"])
+def test_every_image_of_fashion_mnist_equals_torchvision(data_dir, part):
+    from torchvision import datasets
+
+    images = FashionMNIST(root=str(data_dir), download=False).load(part, 4)
+    reference = datasets.FashionMNIST(str(data_dir), train=part == "train", download=False)
+    assert images.images.dtype == torch.uint8
+    assert torch.equal(images.images[:, 0], reference.data)
+    assert torch.equal(images.labels, reference.targets)
+
+
 def test_poker_dvs_frames_equal_tonic(data_dir):
     """Counts equal tonic's own ToFrame; the spikes are where a count is not zero."""
     import tonic

@@ -33,7 +33,7 @@ def check_choice(option: str, value: object, allowed: Iterable[object]) -> None:
 
 def check_range(option: str, value: float, low: float | None = None, high: float | None = None) -> None:
     """Raise :class:`ConfigurationError` naming ``option`` unless ``low <= value <= high``."""
-    if (low is not None and value < low) or (high is not None and value > high):
+    if (low is not None and not value >= low) or (high is not None and not value <= high):  # NaN is in no range
         if high is None:
             wanted = f"at least {low}"
         elif low is None:

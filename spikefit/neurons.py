@@ -34,7 +34,7 @@ class SpikingNeuron(nn.Module):
         current ``[T, B, units, ...]`` -> spikes ``[T, B, units, ...]``.
 
     Raises:
-        ConfigurationError: for a threshold that is not positive or an unknown reset or surrogate.
+        ConfigurationError: for a threshold or alpha that is not positive or an unknown reset or surrogate.
     """
 
     model: str = ""
@@ -52,8 +52,9 @@ class SpikingNeuron(nn.Module):
         super().__init__()
         check_choice("reset", reset, ("subtract", "zero"))
         check_choice("surrogate", surrogate, SURROGATES)
-        if threshold <= 0:
-            raise ConfigurationError(f"threshold: got {threshold!r}, expected a value above 0.")
+        for option, value in (("threshold", threshold), ("alpha", alpha)):
+            if not value > 0:
+                raise ConfigurationError(f"{option}: got {value!r}, expected a value above 0.")
         self.units = units
         self.threshold = threshold
         self.reset: Reset = reset
@@ -210,9 +211,9 @@ def _decay(decay: float | None, tau: float | None) -> float:
     if decay is not None and tau is not None:
         raise ConfigurationError(f"decay and tau: got both ({decay!r} and {tau!r}), expected one of them.")
     if tau is not None:
-        if tau <= 0:
+        if not tau > 0:
             raise ConfigurationError(f"tau: got {tau!r}, expected a value above 0.")
-        return math.exp(-1 / tau)
+        decay = math.exp(-1 / tau)
     decay = 0.5 if decay is None else decay
     if not 0 < decay <= 1:
         raise ConfigurationError(f"decay: got {decay!r}, expected a value in (0, 1].")

@@ -5,7 +5,7 @@ from typing import Literal
 
 from torch import nn
 
-from spikefit.errors import ConfigurationError, check_choice
+from spikefit.errors import ConfigurationError, check_choice, check_range
 from spikefit.networks.blocks import Block, Network, PoolKind, PositiveBatchNorm, Readout
 from spikefit.neurons import LIF, NeuronFactory
 
@@ -27,6 +27,8 @@ def conv_block(
     pool_kind: PoolKind = "avg",
 ) -> Block:
     """A convolution with a norm and neurons; ``padding`` keeps the map's size unless it is given."""
+    for option, value in (("channels", outputs), ("kernel", kernel), ("stride", stride), ("pool", pool)):
+        check_range(option, value, 1)
     padding = kernel // 2 if padding is None else padding
     synapses = nn.Conv2d(inputs, outputs, kernel, stride, padding, bias=False)
     return Block(synapses, PositiveBatchNorm(outputs), neuron(outputs), pool=pool, pool_kind=pool_kind)
@@ -34,6 +36,7 @@ def conv_block(
 
 def dense_block(inputs: int, outputs: int, neuron: NeuronFactory) -> Block:
     """A linear layer with a norm and neurons."""
+    check_range("hidden", outputs, 1)
     return Block(nn.Linear(inputs, outputs, bias=False), PositiveBatchNorm(outputs), neuron(outputs))
 
 
@@ -44,6 +47,7 @@ def readout_block(inputs: int, num_classes: int, neuron: NeuronFactory, readout:
         ConfigurationError: for another ``readout``.
     """
     check_choice("readout", readout, ("membrane", "spikes"))
+    check_range("num_classes", num_classes, 1)
     if readout == "spikes":
         return dense_block(inputs, num_classes, neuron)
     return Block(nn.Linear(inputs, num_classes, bias=False))
@@ -171,6 +175,8 @@ class VGG(Network):
         readout: Readout = "membrane",
     ) -> None:
         check_choice("plan", plan, VGG_PLANS)
+        if not width > 0:
+            raise ConfigurationError(f"width: got {width!r}, expected a value above 0.")
         inputs, size = _image_shape(input_shape)
         layers = VGG_PLANS[plan]
         blocks: dict[str, Block] = {}

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
+from spikefit.errors import ConfigurationError, check_range
 from spikefit.networks.blocks import Block, IdentitySkip, Network, PositiveBatchNorm, Readout
 from spikefit.networks.plain import _image_shape, conv_block, readout_block, shrink
 from spikefit.neurons import LIF, NeuronFactory
@@ -36,6 +37,10 @@ class ResidualSNN(Network):
         readout: Readout = "membrane",
     ) -> None:
         inputs, size = _image_shape(input_shape)
+        check_range("depth", depth, 1)
+        check_range("stem_pool", stem_pool, 1)
+        if not channels:
+            raise ConfigurationError(f"channels: got {channels!r}, expected at least one stage.")
         blocks: dict[str, Block] = {"stem": conv_block(inputs, channels[0], neuron, pool=stem_pool)}
         size, inputs, source = shrink("stem", size, blocks["stem"]), channels[0], "stem"
         for stage, outputs in enumerate(channels, start=1):

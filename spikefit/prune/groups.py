@@ -83,7 +83,7 @@ def live_synapses(network: Network, name: str) -> Tensor:
     shape = [1] * (live.dim() - 2)
     if block.neuron is not None:
         live &= block.neuron.alive.view(-1, 1, *shape)
-    if inputs is not None and not _is_depthwise(layer):
+    if inputs is not None:
         if isinstance(layer, nn.Conv2d) and layer.groups > 1:
             per_output = len(inputs) // layer.groups
             rows = inputs.view(layer.groups, per_output).repeat_interleave(layer.out_channels // layer.groups, dim=0)
@@ -91,10 +91,6 @@ def live_synapses(network: Network, name: str) -> Tensor:
         else:
             live &= inputs.view(1, -1, *shape)
     return live
-
-
-def _is_depthwise(layer: nn.Module) -> bool:
-    return isinstance(layer, nn.Conv2d) and layer.groups == layer.in_channels == layer.out_channels > 1
 
 
 def _spread(network: Network, source: str, layer: nn.Module | None) -> Tensor:

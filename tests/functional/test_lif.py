@@ -79,6 +79,28 @@ def test_forward_and_gradients_equal_the_loop(steps, shape, leak, amount, thresh
         torch.testing.assert_close(ours, expected, rtol=1e-10, atol=1e-10)
 
 
+@given(
+    leak=st.sampled_from([("none", 0.0), ("decay", 0.5), ("linear", 0.25)]),
+    reset=st.sampled_from(["subtract", "zero"]),
+    current=st.lists(st.integers(-4, 8), min_size=1, max_size=8),
+)
+@settings(max_examples=150, deadline=None)
+def test_gradients_equal_the_loop_where_the_membrane_is_exactly_on_its_threshold(leak, reset, current):
+    """Quarters, so that membranes land on the threshold, and on the border of the leak, to the last bit."""
+    results = []
+    for function in (multi_step, reference):
+        i = (torch.tensor(current, dtype=torch.float64)[:, None] / 4).requires_grad_()
+        a = torch.tensor(leak[1], dtype=torch.float64, requires_grad=True)
+        if function is multi_step:
+            spikes = multi_step(i, leak=leak[0], amount=a, reset=reset)
+        else:
+            spikes = reference(i, 1.0, leak[0], a, reset, "atan", 2.0)
+        (spikes * torch.arange(1.0, len(current) + 1)[:, None]).sum().backward()
+        results.append((spikes.detach(), i.grad, torch.zeros_like(a) if a.grad is None else a.grad))
+    for ours, expected in zip(*results, strict=True):
+        torch.testing.assert_close(ours, expected, rtol=1e-10, atol=1e-10)
+
+
 @pytest.mark.parametrize(
     ("leak", "amount", "reset", "expected"),
     [
@@ -90,6 +112,8 @@ def test_forward_and_gradients_equal_the_loop(steps, shape, leak, amount, thresh
         ("decay", 0.5, "subtract", [0, 0, 1, 0, 0]),
         # v: 0.6, 1.1 (fires, 0.1), 0.6 (0.1 - 0.1 + 0.6), 1.1 (fires), 0.6
         ("linear", 0.1, "subtract", [0, 1, 0, 1, 0]),
+        # v: 0.6, 0.9, 1.05 (fires, 0), 0.6, 0.9
+        ("decay", 0.5, "zero", [0, 0, 1, 0, 0]),
     ],
 )
 def test_spike_trains_by_hand(leak, amount, reset, expected):
@@ -98,8 +122,40 @@ def test_spike_trains_by_hand(leak, amount, reset, expected):
     assert multi_step(current, leak=leak, amount=amount, reset=reset).flatten().tolist() == expected
 
 
-def test_a_membrane_on_its_threshold_fires():
-    assert multi_step(torch.tensor([[0.5], [0.5]]), leak="none").flatten().tolist() == [0, 1]
+def test_a_linear_leak_moves_a_negative_membrane_up_and_stops_at_zero():
+    """A leak of 0.5 (exact in binary). First column: -1, then -0.5 + 1.5 = 1 fires. Second: -0.25 ends at 0, not at
+    0.25, so that 0.75 is too little and 1 is enough."""
+    current = torch.tensor([[-1.0, -0.25, -0.25], [1.5, 0.75, 1.0]])
+    assert multi_step(current, leak="linear", amount=0.5).tolist() == [[0, 0, 0], [1, 0, 1]]
+
+
+@pytest.mark.parametrize("reset", ["subtract", "zero"])
+@pytest.mark.parametrize(
+    ("leak", "amount", "current"),
+    [
+        ("none", 0.0, [0.5, 0.5]),  # v = 0.5, 0.5 + 0.5
+        ("decay", 0.5, [0.5, 0.75]),  # v = 0.5, 0.25 + 0.75
+        ("linear", 0.25, [0.5, 0.75]),  # v = 0.5, 0.25 + 0.75
+    ],
+)
+def test_a_membrane_on_its_threshold_fires_and_one_below_does_not(leak, amount, current, reset):
+    below = [current[0], current[1] - 2**-10]
+    spikes = multi_step(torch.tensor([current, below]).t(), leak=leak, amount=amount, reset=reset)
+    assert spikes.tolist() == [[0, 0], [1, 0]]
+
+
+@pytest.mark.parametrize("leak", ["none", "decay", "linear"])
+def test_a_constant_current_that_is_one_expanded_frame(leak):
+    """A directly coded image reaches the neurons with a stride of 0 in time."""
+    frame = torch.rand(1, 3, 4, dtype=torch.float64)
+    results = []
+    for spread in (lambda x: x.expand(5, -1, -1), lambda x: x.repeat(5, 1, 1)):
+        x = frame.clone().requires_grad_()
+        spikes = multi_step(spread(x), leak=leak, amount=0.3)
+        (spikes * torch.arange(5.0).view(-1, 1, 1)).sum().backward()
+        results.append((spikes.detach(), x.grad))
+    for expanded, repeated in zip(*results, strict=True):
+        torch.testing.assert_close(expanded, repeated)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])

@@ -1,10 +1,11 @@
 """Run the command line inside the test process: imports are paid once."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import wandb
 
 from spikefit.cli import main
 
@@ -13,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).parent))  # dump_state.Interrupt is named 
 
 
 @pytest.fixture
-def run(monkeypatch, tmp_path, capsys) -> Callable[..., tuple[int, str]]:
+def run(monkeypatch, tmp_path, capsys) -> Iterator[Callable[..., tuple[int, str]]]:
     """``run("fit", "--config", ...)`` gives the exit status and everything printed. Works in ``tmp_path``."""
     monkeypatch.setattr(sys, "argv", ["lightning"])
     monkeypatch.chdir(tmp_path)
@@ -29,7 +30,9 @@ def run(monkeypatch, tmp_path, capsys) -> Callable[..., tuple[int, str]]:
         printed = capsys.readouterr()
         return status, printed.out + printed.err
 
-    return call
+    yield call
+    if wandb.run is not None:  # or the next test's logger would go on with it
+        wandb.finish()
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from spikefit.errors import ConfigurationError
-from spikefit.networks import MLP, VGG, Block, ConvSNN, Network, ResidualSNN
+from spikefit.networks import MLP, VGG, Block, ConvSNN, Network, PositiveBatchNorm, ResidualSNN
 from spikefit.neurons import IF, LinearLeakIF, ParametricLIF
 from spikefit.prune import compact, unit_groups
 from spikefit.prune.groups import set_alive
@@ -69,6 +69,37 @@ def test_a_compacted_network_trains():
     small(torch.rand(3, 2, 1, 8, 8)).sum().backward()
     assert small.block("conv1").synapses.weight.shape == (2, 1, 3, 3)
     assert small.block("fc1").synapses.weight.grad.shape == (5, 2 * 16)
+
+
+def test_biases_and_the_constants_of_a_norm_come_along(wake):
+    """Layers that none of the ready-made networks has: biases, another eps, a convolved shortcut with a bias."""
+    torch.manual_seed(0)
+    norm = partial(PositiveBatchNorm, 4, eps=0.5)
+    blocks = {
+        "a": Block(nn.Conv2d(2, 4, 3, padding=1), norm(), IF(4)),
+        "b": Block(nn.Conv2d(4, 4, 3, padding=1), norm(), IF(4), skip_from="a", skip=nn.Conv2d(4, 4, 1)),
+        "out": Block(nn.Linear(64, 2)),
+    }
+    network = Network(blocks, (2, 4, 4))
+    x = (torch.rand(4, 5, 2, 4, 4) < 0.4).double()
+    wake(network, x.float()).double()
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            nn.init.uniform_(layer.bias, 0.0, 0.5)
+    network.block("a").neuron.alive[1] = False
+    network.block("b").neuron.alive[2:] = False
+    small = compact(network)
+    assert small.block("b").skip.weight.shape == (2, 3, 1, 1)
+    with recorded_spikes(network) as before, recorded_spikes(small) as after:
+        torch.testing.assert_close(small(x), network(x), rtol=1e-9, atol=1e-9)
+    for name in ("a", "b"):
+        alive = network.block(name).neuron.alive
+        assert 0 < before[name].mean() < 1
+        assert torch.equal(before[name][:, :, alive], after[name])
+    for name, source in (("a", None), ("b", "a")):
+        full = network.block(name).current(before[source] if source else x, before[source] if source else None)
+        kept = small.block(name).current(after[source] if source else x, after[source] if source else None)
+        torch.testing.assert_close(kept, full[:, :, network.block(name).neuron.alive])
 
 
 def test_a_grouped_convolution_with_dead_units_is_refused():

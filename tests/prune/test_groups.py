@@ -72,6 +72,19 @@ def test_grouped_convolutions_see_their_own_inputs():
     assert not live[3:, 1].any()
 
 
+@pytest.mark.parametrize("outputs", [4, 8])
+def test_a_depthwise_synapse_dies_with_its_input(outputs):
+    """Channel k of a depthwise convolution hears channel k alone (or k // 2 with two outputs a channel)."""
+    first = Block(nn.Conv2d(1, 4, 3, padding=1, bias=False), neuron=IF(4))
+    second = Block(nn.Conv2d(4, outputs, 3, padding=1, groups=4, bias=False), neuron=IF(outputs))
+    network = Network({"a": first, "b": second, "out": Block(nn.Linear(outputs * 16, 2))}, (1, 4, 4))
+    network.block("a").neuron.alive[2] = False
+    network.block("b").neuron.alive[0] = False
+    expected = [k != 0 and k // (outputs // 4) != 2 for k in range(outputs)]
+    assert live_synapses(network, "b").flatten(1).all(1).tolist() == expected
+    assert live_synapses(network, "b").flatten(1).any(1).tolist() == expected
+
+
 def test_identity_skip_ties_only_what_it_joins():
     conv = partial(nn.Conv2d, 4, 4, 3, padding=1, bias=False)
     blocks = {

@@ -1,4 +1,4 @@
-"""Scores against gates that are really there; the choice of units against brute force; the schedule by hand."""
+"""Scores against gates that are really there; the choice of units against brute force."""
 
 from itertools import product
 
@@ -12,7 +12,6 @@ from spikefit.losses import CrossEntropy
 from spikefit.networks import ConvSNN, ResidualSNN
 from spikefit.prune import FSC, FiringRate, Magnitude, Random, unit_groups
 from spikefit.prune.groups import UnitGroup
-from spikefit.prune.schedule import pruned_fraction
 from spikefit.prune.scores import select
 
 STEPS, SAMPLES = 3, 6
@@ -72,6 +71,23 @@ def test_magnitude_is_the_mean_absolute_live_weight():
     torch.testing.assert_close(scores["conv2"], expected)
 
 
+def test_tied_blocks_add_their_magnitudes():
+    """The stem and the second convolution of the pair, each the mean of its incoming weights."""
+    network = ResidualSNN((1, 8, 8), 3, channels=(4,))
+    scores, _ = Magnitude().accumulate(network, [], CrossEntropy())
+    rows = [network.block(name).synapses.weight.abs().mean((1, 2, 3)) for name in ("stem", "stage1_1b")]
+    torch.testing.assert_close(scores["stem+stage1_1b"], rows[0] + rows[1])
+
+
+@pytest.mark.xfail(reason="Magnitude leaves the weights of a convolved shortcut out", strict=True)
+def test_the_weights_of_a_convolved_shortcut_are_incoming_weights_too():
+    network = ResidualSNN((1, 8, 8), 3, channels=(4, 6))
+    block = network.block("stage2_1b")
+    weights = torch.cat([block.synapses.weight.flatten(1), block.skip.weight.flatten(1)], dim=1)
+    scores, _ = Magnitude().accumulate(network, [], CrossEntropy())
+    torch.testing.assert_close(scores["stage2_1b"], weights.abs().mean(1))
+
+
 def test_random_is_seeded_and_leaves_the_global_state_alone():
     network = ConvSNN((1, 8, 8), 3, (3, 4), (5,))
     state = torch.get_rng_state()
@@ -81,6 +97,21 @@ def test_random_is_seeded_and_leaves_the_global_state_alone():
     assert torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert not torch.equal(first["conv2"], other["conv2"])
+
+
+@pytest.mark.parametrize("score", [FSC, FiringRate])
+def test_a_score_of_spikes_needs_a_batch(score):
+    with pytest.raises(ConfigurationError, match="batches"):
+        score(0)
+
+
+def test_scores_of_the_dead_and_the_silent_are_zero(wake):
+    network = wake(ConvSNN((1, 8, 8), 3, (3, 4), (5,)), torch.cat([x for x, _ in batches()], dim=1))
+    network.block("conv2").neuron.alive[1] = False
+    for score in (FSC(2), FiringRate(2)):
+        totals, _ = score.accumulate(network, batches(), CrossEntropy())
+        assert totals["conv2"][1] == 0
+        assert (totals["conv2"] > 0).sum() >= 2
 
 
 @given(
@@ -117,23 +148,3 @@ def test_equal_scores_fall_in_a_fixed_order():
     groups = [UnitGroup("a", ("a",), 3, "channel")]
     kept = select({"a": torch.ones(3)}, groups, {"a": torch.ones(3, dtype=torch.bool)}, 2, 1)
     assert kept["a"].tolist() == [True, True, False]
-
-
-@pytest.mark.parametrize(
-    ("growth", "expected"),
-    [
-        ("one_shot", [0.8, 0.8, 0.8, 0.8]),
-        ("linear", [0.2, 0.4, 0.6, 0.8]),
-        ("cubic", [0.8 * 37 / 64, 0.8 * 56 / 64, 0.8 * 63 / 64, 0.8]),
-    ],
-)
-def test_schedules_by_hand(growth, expected):
-    assert [pruned_fraction(0.8, event, 4, growth) for event in range(1, 5)] == pytest.approx(expected)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "named"), [((1.0, 1, 1), "fraction"), ((0.5, 0, 1), "event"), ((0.5, 1, 1, "square"), "growth")]
-)
-def test_a_bad_schedule_is_named(arguments, named):
-    with pytest.raises(ConfigurationError, match=named):
-        pruned_fraction(*arguments)

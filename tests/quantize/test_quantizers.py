@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from spikefit.errors import ConfigurationError
+from spikefit.functional.kmeans import kmeans_1d
 from spikefit.quantize import Codebook, Ternary, Uniform
 from spikefit.quantize.base import attach, latent_weight, quantizer_of, touch
 
@@ -45,6 +46,9 @@ def test_values_are_few_and_on_the_integer_grid(case):
         assert len(row.unique()) <= most
     stored = quantizer.integers(w)
     torch.testing.assert_close(stored.integer * stored.scale, quantised.double(), rtol=1e-6, atol=0)
+    exact = quantizer.double()(w.double())
+    stored = quantizer.integers(w.double())
+    torch.testing.assert_close(stored.integer * stored.scale, exact, rtol=1e-12, atol=0)
     low, high = -(2 ** (stored.bits - 1)), 2 ** (stored.bits - 1) - 1
     assert stored.integer.min() >= low
     assert stored.integer.max() <= high
@@ -113,6 +117,30 @@ def test_attached_to_a_layer(case):
     assert quantizer_of(nn.Linear(2, 2)) is None
 
 
+@pytest.mark.parametrize("name", QUANTIZERS)
+@given(
+    values=st.lists(st.floats(-2, 2, width=32), min_size=1, max_size=10),
+    constant=st.booleans(),
+    training=st.booleans(),
+)
+@settings(deadline=None, max_examples=40)
+def test_any_weights_give_few_finite_values_on_the_grid(name, values, constant, training):
+    """One weight, constant weights, zeros, tiny ones: never NaN, never a value off the integer grid."""
+    factory, most = QUANTIZERS[name]
+    w = torch.tensor(values[:1] * len(values) if constant else values, dtype=torch.float64).view(1, -1)
+    quantizer = factory(w).train(training)
+    latent = w.clone().requires_grad_()
+    quantised = quantizer(latent)
+    quantised.sum().backward()
+    stored = quantizer.integers(w)
+    assert quantised.isfinite().all()
+    assert latent.grad.isfinite().all()
+    assert len(quantised.unique()) <= most
+    torch.testing.assert_close(stored.integer * stored.scale, quantised.detach(), rtol=1e-12, atol=0)
+    assert stored.integer.abs().max() <= 2 ** (stored.bits - 1)
+    assert torch.equal(quantizer(w), quantised)
+
+
 @given(
     values=st.lists(st.sampled_from([-1.0, -0.5, 0.0, 0.25, 1.0]), min_size=4, max_size=12),
     levels=st.integers(2, 12),
@@ -139,25 +167,130 @@ def test_a_codebook_starts_at_the_k_means_optimum():
     w = (centres.repeat(50, 1) + torch.randn(50, 4, generator=torch.Generator().manual_seed(0)) * 1e-5).t()
     quantizer = Codebook(w, levels=4, bits=4)
     assert sorted(quantizer.integers(w).integer.unique().tolist()) == [-5, -1, 3, 7]
+    assert torch.equal(quantizer.codebook.sort().values[0], kmeans_1d(w, 4)[0])
     torch.testing.assert_close(quantizer(w)[:, 0], centres, atol=1e-5, rtol=0)
 
 
-def test_the_step_of_lsq_has_the_gradient_of_the_paper():
+def test_gradients_of_a_codebook_are_the_written_ones_on_the_unsorted_parameter():
+    """dL/dc_m sums dL/dW_hat over the weights assigned to m, times `gradient_scale`; nothing for a value beyond the
+    grid, which can't move; dL/dW = dL/dW_hat."""
+    w = weight(shape=(4, 25)).requires_grad_()
+    quantizer = Codebook(w.detach(), levels=4, bits=4, gradient_scale=0.5)
+    scale = quantizer.scale.item()
+    integers = torch.tensor([3.0, -5.0, 9.0, 0.0])  # out of order, and 9 is clipped to 7
+    quantizer.codebook.data = (integers * scale)[None]
+    upstream = torch.randn(w.shape, generator=torch.Generator().manual_seed(1))
+    quantised = quantizer(w)
+    quantised.backward(upstream)
+    values = integers.clamp(-7, 7) * scale
+    nearest = (w.detach().flatten()[:, None] - values).abs().argmin(1)
+    torch.testing.assert_close(quantised.detach().flatten(), values[nearest])
+    sums = torch.zeros(4).index_add(0, nearest, upstream.flatten())
+    assert (sums.abs() > 0.1).all()
+    torch.testing.assert_close(quantizer.codebook.grad[0], 0.5 * sums * torch.tensor([1, 1, 0, 1]))
+    assert torch.equal(w.grad, upstream)
+
+
+def test_codebook_values_around_zero_by_hand():
+    """`counted` rounds to 0; `none` sends what would be 0 to the nearer of -1 and 1; `free` adds a 0."""
+    codebook = torch.tensor([[-0.3, 0.45, 0.7, 2.6]])
+    expected = {"counted": [0, 0, 1, 3], "none": [-1, 1, 1, 3], "free": [-1, 0, 1, 1, 3]}
+    for zero, values in expected.items():
+        quantizer = Codebook(weight(), levels=4, bits=4, zero=zero)
+        quantizer.codebook.data, quantizer.scale = codebook.clone(), torch.ones(1, 1)
+        assert quantizer.values().tolist() == [values], zero
+
+
+def test_a_channel_codebook_belongs_to_its_output():
+    """Rows that differ by a factor have codebooks that differ by it; one row is a layer codebook of that row."""
+    row = weight(shape=(1, 40))
+    w = torch.cat([row, 10 * row, -row])
+    quantised = Codebook(w, scope="channel")(w)
+    torch.testing.assert_close(quantised[1], 10 * quantised[0])
+    torch.testing.assert_close(quantised[2], -quantised[0])
+    assert torch.equal(quantised[0], Codebook(row)(row)[0])
+
+
+def test_the_scale_of_a_codebook_is_no_worse_than_its_largest_value_on_the_largest_integer():
+    for seed in range(10):
+        w = weight(seed, (1, 200)).double() ** 3
+        quantizer = Codebook(w, levels=6, bits=4)
+        centroids, counts = kmeans_1d(w, 6)
+        largest = centroids.abs().max() / 7
+        error = [
+            ((centroids / s).round() * s - centroids).square() @ counts.double() for s in (quantizer.scale, largest)
+        ]
+        assert error[0] <= error[1] * (1 + 1e-6)
+        assert (centroids.abs() / quantizer.scale).max() <= 7.5
+
+
+def test_a_codebook_without_live_weights_stays():
+    w = weight()
+    quantizer = Codebook(w, scope="channel")
+    before = quantizer.state_dict()["codebook"].clone()
+    live = torch.ones_like(w, dtype=torch.bool)
+    live[2] = False
+    quantizer.recluster(5 * w, live)
+    changed = (quantizer.codebook != before).any(dim=1)
+    assert changed.tolist() == [True, True, False, True, True, True]
+
+
+@pytest.mark.parametrize(("bits", "lowest", "highest"), [(2, -2, 1), (3, -4, 3)])
+def test_the_step_of_lsq_has_the_gradient_of_the_paper(bits, lowest, highest):
     """dw/ds is -w/s + round(w/s) inside, the border outside; times 1 / sqrt(N * highest) (arXiv 1902.08153)."""
     w = torch.tensor([[-3.0, -0.4, 0.3, 0.9, 5.0]])
-    quantizer = Uniform(w, bits=2)
+    quantizer = Uniform(w, bits=bits)
     quantizer.step.data.fill_(0.5)
     quantizer(w).sum().backward()
     ratio = w / 0.5
-    inside = (ratio > -2) & (ratio < 1)
-    expected = torch.where(inside, ratio.round() - ratio, ratio.clamp(-2, 1)).sum() / (5 * 1) ** 0.5
+    inside = (ratio > lowest) & (ratio < highest)
+    border = ratio.clamp(lowest, highest)
+    expected = torch.where(inside, ratio.round() - ratio, border).sum() / (5 * highest) ** 0.5
     torch.testing.assert_close(quantizer.step.grad, expected)
+
+
+def test_a_step_of_lsq_that_was_trained_below_zero_is_its_magnitude():
+    """The grid -2, -1, 0, 1 is not mirrored, and the gradient points away from zero on the other side."""
+    w, results = torch.tensor([[-1.5, -0.4, 0.3, 1.5]]), []
+    for sign in (1, -1):
+        quantizer = Uniform(w, bits=2)
+        quantizer.step.data.fill_(0.5 * sign)
+        quantised = quantizer(w)
+        quantised.sum().backward()
+        assert quantised.tolist() == [[-1.0, -0.5, 0.5, 0.5]]
+        assert quantizer.integers(w).integer.tolist() == [[-2, -1, 1, 1]]
+        results.append(quantizer.step.grad.item())
+    assert results[0] == -results[1] != 0
 
 
 def test_ternary_by_hand():
     """Mean magnitude 1, border 0.7: 2 and -1.5 survive with amplitude 1.75."""
     w = torch.tensor([[2.0, -1.5, 0.3, -0.2]])
     assert Ternary(w)(w).tolist() == [[1.75, -1.75, 0.0, 0.0]]
+
+
+def test_a_weight_on_the_border_of_ternary_is_zero():
+    """Mean magnitude 1, border 1: only 2 lies beyond it."""
+    w = torch.tensor([[2.0, 1.0, 0.0, -1.0]])
+    quantizer = Ternary(w, threshold=1.0)
+    assert quantizer(w).tolist() == [[2.0, 0.0, 0.0, 0.0]]
+    assert quantizer.integers(w).integer.tolist() == [[1, 0, 0, 0]]
+
+
+def test_ternary_follows_the_weights_in_training_and_rests_in_evaluation():
+    """Doubled weights: in evaluation the old border 0.7 and amplitude 1.75, in training 1.4 and 3.5."""
+    w = torch.tensor([[2.0, -1.5, 0.3, -0.5]])
+    quantizer = Ternary(torch.tensor([[2.0, -1.5, 0.3, -0.2]])).eval()
+    assert quantizer(2 * w).tolist() == [[1.75, -1.75, 0.0, -1.75]]
+    assert quantizer.train()(2 * w).tolist() == [[3.5, -3.5, 0.0, 0.0]]
+    assert quantizer.eval()(2 * w).tolist() == [[3.5, -3.5, 0.0, 0.0]]
+
+
+def test_lsq_starts_at_the_step_of_the_paper():
+    """2 * mean|w| / sqrt(7) with 4 bits: mean 1, so 0.7559; 1 is the integer 1, 2.5 is 3, -100 is clipped to -8."""
+    quantizer = Uniform(torch.tensor([[0.5, -1.5]]), bits=4)
+    assert quantizer.step.item() == pytest.approx(2 / 7**0.5)
+    assert quantizer.integers(torch.tensor([[1.0, 2.5, -100.0, 100.0]])).integer.tolist() == [[1, 3, -8, 7]]
 
 
 def test_touch_gives_unused_parameters_a_gradient_of_zero():

@@ -55,7 +55,7 @@ def assign_run_directory(trainer: Any) -> Path | None:
         trainer.default_root_dir = str(directory)
     for entry in entries:
         if entry.class_path.endswith("WandbLogger") and str(entry.init_args.get("save_dir", ".")) == ".":
-            entry.init_args.save_dir = str(directory)
+            entry.init_args.save_dir = str(directory.resolve())  # its service keeps a working directory of its own
     return directory
 
 

@@ -109,7 +109,7 @@ def _synapses(name: str, target: str, layer: nn.Module, source: Population, befo
     real = layer.weight.detach() * factor
     integer, scale, bits = None, torch.ones([1] * real.dim(), dtype=torch.float64), None
     quantizer = quantizer_of(layer)
-    if quantizer is not None and bool(quantizer.active):
+    if quantizer is not None and quantizer.strength == 1:
         stored = quantizer.integers(latent_weight(layer))
         integer, scale, bits = stored.integer, stored.scale * factor, stored.bits
     if isinstance(layer, nn.Linear):

@@ -29,23 +29,30 @@ class IntegerWeights:
 class Quantizer(nn.Module, ABC):
     """Maps latent weights to the weights that a layer uses, as a parametrization of ``Conv2d`` or ``Linear``.
 
-    Until it is *active* a quantizer is the identity, so that a network can warm up in floating point. It starts active;
-    callbacks such as ``CodebookReclustering`` switch it off for a warm-up and on again.
+    The layer uses ``(1 - strength) * weight + strength * quantize(weight)``. A quantizer starts at strength 1.
+    Callbacks such as ``CodebookReclustering`` set 0 for a warm-up in floating point, then 1, at once or by degrees
+    (alpha-blending, Liu and Mattina 2019, arXiv 1903.01061, here with the straight-through gradient kept).
 
     Subclasses say how to :meth:`quantize`, how to :meth:`refit` themselves to the current weights, and which integers
     the weights are (:meth:`integers`).
+
+    Attributes:
+        strength: scalar buffer, from 0 to 1.
     """
 
-    active: Tensor
+    strength: Tensor
 
     def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("active", torch.tensor(True))
+        self.register_buffer("strength", torch.ones(()))
 
     def forward(self, weight: Tensor) -> Tensor:
         """The weights that the layer uses, in the shape of ``weight``."""
-        if self.active:
+        strength = float(self.strength)
+        if strength == 1:
             return self.quantize(weight)
+        if strength > 0:
+            return torch.lerp(weight, self.quantize(weight), strength)
         return touch(weight, *self.parameters()) if torch.distributed.is_initialized() else weight
 
     @abstractmethod

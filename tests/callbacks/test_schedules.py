@@ -134,6 +134,40 @@ def test_warm_up_is_float_and_quantization_follows(tmp_path):
     assert seen[3] <= 4
 
 
+@pytest.mark.parametrize(
+    ("options", "expected", "settled"),
+    [
+        ({"start": 1, "ramp": 1.5}, [0] * 4 + [1 / 6, 2 / 6, 3 / 6, 4 / 6, 5 / 6, 1, 1, 1], [False, False, True]),
+        ({"start": 1, "ramp": 2}, [0] * 4 + [n / 8 for n in range(1, 9)], [False, False, True]),
+        ({"start": 2, "ramp": 4, "interval": "step"}, [0, 0, 1 / 4, 2 / 4, 3 / 4] + [1] * 7, [False, True, True]),
+    ],
+)
+def test_a_ramp_leads_from_float_to_quantised_weights(tmp_path, options, expected, settled):
+    """3 epochs of 4 batches. Evaluation at the end of an epoch counts as settled only at full strength."""
+    model = module()
+    _, layer, quantizer = next(model.quantized_layers())
+    strengths, found, distinct = [], [], []
+
+    class Look(pl.Callback):
+        def on_train_batch_end(self, *_):
+            strengths.append(float(quantizer.strength))
+
+        def on_validation_epoch_end(self, trainer, pl_module):
+            if not trainer.sanity_checking:
+                found.append(compression_settled(trainer))
+                distinct.append(len(torch.unique(layer.weight)) <= 4)
+
+    fit(tmp_path, [CodebookReclustering(**options), Look()], model, epochs=3)
+    assert strengths == pytest.approx(expected)
+    assert found == settled
+    assert distinct == settled
+
+
+def test_a_bad_ramp_is_named():
+    with pytest.raises(ConfigurationError, match="ramp: got -1"):
+        CodebookReclustering(ramp=-1)
+
+
 def test_without_a_callback_the_quantizer_is_on_from_the_start(tmp_path):
     _, model = fit(tmp_path, [], epochs=1)
     for _, layer, _ in model.quantized_layers():

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import torch
 import wandb
 
 from spikefit.cli import main
@@ -20,6 +21,8 @@ def run(monkeypatch, tmp_path, capsys) -> Iterator[Callable[..., tuple[int, str]
     monkeypatch.chdir(tmp_path)
     (tmp_path / "configs").symlink_to(ROOT / "configs")
 
+    threads = torch.get_num_threads()
+
     def call(*arguments: object) -> tuple[int, str]:
         capsys.readouterr()
         status = 0
@@ -31,6 +34,7 @@ def run(monkeypatch, tmp_path, capsys) -> Iterator[Callable[..., tuple[int, str]
         return status, printed.out + printed.err
 
     yield call
+    torch.set_num_threads(threads)
     if wandb.run is not None:  # or the next test's logger would go on with it
         wandb.finish()
 

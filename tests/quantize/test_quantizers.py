@@ -82,10 +82,23 @@ def test_float64_works(case):
     assert len((quantised[0] if by_channel else quantised).unique()) <= most
 
 
-def test_inactive_is_the_identity(case):
+def test_at_strength_zero_it_is_the_identity(case):
     quantizer, w, _, _ = case
-    quantizer.active.fill_(False)
+    quantizer.strength.fill_(0)
     assert quantizer(w) is w
+
+
+def test_between_float_and_quantised_weights_the_gradient_is_that_of_the_mixture(case):
+    quantizer, w, _, _ = case
+    quantizer.eval()
+    quantizer.strength.fill_(0.25)
+    w = w.clone().requires_grad_()
+    used = quantizer(w)
+    torch.testing.assert_close(used, 0.75 * w + 0.25 * quantizer.quantize(w))
+    upstream = torch.randn_like(used)
+    (through,) = torch.autograd.grad(quantizer.quantize(w), w, upstream)
+    (found,) = torch.autograd.grad(used, w, upstream)
+    torch.testing.assert_close(found, 0.75 * upstream + 0.25 * through)
 
 
 def test_refitting_twice_changes_nothing_and_refitting_follows_the_weights(case):

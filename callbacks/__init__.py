@@ -4,6 +4,7 @@ from callbacks.base import ScheduledCallback
 from callbacks.checkpoint import CompressedCheckpoint
 from callbacks.deployment import DeploymentSimulation
 from callbacks.fsc_pruning import FSCPruning
+from callbacks.norm_calibration import NormCalibration
 from callbacks.predictions import PredictionWriter
 from callbacks.reclustering import CodebookReclustering, PostTrainingQuantization
 from callbacks.spike_monitor import SpikeMonitor
@@ -13,6 +14,7 @@ __all__ = [
     "CompressedCheckpoint",
     "DeploymentSimulation",
     "FSCPruning",
+    "NormCalibration",
     "PostTrainingQuantization",
     "PredictionWriter",
     "ScheduledCallback",

@@ -1,16 +1,19 @@
 """What all compressing callbacks share: a schedule, a state that resumes, and equal tensors in every process."""
 
 from abc import abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
 import lightning.pytorch as pl
 import torch
-from torch import Tensor
+from lightning.pytorch.utilities.seed import isolate_rng
+from torch import Tensor, nn
 
 from spikefit.errors import check_choice, check_range
 from spikefit.module import SpikingClassifier
+from spikefit.seeding import global_seed, reseed
 
 Interval = Literal["epoch", "step"]
 
@@ -107,6 +110,25 @@ def reduce_sum(trainer: pl.Trainer, tensor: Tensor) -> Tensor:
     if trainer.world_size > 1:
         torch.distributed.all_reduce(tensor)
     return tensor
+
+
+def training_batches(trainer: pl.Trainer) -> Iterator[Any]:
+    """Training batches on the module's device, behind the data module's transfer hooks."""
+    for batch in iter(trainer.train_dataloader):  # type: ignore[arg-type]
+        yield trainer.strategy.batch_to_device(batch)
+
+
+@contextmanager
+def undisturbed(module: nn.Module, *purpose: int | str) -> Iterator[None]:
+    """Random numbers of the global seed and ``purpose`` inside; random state and modes as they were behind it."""
+    modes = {name: child.training for name, child in module.named_modules()}
+    try:
+        with isolate_rng():
+            reseed(global_seed() or 0, *purpose)
+            yield
+    finally:
+        for name, child in module.named_modules():
+            child.training = modes[name]
 
 
 def run_directory(trainer: pl.Trainer) -> Path:

@@ -1,22 +1,20 @@
 """Prune the units whose spikes matter least, on a schedule."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import islice
-from typing import Any, Literal
+from typing import Literal
 
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.utilities.seed import isolate_rng
 from lightning_utilities.core.rank_zero import rank_zero_warn
 from torch import Tensor
 
-from callbacks.base import Interval, ScheduledCallback, broadcast, reduce_sum
+from callbacks.base import Interval, ScheduledCallback, broadcast, reduce_sum, training_batches, undisturbed
 from spikefit.errors import ConfigurationError, check_choice, check_range
 from spikefit.module import SpikingClassifier
 from spikefit.prune.groups import alive_units, set_alive, unit_groups
 from spikefit.prune.schedule import Growth, pruned_fraction
 from spikefit.prune.scores import FSC, Score, select
-from spikefit.seeding import global_seed, reseed
 
 UnitKind = Literal["channel", "neuron"]
 
@@ -105,22 +103,10 @@ class FSCPruning(ScheduledCallback):
 
     def _scores(self, trainer: pl.Trainer, module: SpikingClassifier, position: int) -> dict[str, Tensor]:
         """Mean scores over the samples of all processes; the module's mode and the random state stay as they were."""
-        modes = {name: child.training for name, child in module.named_modules()}
-        module.eval()
-        try:
-            with isolate_rng():
-                reseed(global_seed() or 0, "pruning", position, trainer.global_rank)
-                totals, samples = self.score.accumulate(
-                    module.network, islice(_batches(trainer), self.score.batches), module.loss
-                )
-        finally:
-            for name, child in module.named_modules():
-                child.training = modes[name]
+        with undisturbed(module, "pruning", position, trainer.global_rank):
+            module.eval()
+            totals, samples = self.score.accumulate(
+                module.network, islice(training_batches(trainer), self.score.batches), module.loss
+            )
         count = reduce_sum(trainer, torch.tensor(float(samples), device=module.device))
         return {name: reduce_sum(trainer, total.to(module.device)) / count for name, total in totals.items()}
-
-
-def _batches(trainer: pl.Trainer) -> Iterator[Any]:
-    """Training batches on the module's device, behind the data module's transfer hooks."""
-    for batch in iter(trainer.train_dataloader):  # type: ignore[arg-type]
-        yield trainer.strategy.batch_to_device(batch)

@@ -45,8 +45,11 @@ class PositiveBatchNorm(_BatchNorm):
     def forward(self, input: Tensor) -> Tensor:
         """Normalised ``input``, by batch statistics in training and by running ones in evaluation."""
         self._check_input_dim(input)
+        momentum = self.momentum
         if self.training and self.num_batches_tracked is not None:
             self.num_batches_tracked.add_(1)
+            if momentum is None:  # a cumulative average
+                momentum = 1 / float(self.num_batches_tracked)
         return F.batch_norm(
             input,
             self.running_mean,
@@ -54,7 +57,7 @@ class PositiveBatchNorm(_BatchNorm):
             self.gain,
             self.bias,
             self.training,
-            self.momentum or 0.0,
+            momentum or 0.0,
             self.eps,
         )
 

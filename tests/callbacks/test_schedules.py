@@ -3,15 +3,13 @@
 import lightning.pytorch as pl
 import pytest
 import torch
-from torch.utils.data import DataLoader, TensorDataset
+from tiny_fit import fit, module
 
 from callbacks import CodebookReclustering, CompressedCheckpoint, FSCPruning, ScheduledCallback, SpikeMonitor
 from callbacks.checkpoint import compression_settled
 from spikefit.errors import ConfigurationError
-from spikefit.module import SpikingClassifier
-from spikefit.networks import ConvSNN
 from spikefit.prune import Magnitude, Random, alive_units, unit_groups
-from spikefit.quantize import Codebook, Uniform
+from spikefit.quantize import Uniform
 
 
 class Recorder(ScheduledCallback):
@@ -21,51 +19,6 @@ class Recorder(ScheduledCallback):
 
     def act(self, trainer, module, position):
         self.acted.append(position)
-
-
-class TinyData(pl.LightningDataModule):
-    """64 random spike trains of 4 steps that are told apart by which half of the image fires more."""
-
-    def __init__(self):
-        super().__init__()
-        generator = torch.Generator().manual_seed(0)
-        labels = torch.arange(64) % 2
-        rates = torch.full((64, 1, 8, 8), 0.2)
-        rates[labels == 1, :, :4] = 0.7
-        spikes = (torch.rand(64, 4, 1, 8, 8, generator=generator) < rates[:, None]).float()
-        self.dataset = TensorDataset(spikes, labels)
-
-    def train_dataloader(self):
-        return DataLoader(self.dataset, batch_size=16)
-
-    def val_dataloader(self):
-        return DataLoader(self.dataset, batch_size=24)  # the last batch is smaller
-
-    def on_after_batch_transfer(self, batch, dataloader_idx):
-        x, y = batch
-        return x.transpose(0, 1), y
-
-
-def module(quantizer=Codebook):
-    torch.manual_seed(0)
-    return SpikingClassifier(lambda shape, classes: ConvSNN(shape, classes, (6, 8), (10,)), (1, 8, 8), 2, quantizer)
-
-
-def fit(tmp_path, callbacks, model=None, epochs=4, **options):
-    model = module() if model is None else model
-    trainer = pl.Trainer(
-        max_epochs=epochs,
-        accelerator="cpu",
-        callbacks=callbacks,
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        enable_checkpointing=any(isinstance(callback, CompressedCheckpoint) for callback in callbacks),
-        default_root_dir=tmp_path,
-        **options,
-    )
-    trainer.fit(model, TinyData())
-    return trainer, model
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,8 @@
 """Event data without the real files: which folders are accepted, what is written, what workers receive."""
 
 import pickle
-import sys
-from pathlib import Path
 
+import fake_data
 import numpy as np
 import pytest
 import torch
@@ -11,9 +10,6 @@ import torch
 from spikefit.data import SpikeDataModule
 from spikefit.data.events import NMNIST, POKERDVS
 from spikefit.errors import DataError
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-import fake_data
 
 
 def files(folder):

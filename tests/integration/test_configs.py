@@ -1,14 +1,12 @@
 """Every YAML file that ships is parsed and run for one batch."""
 
-import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "tests"))
-import fake_data  # noqa: E402
+import fake_data
 
 CONFIGS = ROOT / "configs"
 DIGITS = ("configs/base.yaml", "configs/data/digits.yaml")

@@ -41,7 +41,6 @@ def test_the_folded_norm_is_the_norm():
     torch.testing.assert_close(norm(x), gain * (x + bias))
 
 
-@pytest.mark.xfail(reason="momentum=None freezes the running statistics", strict=True)
 def test_without_a_momentum_the_statistics_are_a_cumulative_average():
     ours, theirs = PositiveBatchNorm(2, momentum=None), nn.BatchNorm1d(2, momentum=None)
     for _ in range(3):

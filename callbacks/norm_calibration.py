@@ -1,0 +1,45 @@
+"""Norm statistics that belong to the weights as they are, not to those of the steps before."""
+
+from itertools import islice
+from typing import Any
+
+import lightning.pytorch as pl
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.optim.swa_utils import update_bn
+
+from callbacks.base import reduce_sum, training_batches, undisturbed
+from spikefit.errors import check_range
+
+
+class NormCalibration(pl.Callback):
+    """Measure the running means and variances of all norms anew at the end of each epoch, before it is evaluated.
+
+    A moving average lags behind weights that jump between a few values, and mixes the statistics of many networks. Here
+    they are the plain average over ``batches`` training batches that pass through the finished network (the precise
+    batch norm of Wu and Johnson 2021, arXiv 2105.07576). Statistics fold into thresholds, so a chip profits in full.
+
+    Args:
+        batches: how many training batches to average over; an epoch has at most its own number.
+        start: first epoch, from 0, to do so.
+
+    Raises:
+        ConfigurationError: for ``batches`` below 1 or ``start`` below 0.
+    """
+
+    def __init__(self, batches: int = 100, start: int = 0) -> None:
+        check_range("batches", batches, 1)
+        check_range("start", start, 0)
+        self.batches, self.start = batches, start
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Behind the last batch of an epoch; evaluation and checkpoints come later. Processes share their averages."""
+        if batch_idx + 1 != trainer.num_training_batches or trainer.current_epoch < self.start:
+            return
+        with undisturbed(pl_module, "norms", trainer.current_epoch, trainer.global_rank):
+            update_bn(islice(training_batches(trainer), self.batches), pl_module)
+        for norm in (child for child in pl_module.modules() if isinstance(child, _BatchNorm)):
+            for statistic in (norm.running_mean, norm.running_var):
+                if statistic is not None:
+                    reduce_sum(trainer, statistic).div_(trainer.world_size)

@@ -2,13 +2,11 @@
 
 from pathlib import Path
 
+import fake_data
 import pytest
 import yaml
 
-ROOT = Path(__file__).resolve().parents[2]
-import fake_data
-
-CONFIGS = ROOT / "configs"
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 DIGITS = ("configs/base.yaml", "configs/data/digits.yaml")
 ONE_BATCH = ("--trainer.fast_dev_run=1", "--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false")
 

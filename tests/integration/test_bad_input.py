@@ -28,7 +28,7 @@ NETWORK = "--model.init_args.network.init_args"
         (f"{NETWORK}.neuron=spikefit.neurons.LinearLeakIF", ["loihi", "linear_leak_if", "if, lif"]),
         ("--data.init_args.encoding=rates", ["encoding", "rates", "direct", "latency"]),
         ("--data.init_args.time_steps=0", ["time_steps", "got 0"]),
-        ("--cpu_threads=0", ["cpu_threads", "> 0"]),
+        ("--cpu_threads=0", ["cpu_threads", "v>0"]),
         ("--ckpt_path=nowhere.ckpt", ["ckpt_path", "nowhere.ckpt"]),
     ],
 )

@@ -114,7 +114,8 @@ def reduce_sum(trainer: pl.Trainer, tensor: Tensor) -> Tensor:
 
 def training_batches(trainer: pl.Trainer) -> Iterator[Any]:
     """Training batches on the module's device, behind the data module's transfer hooks."""
-    for batch in iter(trainer.train_dataloader):  # type: ignore[arg-type]
+    assert trainer.train_dataloader is not None
+    for batch in trainer.train_dataloader:
         yield trainer.strategy.batch_to_device(batch)
 
 

@@ -35,7 +35,7 @@ class NormCalibration(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Behind the last batch of an epoch; evaluation and checkpoints come later. Processes share their averages."""
-        if batch_idx + 1 != trainer.num_training_batches or trainer.current_epoch < self.start:
+        if not trainer.is_last_batch or trainer.current_epoch < self.start:
             return
         with undisturbed(pl_module, "norms", trainer.current_epoch, trainer.global_rank):
             update_bn(islice(training_batches(trainer), self.batches), pl_module)

@@ -101,7 +101,7 @@ class CodebookReclustering(ScheduledCallback):
 class PostTrainingQuantization(pl.Callback):
     """Switch every quantizer on when a test begins: quantization after training, the baseline of training with it.
 
-    Fits each quantizer to the trained weights; those that are on already are left alone.
+    Fits each quantizer that is off to the trained weights. One within its ramp keeps its fit; all take full strength.
     """
 
     @torch.no_grad()

@@ -125,7 +125,10 @@ def _summary(report: dict[str, Any]) -> Sequence[tuple[str, str]]:
             )
         )
     if agreement is not None:
-        rows.append(("chip's spikes = network's", f"{agreement['agreement']:.3%} of neuron steps"))
+        differing = agreement["mismatches"] + agreement["ties"]  # a percentage would round 2 of 500,000 away
+        rows.append(
+            ("chip's spikes = network's", f"{differing:,} mismatches in {agreement['compared']:,} neuron steps")
+        )
     return rows
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import fake_data
 import pytest
+import torch
 import yaml
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
@@ -120,3 +121,9 @@ def test_options_come_from_the_environment_too(run, monkeypatch):
     (saved,) = Path("runs/base").glob("*/config.yaml")
     settings = yaml.safe_load(saved.read_text())["trainer"]
     assert settings["limit_train_batches"] == 1
+
+
+def test_cpu_threads_are_set(run):
+    status, printed = run("fit", "--config", "configs/quickstart.yaml", *ONE_BATCH, "--cpu_threads=3")
+    assert status == 0, printed
+    assert torch.get_num_threads() == 3

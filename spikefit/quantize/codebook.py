@@ -19,9 +19,9 @@ class Codebook(Quantizer):
     """A learned codebook of ``levels`` values on an integer grid of ``bits`` bits.
 
     The codebook ``c`` is a parameter. Each use rounds it to ``scale * round(c / scale)`` (straight through), with
-    integers in ``[-(2**(bits-1) - 1), 2**(bits-1) - 1]``, and gives every weight its nearest value, ``W_hat = c[a]``. Backward,
-    ``dL/dW = dL/dW_hat`` and ``dL/dc_m`` sums ``dL/dW_hat`` over the weights assigned to ``m``. The mathematics is our
-    reconstruction of SpikeFit (arXiv 2510.15542).
+    integers in ``[-(2**(bits-1) - 1), 2**(bits-1) - 1]``, and gives every weight its nearest value, ``W_hat = c[a]``.
+    Backward, ``dL/dW = dL/dW_hat`` and ``dL/dc_m`` sums ``dL/dW_hat`` over the weights assigned to ``m``. The
+    mathematics is our reconstruction of SpikeFit (arXiv 2510.15542).
 
     Args:
         weight: the layer's initial weight, ``[out, ...]``.

@@ -12,8 +12,8 @@ class Ternary(Quantizer):
     """Ternary weight networks (Li et al. 2016, arXiv 1605.04711).
 
     A weight beyond ``threshold * mean(|w|)`` becomes ``sign(w) * a``, with ``a`` the mean magnitude of those weights;
-    the others become 0. Border and amplitude follow the weights at every training step, with a straight-through gradient,
-    and rest in evaluation, so that a compacted layer keeps its values.
+    the others become 0. Border and amplitude follow the weights at every training step, with a straight-through
+    gradient, and rest in evaluation, so that a compacted layer keeps its values.
 
     Args:
         weight: the layer's initial weight.

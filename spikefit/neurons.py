@@ -5,13 +5,14 @@ convolution, neurons behind a linear layer. The membrane starts at rest in every
 """
 
 import math
+from dataclasses import asdict
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
 from spikefit.errors import ConfigurationError, check_choice, check_range
-from spikefit.functional.lif import Leak, Reset, multi_step
+from spikefit.functional.lif import Dynamics, Leak, Reset, multi_step
 from spikefit.functional.surrogate import SURROGATES
 
 
@@ -62,21 +63,18 @@ class SpikingNeuron(nn.Module):
         self.alpha = alpha
         self.register_buffer("alive", torch.ones(units, dtype=torch.bool))
 
+    @property
+    def dynamics(self) -> Dynamics:
+        """Threshold, leak, reset and surrogate."""
+        return Dynamics(self.threshold, self.leak, self.reset, self.surrogate, self.alpha)
+
     def leak_amount(self) -> Tensor | float:
         """The decay factor or the linear loss of one step, in units of the membrane."""
         return 0.0
 
     def forward(self, current: Tensor) -> Tensor:
         """Spikes ``[T, B, units, ...]`` for currents of the same shape."""
-        spikes = multi_step(
-            current,
-            threshold=self.threshold,
-            leak=self.leak,
-            amount=self.leak_amount(),
-            reset=self.reset,
-            surrogate=self.surrogate,
-            alpha=self.alpha,
-        )
+        spikes = multi_step(current, amount=self.leak_amount(), **asdict(self.dynamics))
         return spikes * self.alive.view(-1, *[1] * (current.dim() - 3))
 
     def extra_repr(self) -> str:

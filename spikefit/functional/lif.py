@@ -10,17 +10,49 @@ One step with input current ``I[t]`` is, in this order::
 with ``u[-1] = 0`` and ``leak(u)`` one of ``u`` ("none"), ``decay * u`` ("decay") and ``u - sign(u) * min(|u|, amount)``
 ("linear"). In the backward pass the reset is taken as a constant (it is detached), and the spike's derivative is a
 surrogate.
+
+:func:`multi_step` runs numba kernels on a CPU, Triton kernels on a CUDA device, and plain torch elsewhere. All of them
+save the current alone and compute the membrane anew in the backward pass.
 """
 
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from spikefit.functional.surrogate import surrogate as surrogate_by_name
+from spikefit.errors import check_choice
+from spikefit.functional.surrogate import SURROGATES
 
 Leak = Literal["none", "decay", "linear"]
 Reset = Literal["subtract", "zero"]
+
+
+@dataclass(frozen=True)
+class Dynamics:
+    """What all neurons of a population have in common, but for the amount of their leak, which may be learned.
+
+    Attributes:
+        threshold: the membrane fires at or above it.
+        leak: ``none``, ``decay`` or ``linear``.
+        reset: ``subtract`` or ``zero``.
+        surrogate: name in :data:`spikefit.functional.surrogate.SURROGATES`.
+        alpha: sharpness of the surrogate.
+
+    Raises:
+        ConfigurationError: for an unknown leak, reset or surrogate.
+    """
+
+    threshold: float = 1.0
+    leak: Leak = "none"
+    reset: Reset = "subtract"
+    surrogate: str = "atan"
+    alpha: float = 2.0
+
+    def __post_init__(self) -> None:
+        check_choice("leak", self.leak, ("none", "decay", "linear"))
+        check_choice("reset", self.reset, ("subtract", "zero"))
+        check_choice("surrogate", self.surrogate, SURROGATES)
 
 
 def apply_leak(state: Tensor, leak: Leak, amount: Tensor | float) -> Tensor:
@@ -34,72 +66,56 @@ def apply_leak(state: Tensor, leak: Leak, amount: Tensor | float) -> Tensor:
     return state
 
 
-class _MultiStep(torch.autograd.Function):
-    """Saves the membrane before the reset; spikes and the membrane after it follow from that."""
+def _reset(v: Tensor, dynamics: Dynamics) -> Tensor:
+    fired = v >= dynamics.threshold
+    return v.masked_fill(fired, 0) if dynamics.reset == "zero" else v - dynamics.threshold * fired.to(v.dtype)
+
+
+class PlainScan(torch.autograd.Function):
+    """The scan in plain torch, for devices without a kernel of their own; arguments as in :func:`multi_step`."""
 
     @staticmethod
-    def forward(
-        ctx: Any,
-        current: Tensor,
-        amount: Tensor,
-        threshold: float,
-        leak: Leak,
-        reset: Reset,
-        surrogate: str,
-        alpha: float,
-    ) -> Tensor:
-        membrane = torch.empty_like(current)
+    def forward(ctx: Any, current: Tensor, amount: Tensor, dynamics: Dynamics) -> Tensor:
         spikes = torch.empty_like(current)
         state: Tensor | None = None
-        for step in range(current.shape[0]):
-            v, s = membrane[step], spikes[step]
-            if state is None:
-                v.copy_(current[step])
-            else:
-                torch.add(apply_leak(state, leak, amount), current[step], out=v)
-            torch.ge(v, threshold, out=s)
-            state = torch.addcmul(v, v, s, value=-1) if reset == "zero" else torch.sub(v, s, alpha=threshold)
-        ctx.save_for_backward(membrane, amount)
-        ctx.threshold, ctx.leak, ctx.reset, ctx.surrogate, ctx.alpha = (
-            threshold,
-            leak,
-            reset,
-            surrogate,
-            alpha,
-        )
+        for step, i in enumerate(current):
+            v = i if state is None else apply_leak(state, dynamics.leak, amount) + i
+            spikes[step] = v >= dynamics.threshold
+            state = _reset(v, dynamics)
+        ctx.save_for_backward(current, amount)
+        ctx.dynamics = dynamics
         return spikes
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad_spikes: Tensor) -> tuple[Tensor | None, ...]:
-        membrane, amount = ctx.saved_tensors
-        derivative = surrogate_by_name(ctx.surrogate)
-        needs_amount = ctx.needs_input_grad[1]
+        current, amount = ctx.saved_tensors
+        dynamics: Dynamics = ctx.dynamics
+        derivative = SURROGATES[dynamics.surrogate]
+        membrane = torch.empty_like(current)
+        state = torch.zeros_like(current[0])
+        for step, i in enumerate(current):
+            membrane[step] = apply_leak(state, dynamics.leak, amount) + i
+            state = _reset(membrane[step], dynamics)
         grad_current = torch.empty_like(membrane)
-        grad_amount = torch.zeros_like(amount) if needs_amount else None
-        grad_state: Tensor | None = None  # dL/du[t], from the step after
-        for step in range(membrane.shape[0] - 1, -1, -1):
+        grad_amount = torch.zeros_like(amount)
+        grad_state = torch.zeros_like(state)  # dL/du[t], from the step after
+        for step in range(len(membrane) - 1, -1, -1):
             v = membrane[step]
-            grad_v = grad_spikes[step] * derivative(v - ctx.threshold, ctx.alpha)
-            if grad_state is not None:
-                grad_v += grad_state * (v < ctx.threshold) if ctx.reset == "zero" else grad_state
+            through_reset = grad_state * (v < dynamics.threshold) if dynamics.reset == "zero" else grad_state
+            grad_v = grad_spikes[step] * derivative(v - dynamics.threshold, dynamics.alpha) + through_reset
             grad_current[step] = grad_v
-            if step == 0 or ctx.leak == "none":
-                grad_state = grad_v
-                continue
-            before = membrane[step - 1]
-            fired = before >= ctx.threshold
-            u = before.masked_fill(fired, 0) if ctx.reset == "zero" else before - ctx.threshold * fired.to(before.dtype)
-            if ctx.leak == "decay":
+            if step == 0:
+                break
+            u = _reset(membrane[step - 1], dynamics)
+            grad_state = grad_v
+            if dynamics.leak == "decay":
                 grad_state = grad_v * amount
-                if grad_amount is not None:
-                    grad_amount += (grad_v * u).sum()
-            elif ctx.leak == "linear":
-                outside = u.abs() > amount
-                grad_state = grad_v * outside
-                if grad_amount is not None:
-                    grad_amount -= (grad_v * u.sign() * outside).sum()
-        return grad_current, grad_amount, None, None, None, None, None
+                grad_amount += (grad_v * u).sum()
+            elif dynamics.leak == "linear":
+                grad_state = grad_v * (u.abs() > amount)
+                grad_amount -= (grad_state * u.sign()).sum()
+        return grad_current, grad_amount, None
 
 
 def multi_step(
@@ -115,7 +131,8 @@ def multi_step(
     """Spikes of neurons driven by ``current`` from rest.
 
     Args:
-        current: ``[T, ...]``, time first, any floating dtype.
+        current: ``[T, ...]``, time first, any floating dtype and memory format; with a stride of 0 in time, one frame
+            that drives every step.
         threshold: the membrane fires at or above it.
         leak: ``none``, ``decay`` or ``linear``.
         amount: the decay factor or the linear loss a step; a scalar tensor may require a gradient.
@@ -124,7 +141,19 @@ def multi_step(
         alpha: sharpness of the surrogate.
 
     Returns:
-        ``[T, ...]`` of zeros and ones, in the dtype of ``current``.
+        ``[T, ...]`` of zeros and ones, in the dtype and memory format of ``current``.
+
+    Raises:
+        ConfigurationError: for an unknown leak, reset or surrogate.
     """
+    dynamics = Dynamics(threshold, leak, reset, surrogate, alpha)
+    if current.device.type == "cpu":
+        from spikefit.functional.scan import multi_step_cpu  # numba takes a while to import
+
+        return multi_step_cpu(current, amount, dynamics)
     amount = torch.as_tensor(amount, dtype=current.dtype, device=current.device)
-    return _MultiStep.apply(current, amount, threshold, leak, reset, surrogate, alpha)
+    if current.device.type == "cuda":
+        from spikefit.functional.lif_cuda import TritonScan
+
+        return TritonScan.apply(current, amount, dynamics)
+    return PlainScan.apply(current, amount, dynamics)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from spikefit.errors import ConfigurationError, check_choice
+from spikefit.functional.scan import Norm, normed_multi_step
 from spikefit.neurons import SpikingNeuron
 
 Readout = Literal["membrane", "spikes"]
@@ -45,21 +46,30 @@ class PositiveBatchNorm(_BatchNorm):
     def forward(self, input: Tensor) -> Tensor:
         """Normalised ``input``, by batch statistics in training and by running ones in evaluation."""
         self._check_input_dim(input)
-        momentum = self.momentum
-        if self.training and self.num_batches_tracked is not None:
-            self.num_batches_tracked.add_(1)
-            if momentum is None:  # a cumulative average
-                momentum = 1 / float(self.num_batches_tracked)
+        momentum = self._next_momentum() if self.training else 0.0
         return F.batch_norm(
-            input,
-            self.running_mean,
-            self.running_var,
-            self.gain,
-            self.bias,
-            self.training,
-            momentum or 0.0,
-            self.eps,
+            input, self.running_mean, self.running_var, self.gain, self.bias, self.training, momentum, self.eps
         )
+
+    def terms(self) -> Norm:
+        """The norm as :func:`~spikefit.functional.scan.normed_multi_step` takes it; see :meth:`track`."""
+        mean, var = (None, None) if self.training else (self.running_mean, self.running_var)
+        return Norm(self.gain, self.bias, mean, var, self.eps)
+
+    @torch.no_grad()
+    def track(self, mean: Tensor, var: Tensor, count: int) -> None:
+        """Move the running statistics towards the mean and the (biased) variance ``[C]`` of ``count`` values."""
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        momentum = self._next_momentum()
+        self.running_mean.lerp_(mean.to(self.running_mean), momentum)
+        self.running_var.lerp_(var.to(self.running_var) * (count / max(1, count - 1)), momentum)
+
+    def _next_momentum(self) -> float:
+        assert self.num_batches_tracked is not None
+        self.num_batches_tracked.add_(1)
+        # Without a momentum, a cumulative average.
+        return 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
 
     def folded(self) -> tuple[Tensor, Tensor]:
         """Per channel ``g`` and ``bias / g`` such that the norm is ``y = g * (x + bias / g)``, in float64."""
@@ -133,23 +143,25 @@ class Block(nn.Module):
         """Whether the synapses are a convolution."""
         return isinstance(self.synapses, nn.Conv2d)
 
-    def current(self, x: Tensor, skip: Tensor | None = None) -> Tensor:
-        """Input current of the neurons, ``[T, B, units, ...]``.
+    def synaptic(self, x: Tensor, skip: Tensor | None = None) -> Tensor:
+        """What the synapses deliver, in front of the norm: ``[T, B, units, ...]``.
 
-        Frames that are one frame expanded in time (stride 0, a directly coded image) are computed once.
+        Frames that are one frame expanded in time (stride 0, a directly coded image) are computed once: ``[1, B, ...]``.
         """
-        steps = x.shape[0]
-        constant = steps > 1 and x.stride(0) == 0 and skip is None
-        if constant:
+        if x.shape[0] > 1 and x.stride(0) == 0 and skip is None:
             x = x[:1]
         folded = x.flatten(0, 1) if self.is_conv else x.flatten(2).flatten(0, 1)
         y = self.synapses(folded)
         if skip is not None and self.skip is not None:
             y = y + self.skip(skip.flatten(0, 1))
+        return y.unflatten(0, (x.shape[0], -1))
+
+    def current(self, x: Tensor, skip: Tensor | None = None) -> Tensor:
+        """Input current of the neurons, ``[T, B, units, ...]``."""
+        y = self.synaptic(x, skip)
         if self.norm is not None:
-            y = self.norm(y)
-        y = y.unflatten(0, (x.shape[0], -1))
-        return y.expand(steps, *y.shape[1:]) if constant else y
+            y = self.norm(y.flatten(0, 1)).unflatten(0, y.shape[:2])
+        return y.expand(x.shape[0], *y.shape[1:])
 
     def pooled(self, spikes: Tensor) -> Tensor:
         """``spikes`` ``[T, B, C, H, W]`` behind the pooling."""
@@ -160,14 +172,52 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, skip: Tensor | None = None) -> Tensor:
         """Pooled spikes, or the current of a readout without neurons."""
+        if self.neuron is not None and self._fusible(x):
+            return self._fused(x, skip)
         current = self.current(x, skip)
         return current if self.neuron is None else self.pooled(self.neuron(current))
+
+    def _fusible(self, x: Tensor) -> bool:
+        """Whether norm, neuron and pooling may run as one operation: nobody watches or replaces them."""
+        parts: list[nn.Module] = [part for part in (self.norm, self.neuron) if part is not None]
+        return (
+            x.device.type == "cpu"
+            and type(self.neuron).forward is SpikingNeuron.forward
+            and (self.norm is None or type(self.norm).forward is PositiveBatchNorm.forward)
+            and not any(part._forward_hooks or part._forward_pre_hooks or part._backward_hooks for part in parts)
+        )
+
+    def _fused(self, x: Tensor, skip: Tensor | None) -> Tensor:
+        """The same as :meth:`current`, neuron and :meth:`pooled`, in one pass over memory."""
+        neuron, norm = self.neuron, self.norm
+        assert neuron is not None
+        y = self.synaptic(x, skip)
+        pool = self.pool if self.pool_kind == "avg" else 1
+        spikes, mean, var = normed_multi_step(
+            y, x.shape[0], neuron.dynamics, neuron.leak_amount(), norm and norm.terms(), neuron.alive, pool
+        )
+        if norm is not None and norm.training and mean is not None and var is not None:
+            norm.track(mean, var, y.numel() // self.units)
+        return spikes if pool == self.pool else self.pooled(spikes)
 
     def extra_repr(self) -> str:
         """Pooling and residual source."""
         parts = [f"pool={self.pool_kind} {self.pool}"] if self.pool > 1 else []
         parts += [f"skip_from={self.skip_from!r}"] if self.skip_from else []
         return ", ".join(parts)
+
+
+def _channels_last(x: Tensor) -> Tensor:
+    """Images ``[T, B, C, H, W]`` with channels last in memory, which convolutions then keep; a stride of 0 stays."""
+    if x.dim() != 5:
+        return x
+    steps = x.shape[0]
+    frames = x[:1] if x.stride(0) == 0 else x
+    last = frames.permute(0, 1, 3, 4, 2).contiguous()
+    if last.shape[-1] == 1:  # one channel lies in memory either way: only its strides say which
+        batch, height, width = last.shape[1:4]
+        last = last.as_strided(last.shape, (batch * height * width, height * width, width, 1, 1))
+    return last.permute(0, 1, 4, 2, 3).expand(steps, -1, -1, -1, -1)
 
 
 class Network(nn.Module):
@@ -232,6 +282,7 @@ class Network(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Output of the readout at every step, ``[T, B, num_classes]``."""
+        x = _channels_last(x)
         kept: dict[str | None, Tensor] = {}
         for name, block in self.named_blocks():
             x = block(x, kept.get(block.skip_from))

@@ -1,0 +1,232 @@
+"""Norm, integrate-and-fire scan and average pooling as one differentiable operation on a CPU.
+
+``y`` -> batch normalisation -> :mod:`spikefit.functional.lif` -> mask of living units -> pooling, without storing
+anything in between: the backward pass needs ``y`` alone. Kernels are in :mod:`spikefit.functional.lif_cpu`.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from spikefit.functional import lif_cpu
+from spikefit.functional.lif import Dynamics
+
+_SUM_RUN = 4096
+
+
+@dataclass(frozen=True)
+class Norm:
+    """A batch normalisation ``gain * (y - mean) / sqrt(var + eps) + bias``.
+
+    Attributes:
+        gain, bias: ``[C]``.
+        mean, var: ``[C]``; None for the statistics of the batch, through which gradients then flow.
+        eps: added to the variance.
+    """
+
+    gain: Tensor
+    bias: Tensor
+    mean: Tensor | None
+    var: Tensor | None
+    eps: float
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What :class:`_Scan` does, apart from its tensors."""
+
+    dynamics: Dynamics
+    steps: int
+    rows: lif_cpu.Rows
+    batch_statistics: bool
+    eps: float
+    dtype: torch.dtype  # of the spikes
+
+    def constants(self, amount: Tensor, number: Any) -> tuple[Any, ...]:
+        """Decay, whether the leak is linear, its loss, threshold, and whether the reset is to zero."""
+        leak = self.dynamics.leak
+        value = number(amount)
+        return (
+            value if leak == "decay" else number(1),
+            leak == "linear",
+            value if leak == "linear" else number(0),
+            number(self.dynamics.threshold),
+            self.dynamics.reset == "zero",
+        )
+
+
+class _Scan(torch.autograd.Function):
+    """From ``y`` ``[T or 1, lanes]`` to pooled spikes ``[T, lanes]`` and the batch's mean and variance ``[C]``."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        y: Tensor,
+        gain: Tensor | None,
+        bias: Tensor | None,
+        mean: Tensor | None,
+        var: Tensor | None,
+        amount: Tensor,
+        alive: Tensor | None,
+        plan: _Plan,
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        lif_cpu.use_torch_threads()
+        x = _numpy(y)
+        channels = plan.rows.channels
+        if gain is None:
+            mean = var = None
+            scale, shift = np.ones(channels, x.dtype), np.zeros(channels, x.dtype)
+        else:
+            if plan.batch_statistics:
+                mean, var = _moments(x, channels)
+            scale, shift = _affine(gain, bias, mean, var, plan.eps, x.dtype)
+        gate = np.ones(channels, x.dtype) if alive is None else alive.numpy().astype(x.dtype)
+        out = torch.empty(plan.steps, plan.rows.pooled, dtype=torch.from_numpy(x).dtype)
+        lif_cpu.scan(x, scale, shift, gate, *plan.constants(amount, x.dtype.type), tuple(plan.rows), out.numpy())
+        ctx.save_for_backward(y, gain, bias, mean, var, amount, alive)
+        ctx.plan = plan
+        if mean is not None and var is not None:
+            ctx.mark_non_differentiable(mean, var)
+        return out.to(plan.dtype), mean, var
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad_out: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
+        y, gain, bias, mean, var, amount, alive = ctx.saved_tensors
+        plan: _Plan = ctx.plan
+        rows = plan.rows
+        lif_cpu.use_torch_threads()
+        x, go = _numpy(y), _numpy(grad_out.contiguous())
+        number = x.dtype.type
+        if gain is None:
+            scale, shift = np.ones(rows.channels, x.dtype), np.zeros(rows.channels, x.dtype)
+        else:
+            scale, shift = _affine(gain, bias, mean, var, plan.eps, x.dtype)
+        gate = np.ones(rows.channels, x.dtype) if alive is None else alive.numpy().astype(x.dtype)
+        covered = rows.groups * rows.side * rows.used == x.shape[1]
+        grad = np.empty_like(x) if covered else np.zeros_like(x)
+        items = rows.items
+        sums = np.zeros((items if gain is not None else 0, 2, rows.channels))
+        dynamics = plan.dynamics
+        learns_leak = ctx.needs_input_grad[5] and dynamics.leak != "none"
+        amounts = np.zeros(items if learns_leak else 0)
+        kind = lif_cpu.SURROGATE_KINDS[dynamics.surrogate]
+        lif_cpu.scan_gradient(
+            go.astype(x.dtype, copy=False),
+            x,
+            scale,
+            shift,
+            gate,
+            *plan.constants(amount, number),
+            kind,
+            dynamics.alpha,
+            tuple(rows),
+            grad,
+            sums,
+            amounts,
+        )
+        grad_gain = grad_bias = None
+        if gain is not None:
+            deviation = np.sqrt(_float64(var) + plan.eps)
+            by_grad = _float64(gain) / deviation
+            total, moment = sums.sum(axis=0)
+            moment = (moment - _float64(mean) * total) / deviation  # of gradient and normalised y
+            by_y = constant = np.zeros_like(by_grad)
+            if plan.batch_statistics:
+                count = x.size // rows.channels
+                by_y = -by_grad * moment / (count * deviation)
+                constant = -by_grad * total / count - by_y * _float64(mean)
+            coefficients = [c.astype(x.dtype) for c in (by_grad, by_y, constant)]
+            run = rows.channels * max(1, _SUM_RUN // rows.channels)
+            lif_cpu.norm_gradient(grad.reshape(-1), x.reshape(-1), *coefficients, run)
+            grad_gain = torch.from_numpy(moment).to(gain.dtype)
+            grad_bias = torch.from_numpy(total).to(gain.dtype)
+        grad_amount = torch.as_tensor(amounts.sum(), dtype=amount.dtype)
+        return torch.from_numpy(grad).to(y.dtype), grad_gain, grad_bias, None, None, grad_amount, None, None
+
+
+def _numpy(x: Tensor) -> lif_cpu.Array:
+    x = x.detach()
+    return (x if x.dtype in (torch.float32, torch.float64) else x.float()).numpy()
+
+
+def _float64(x: Tensor) -> lif_cpu.Array:
+    return x.detach().double().numpy()
+
+
+def _moments(x: lif_cpu.Array, channels: int) -> tuple[Tensor, Tensor]:
+    run = channels * max(1, _SUM_RUN // channels)
+    first, second = lif_cpu.channel_sums(x.reshape(-1), channels, run) / (x.size // channels)
+    return torch.from_numpy(first), torch.from_numpy(np.maximum(second - first**2, 0))
+
+
+def _affine(
+    gain: Tensor, bias: Tensor, mean: Tensor, var: Tensor, eps: float, dtype: Any
+) -> tuple[lif_cpu.Array, lif_cpu.Array]:
+    scale = _float64(gain) / np.sqrt(_float64(var) + eps)
+    return scale.astype(dtype), (_float64(bias) - _float64(mean) * scale).astype(dtype)
+
+
+def _amount(amount: Tensor | float, like: Tensor) -> Tensor:
+    return torch.as_tensor(amount, dtype=torch.float64 if like.dtype == torch.float64 else torch.float32)
+
+
+@torch.compiler.disable
+def multi_step_cpu(current: Tensor, amount: Tensor | float, dynamics: Dynamics) -> Tensor:
+    """:func:`spikefit.functional.lif.multi_step` on a CPU."""
+    steps = len(current)
+    frames = current[:1] if steps > 1 and current.stride(0) == 0 else current
+    order = [0, *sorted(range(1, frames.dim()), key=lambda dim: -frames.stride(dim))]
+    dense = frames.permute(order)
+    y = dense.reshape(len(frames), -1)
+    rows = lif_cpu.flat_rows(y.shape[1], 1, steps, y.element_size())
+    plan = _Plan(dynamics, steps, rows, False, 0.0, current.dtype)
+    spikes, _, _ = _Scan.apply(y, None, None, None, None, _amount(amount, y), None, plan)
+    inverse = [order.index(dim) for dim in range(len(order))]
+    return spikes.view(steps, *dense.shape[1:]).permute(inverse)
+
+
+@torch.compiler.disable
+def normed_multi_step(
+    y: Tensor,
+    steps: int,
+    dynamics: Dynamics,
+    amount: Tensor | float = 0.0,
+    norm: Norm | None = None,
+    alive: Tensor | None = None,
+    pool: int = 1,
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """Pooled spikes of neurons whose current is the normalised ``y``.
+
+    Args:
+        y: ``[T, B, C]`` or ``[T, B, C, H, W]`` on the CPU, or one frame ``[1, ...]`` that drives every step. Channels
+            last in memory, else it is copied.
+        steps: T.
+        dynamics: of the neurons.
+        amount: the decay factor or the linear loss a step; a scalar tensor may require a gradient.
+        norm: between ``y`` and the neurons; None for none.
+        alive: bool ``[C]``; a unit that is False never fires. None if all live.
+        pool: side and stride of the average pooling; what no window covers is dropped.
+
+    Returns:
+        ``[T, B, C]`` or ``[T, B, C, H // pool, W // pool]``, channels last in memory, and mean and (biased) variance
+        of ``y``, float64 ``[C]``, as they were used; None without a norm.
+    """
+    spatial = y.dim() == 5
+    last = y.permute(0, 1, 3, 4, 2).contiguous() if spatial else y.contiguous()
+    frames, batch, *sides, channels = last.shape
+    flat = last.view(frames, -1)
+    bytes_ = 4 if y.element_size() < 4 else y.element_size()
+    if spatial and pool > 1:
+        rows = lif_cpu.image_rows(batch, sides[0], sides[1], channels, pool, steps, bytes_)
+        sides = [side // pool for side in sides]
+    else:
+        rows = lif_cpu.flat_rows(flat.shape[1], channels, steps, bytes_)
+    gain, bias, mean, var = (None,) * 4 if norm is None else (norm.gain, norm.bias, norm.mean, norm.var)
+    plan = _Plan(dynamics, steps, rows, norm is not None and mean is None, 0.0 if norm is None else norm.eps, y.dtype)
+    spikes, mean, var = _Scan.apply(flat, gain, bias, mean, var, _amount(amount, y), alive, plan)
+    spikes = spikes.view(steps, batch, *sides, channels)
+    return (spikes.permute(0, 1, 4, 2, 3) if spatial else spikes), mean, var

@@ -33,6 +33,9 @@ class SpikingClassifier(pl.LightningModule):
         lr_scheduler: makes the learning rate scheduler from the optimizer; None for none.
         lr_interval: whether the scheduler steps every ``epoch`` or every ``step``.
         codebook_lr_factor: learning rate of the quantizers' own parameters, relative to that of the weights.
+        gradient_checkpointing: keep the inputs of the blocks alone while training and compute the rest anew in the
+            backward pass: memory for time, where there are many steps.
+        compile: pass the network through ``torch.compile``. Measure before you keep it: on a CPU it rarely pays.
 
     Shape:
         ``[T, B, C, H, W]`` -> logits ``[B, num_classes]``.
@@ -49,6 +52,8 @@ class SpikingClassifier(pl.LightningModule):
         lr_scheduler: LRSchedulerCallable | None = None,
         lr_interval: Literal["epoch", "step"] = "epoch",
         codebook_lr_factor: float = 0.1,
+        gradient_checkpointing: bool = False,
+        compile: bool = False,
     ) -> None:
         super().__init__()
         check_range("num_classes", num_classes, 2)
@@ -60,6 +65,9 @@ class SpikingClassifier(pl.LightningModule):
         for name in [name for name, value in self.hparams.items() if callable(value)]:
             del self.hparams[name]
         self.network = network(tuple(input_shape), num_classes)
+        self.network.gradient_checkpointing = gradient_checkpointing
+        if compile:
+            self.network.compile()
         self.loss = CrossEntropy() if loss is None else loss
         self.optimizer_factory = optimizer
         self.lr_scheduler_factory = lr_scheduler

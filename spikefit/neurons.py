@@ -5,8 +5,8 @@ convolution, neurons behind a linear layer. The membrane starts at rest in every
 """
 
 import math
-from dataclasses import asdict
 from collections.abc import Callable
+from dataclasses import asdict
 
 import torch
 from torch import Tensor, nn

@@ -7,6 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
+if not torch.cuda.is_available():
+    # Triton reads this once, when it is first imported: its kernels then run in its interpreter, on the CPU.
+    os.environ["TRITON_INTERPRET"] = "1"
+
 from spikefit.networks.blocks import Network, PositiveBatchNorm
 
 # One thread: the networks are small, and threads that wait for each other on a busy machine cost most of the time.

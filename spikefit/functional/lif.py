@@ -55,6 +55,23 @@ class Dynamics:
         check_choice("surrogate", self.surrogate, SURROGATES)
 
 
+@dataclass(frozen=True)
+class Norm:
+    """A batch normalisation ``gain * (y - mean) / sqrt(var + eps) + bias``.
+
+    Attributes:
+        gain, bias: ``[C]``.
+        mean, var: ``[C]``; None for the statistics of the batch, through which gradients then flow.
+        eps: added to the variance.
+    """
+
+    gain: Tensor
+    bias: Tensor
+    mean: Tensor | None
+    var: Tensor | None
+    eps: float
+
+
 def apply_leak(state: Tensor, leak: Leak, amount: Tensor | float) -> Tensor:
     """The membrane ``state`` after one step's leak; ``amount`` is the decay factor or the linear loss, and is ignored
     for ``leak="none"``."""
@@ -76,6 +93,7 @@ class PlainScan(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, current: Tensor, amount: Tensor, dynamics: Dynamics) -> Tensor:
+        """Spikes of ``current`` ``[T, ...]``."""
         spikes = torch.empty_like(current)
         state: Tensor | None = None
         for step, i in enumerate(current):
@@ -89,6 +107,7 @@ class PlainScan(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad_spikes: Tensor) -> tuple[Tensor | None, ...]:
+        """Gradients of current and amount."""
         current, amount = ctx.saved_tensors
         dynamics: Dynamics = ctx.dynamics
         derivative = SURROGATES[dynamics.surrogate]
@@ -157,3 +176,33 @@ def multi_step(
 
         return TritonScan.apply(current, amount, dynamics)
     return PlainScan.apply(current, amount, dynamics)
+
+
+def normed_multi_step(
+    y: Tensor,
+    steps: int,
+    dynamics: Dynamics,
+    amount: Tensor | float = 0.0,
+    norm: Norm | None = None,
+    alive: Tensor | None = None,
+    pool: int = 1,
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """Pooled spikes of neurons whose current is the normalised ``y``.
+
+    Args:
+        y: ``[T, B, C]`` or ``[T, B, C, H, W]`` on the CPU, or one frame ``[1, ...]`` that drives every step. Channels
+            last in memory, else it is copied.
+        steps: T.
+        dynamics: of the neurons.
+        amount: the decay factor or the linear loss a step; a scalar tensor may require a gradient.
+        norm: between ``y`` and the neurons; None for none.
+        alive: bool ``[C]``; a unit that is False never fires. None if all live.
+        pool: side and stride of the average pooling; what no window covers is dropped.
+
+    Returns:
+        ``[T, B, C]`` or ``[T, B, C, H // pool, W // pool]``, channels last in memory, and mean and (biased) variance
+        of ``y``, float64 ``[C]``, as they were used; None without a norm.
+    """
+    from spikefit.functional.scan import normed_multi_step_cpu  # numba takes a while to import
+
+    return normed_multi_step_cpu(y, steps, dynamics, amount, norm, alive, pool)

@@ -9,13 +9,12 @@ Arithmetic is that of the equations, in their order, without contraction to fuse
 """
 
 import math
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import numba
 import numpy as np
-import torch
 from numba import prange
+
+from spikefit.functional.jit import jit
 
 ATAN, SIGMOID, TRIANGLE = 0, 1, 2
 SURROGATE_KINDS = {"atan": ATAN, "sigmoid": SIGMOID, "triangle": TRIANGLE}
@@ -77,59 +76,32 @@ def _segment(unit: int, steps: int, itemsize: int) -> int:
     return unit * max(1, lanes // unit)
 
 
-def use_torch_threads() -> None:
-    """Let the kernels use as many threads as torch does.
-
-    The first parallel kernel starts numba's threads, which may set the thread count of an OpenMP that torch shares;
-    it is put back.
-    """
-    threads = torch.get_num_threads()
-    if not _started:
-        numba.set_num_threads(1)
-        _start(np.zeros(1))
-        torch.set_num_threads(threads)
-        _started.append(True)
-    numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
-
-
-_started: list[bool] = []
-
-
-def _jit(function: Callable[..., Any]) -> Callable[..., Any]:
-    compile_ = numba.njit(parallel=True, nogil=True, error_model="numpy", cache=True)
-    try:
-        return compile_(function)
-    except RuntimeError:  # no folder that a compiled kernel may be kept in: compile anew in each process
-        return numba.njit(parallel=True, nogil=True, error_model="numpy")(function)
-
-
-@_jit
-def _start(x: Array) -> None:
-    for i in prange(len(x)):
-        x[i] = i
-
-
-@_jit
+@jit
 def channel_sums(y: Array, channels: int, run: int) -> Array:
     """Sums and sums of squares of ``y`` ``[positions * channels]`` in float64: ``[2, channels]``."""
-    items = (len(y) + run - 1) // run
+    block = 16 * run  # of a work item; ``run`` lanes are summed side by side
+    items = (len(y) + block - 1) // block
     parts = np.zeros((items, 2, channels))
     for item in prange(items):
-        part = parts[item]
-        lanes = y[item * run : min(len(y), (item + 1) * run)]
-        for position in range(len(lanes) // channels):
-            x = lanes[position * channels : (position + 1) * channels]
+        first, second = np.zeros(run), np.zeros(run)
+        end = min(len(y), (item + 1) * block)
+        for start in range(item * block, end, run):
+            lanes = y[start : min(end, start + run)]
+            for i in range(len(lanes)):
+                first[i] += lanes[i]
+            for i in range(len(lanes)):
+                second[i] += np.float64(lanes[i]) * np.float64(lanes[i])
+        for position in range(run // channels):
             for c in range(channels):
-                value = np.float64(x[c])
-                part[0, c] += value
-                part[1, c] += value * value
+                parts[item, 0, c] += first[position * channels + c]
+                parts[item, 1, c] += second[position * channels + c]
     total = np.zeros((2, channels))
     for item in range(items):
         total += parts[item]
     return total
 
 
-@_jit
+@jit
 def scan(
     y: Array,
     scale: Array,
@@ -193,7 +165,7 @@ def scan(
                             o[i] /= area
 
 
-@_jit
+@jit
 def scan_gradient(
     grad_out: Array,
     y: Array,
@@ -322,7 +294,7 @@ def scan_gradient(
             amounts[item] = summed
 
 
-@_jit
+@jit
 def norm_gradient(grad: Array, y: Array, by_grad: Array, by_y: Array, constant: Array, run: int) -> None:
     """In place ``grad = by_grad * grad + by_y * y + constant``, channel by channel, over ``[lanes]``."""
     channels = len(by_grad)

@@ -5,6 +5,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+_KERNEL_DTYPES = (torch.float32, torch.float64)
+_KERNEL_LEVELS = 256
+
 
 class _StraightThrough(torch.autograd.Function):
     @staticmethod
@@ -92,4 +95,9 @@ def codebook_lookup(weight: Tensor, codebook: Tensor) -> Tensor:
     Returns:
         ``[G, N]``.
     """
+    native = weight.device.type == "cpu" and weight.dtype == codebook.dtype and weight.dtype in _KERNEL_DTYPES
+    if native and codebook.shape[1] <= _KERNEL_LEVELS:
+        from spikefit.functional.lookup_cpu import codebook_lookup_cpu  # numba takes a while to import
+
+        return codebook_lookup_cpu(weight, codebook)
     return _CodebookLookup.apply(weight, codebook)

@@ -12,26 +12,10 @@ import torch
 from torch import Tensor
 
 from spikefit.functional import lif_cpu
-from spikefit.functional.lif import Dynamics
+from spikefit.functional.jit import opaque, use_torch_threads
+from spikefit.functional.lif import Dynamics, Norm
 
 _SUM_RUN = 4096
-
-
-@dataclass(frozen=True)
-class Norm:
-    """A batch normalisation ``gain * (y - mean) / sqrt(var + eps) + bias``.
-
-    Attributes:
-        gain, bias: ``[C]``.
-        mean, var: ``[C]``; None for the statistics of the batch, through which gradients then flow.
-        eps: added to the variance.
-    """
-
-    gain: Tensor
-    bias: Tensor
-    mean: Tensor | None
-    var: Tensor | None
-    eps: float
 
 
 @dataclass(frozen=True)
@@ -73,16 +57,12 @@ class _Scan(torch.autograd.Function):
         alive: Tensor | None,
         plan: _Plan,
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        lif_cpu.use_torch_threads()
+        use_torch_threads()
         x = _numpy(y)
         channels = plan.rows.channels
-        if gain is None:
-            mean = var = None
-            scale, shift = np.ones(channels, x.dtype), np.zeros(channels, x.dtype)
-        else:
-            if plan.batch_statistics:
-                mean, var = _moments(x, channels)
-            scale, shift = _affine(gain, bias, mean, var, plan.eps, x.dtype)
+        if plan.batch_statistics:
+            mean, var = _moments(x, channels)
+        scale, shift = _affine(gain, bias, mean, var, plan.eps, channels, x.dtype)
         gate = np.ones(channels, x.dtype) if alive is None else alive.numpy().astype(x.dtype)
         out = torch.empty(plan.steps, plan.rows.pooled, dtype=torch.from_numpy(x).dtype)
         lif_cpu.scan(x, scale, shift, gate, *plan.constants(amount, x.dtype.type), tuple(plan.rows), out.numpy())
@@ -98,13 +78,10 @@ class _Scan(torch.autograd.Function):
         y, gain, bias, mean, var, amount, alive = ctx.saved_tensors
         plan: _Plan = ctx.plan
         rows = plan.rows
-        lif_cpu.use_torch_threads()
+        use_torch_threads()
         x, go = _numpy(y), _numpy(grad_out.contiguous())
         number = x.dtype.type
-        if gain is None:
-            scale, shift = np.ones(rows.channels, x.dtype), np.zeros(rows.channels, x.dtype)
-        else:
-            scale, shift = _affine(gain, bias, mean, var, plan.eps, x.dtype)
+        scale, shift = _affine(gain, bias, mean, var, plan.eps, rows.channels, x.dtype)
         gate = np.ones(rows.channels, x.dtype) if alive is None else alive.numpy().astype(x.dtype)
         covered = rows.groups * rows.side * rows.used == x.shape[1]
         grad = np.empty_like(x) if covered else np.zeros_like(x)
@@ -164,8 +141,17 @@ def _moments(x: lif_cpu.Array, channels: int) -> tuple[Tensor, Tensor]:
 
 
 def _affine(
-    gain: Tensor, bias: Tensor, mean: Tensor, var: Tensor, eps: float, dtype: Any
+    gain: Tensor | None,
+    bias: Tensor | None,
+    mean: Tensor | None,
+    var: Tensor | None,
+    eps: float,
+    channels: int,
+    dtype: Any,
 ) -> tuple[lif_cpu.Array, lif_cpu.Array]:
+    """Scale and shift ``[C]`` of the norm, of the identity if there is none."""
+    if gain is None or bias is None or mean is None or var is None:
+        return np.ones(channels, dtype), np.zeros(channels, dtype)
     scale = _float64(gain) / np.sqrt(_float64(var) + eps)
     return scale.astype(dtype), (_float64(bias) - _float64(mean) * scale).astype(dtype)
 
@@ -174,12 +160,12 @@ def _amount(amount: Tensor | float, like: Tensor) -> Tensor:
     return torch.as_tensor(amount, dtype=torch.float64 if like.dtype == torch.float64 else torch.float32)
 
 
-@torch.compiler.disable
+@opaque
 def multi_step_cpu(current: Tensor, amount: Tensor | float, dynamics: Dynamics) -> Tensor:
     """:func:`spikefit.functional.lif.multi_step` on a CPU."""
     steps = len(current)
     frames = current[:1] if steps > 1 and current.stride(0) == 0 else current
-    order = [0, *sorted(range(1, frames.dim()), key=lambda dim: -frames.stride(dim))]
+    order = [0, *sorted(range(1, frames.dim()), key=lambda dim: -frames.stride()[dim])]
     dense = frames.permute(order)
     y = dense.reshape(len(frames), -1)
     rows = lif_cpu.flat_rows(y.shape[1], 1, steps, y.element_size())
@@ -189,32 +175,17 @@ def multi_step_cpu(current: Tensor, amount: Tensor | float, dynamics: Dynamics) 
     return spikes.view(steps, *dense.shape[1:]).permute(inverse)
 
 
-@torch.compiler.disable
-def normed_multi_step(
+@opaque
+def normed_multi_step_cpu(
     y: Tensor,
     steps: int,
     dynamics: Dynamics,
-    amount: Tensor | float = 0.0,
-    norm: Norm | None = None,
-    alive: Tensor | None = None,
-    pool: int = 1,
+    amount: Tensor | float,
+    norm: Norm | None,
+    alive: Tensor | None,
+    pool: int,
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """Pooled spikes of neurons whose current is the normalised ``y``.
-
-    Args:
-        y: ``[T, B, C]`` or ``[T, B, C, H, W]`` on the CPU, or one frame ``[1, ...]`` that drives every step. Channels
-            last in memory, else it is copied.
-        steps: T.
-        dynamics: of the neurons.
-        amount: the decay factor or the linear loss a step; a scalar tensor may require a gradient.
-        norm: between ``y`` and the neurons; None for none.
-        alive: bool ``[C]``; a unit that is False never fires. None if all live.
-        pool: side and stride of the average pooling; what no window covers is dropped.
-
-    Returns:
-        ``[T, B, C]`` or ``[T, B, C, H // pool, W // pool]``, channels last in memory, and mean and (biased) variance
-        of ``y``, float64 ``[C]``, as they were used; None without a norm.
-    """
+    """:func:`spikefit.functional.lif.normed_multi_step`."""
     spatial = y.dim() == 5
     last = y.permute(0, 1, 3, 4, 2).contiguous() if spatial else y.contiguous()
     frames, batch, *sides, channels = last.shape

@@ -7,15 +7,18 @@ statistics and reports all walk this list.
 """
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.checkpoint import checkpoint
 
 from spikefit.errors import ConfigurationError, check_choice
-from spikefit.functional.scan import Norm, normed_multi_step
+from spikefit.functional.lif import Norm, normed_multi_step
 from spikefit.neurons import SpikingNeuron
 
 Readout = Literal["membrane", "spikes"]
@@ -65,6 +68,18 @@ class PositiveBatchNorm(_BatchNorm):
         self.running_mean.lerp_(mean.to(self.running_mean), momentum)
         self.running_var.lerp_(var.to(self.running_var) * (count / max(1, count - 1)), momentum)
 
+    @contextmanager
+    def untracked(self) -> Iterator[None]:
+        """Forward passes in here leave the running statistics as they are."""
+        kept = {name: buffer for name, buffer in self.named_buffers() if buffer is not None}
+        for name, buffer in kept.items():
+            setattr(self, name, buffer.clone())
+        try:
+            yield
+        finally:
+            for name, buffer in kept.items():
+                setattr(self, name, buffer)
+
     def _next_momentum(self) -> float:
         assert self.num_batches_tracked is not None
         self.num_batches_tracked.add_(1)
@@ -77,6 +92,14 @@ class PositiveBatchNorm(_BatchNorm):
         assert self.running_var is not None
         g = self.gain.double() / (self.running_var.double() + self.eps).sqrt()
         return g, self.bias.double() / g - self.running_mean.double()
+
+
+def channels_last(x: Tensor) -> Tensor:
+    """Images ``[N, C, H, W]`` with channels last in memory, copied only if they are not; convolutions keep it so."""
+    x = x.contiguous(memory_format=torch.channels_last)
+    _, channels, height, width = x.shape
+    # One channel lies in memory either way, and a convolution reads off the strides alone which way it is.
+    return x.as_strided(x.shape, (height * width, 1, width, 1)) if channels == 1 else x
 
 
 class IdentitySkip(nn.Module):
@@ -146,14 +169,14 @@ class Block(nn.Module):
     def synaptic(self, x: Tensor, skip: Tensor | None = None) -> Tensor:
         """What the synapses deliver, in front of the norm: ``[T, B, units, ...]``.
 
-        Frames that are one frame expanded in time (stride 0, a directly coded image) are computed once: ``[1, B, ...]``.
+        What is one frame expanded in time (stride 0, a directly coded image) is computed once: ``[1, B, ...]``.
         """
         if x.shape[0] > 1 and x.stride(0) == 0 and skip is None:
             x = x[:1]
-        folded = x.flatten(0, 1) if self.is_conv else x.flatten(2).flatten(0, 1)
+        folded = channels_last(x.flatten(0, 1)) if self.is_conv else x.flatten(2).flatten(0, 1)
         y = self.synapses(folded)
         if skip is not None and self.skip is not None:
-            y = y + self.skip(skip.flatten(0, 1))
+            y = y + self.skip(channels_last(skip.flatten(0, 1)))
         return y.unflatten(0, (x.shape[0], -1))
 
     def current(self, x: Tensor, skip: Tensor | None = None) -> Tensor:
@@ -172,16 +195,17 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, skip: Tensor | None = None) -> Tensor:
         """Pooled spikes, or the current of a readout without neurons."""
-        if self.neuron is not None and self._fusible(x):
+        if self._fusible(x):
             return self._fused(x, skip)
         current = self.current(x, skip)
         return current if self.neuron is None else self.pooled(self.neuron(current))
 
     def _fusible(self, x: Tensor) -> bool:
-        """Whether norm, neuron and pooling may run as one operation: nobody watches or replaces them."""
+        """Whether norm, neurons and pooling may run as one operation: nobody watches or replaces one of them."""
         parts: list[nn.Module] = [part for part in (self.norm, self.neuron) if part is not None]
         return (
             x.device.type == "cpu"
+            and self.neuron is not None
             and type(self.neuron).forward is SpikingNeuron.forward
             and (self.norm is None or type(self.norm).forward is PositiveBatchNorm.forward)
             and not any(part._forward_hooks or part._forward_pre_hooks or part._backward_hooks for part in parts)
@@ -193,11 +217,12 @@ class Block(nn.Module):
         assert neuron is not None
         y = self.synaptic(x, skip)
         pool = self.pool if self.pool_kind == "avg" else 1
+        terms = None if norm is None else norm.terms()
         spikes, mean, var = normed_multi_step(
-            y, x.shape[0], neuron.dynamics, neuron.leak_amount(), norm and norm.terms(), neuron.alive, pool
+            y, x.shape[0], neuron.dynamics, neuron.leak_amount(), terms, neuron.alive, pool
         )
         if norm is not None and norm.training and mean is not None and var is not None:
-            norm.track(mean, var, y.numel() // self.units)
+            norm.track(mean, var, y.numel() // y.shape[2])
         return spikes if pool == self.pool else self.pooled(spikes)
 
     def extra_repr(self) -> str:
@@ -207,17 +232,11 @@ class Block(nn.Module):
         return ", ".join(parts)
 
 
-def _channels_last(x: Tensor) -> Tensor:
-    """Images ``[T, B, C, H, W]`` with channels last in memory, which convolutions then keep; a stride of 0 stays."""
-    if x.dim() != 5:
-        return x
-    steps = x.shape[0]
-    frames = x[:1] if x.stride(0) == 0 else x
-    last = frames.permute(0, 1, 3, 4, 2).contiguous()
-    if last.shape[-1] == 1:  # one channel lies in memory either way: only its strides say which
-        batch, height, width = last.shape[1:4]
-        last = last.as_strided(last.shape, (batch * height * width, height * width, width, 1, 1))
-    return last.permute(0, 1, 4, 2, 3).expand(steps, -1, -1, -1, -1)
+def _first_and_second_pass(
+    norm: PositiveBatchNorm | None,
+) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+    """Contexts of a forward pass and of its repetition in the backward pass, which must not be tracked again."""
+    return nullcontext(), nullcontext() if norm is None else norm.untracked()
 
 
 class Network(nn.Module):
@@ -230,6 +249,8 @@ class Network(nn.Module):
     Attributes:
         readout: ``membrane`` when the last block has no neurons (its current, averaged over time, is the logit), else
             ``spikes`` (spike counts are the logits).
+        gradient_checkpointing: whether training keeps the inputs of the blocks alone and computes what lies between
+            anew in the backward pass: memory for time, where T is large. Off at first.
 
     Shape:
         ``[T, B, C, H, W]`` -> ``[T, B, num_classes]``.
@@ -253,6 +274,7 @@ class Network(nn.Module):
             seen.add(name)
         self.blocks = nn.ModuleDict(blocks)
         self.input_shape = tuple(input_shape)
+        self.gradient_checkpointing = False
         self._skip_sources = {block.skip_from for block in blocks.values()}
 
     def named_blocks(self) -> Iterator[tuple[str, Block]]:
@@ -282,10 +304,15 @@ class Network(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Output of the readout at every step, ``[T, B, num_classes]``."""
-        x = _channels_last(x)
         kept: dict[str | None, Tensor] = {}
+        recompute = self.gradient_checkpointing and self.training and torch.is_grad_enabled()
         for name, block in self.named_blocks():
-            x = block(x, kept.get(block.skip_from))
+            skip = kept.get(block.skip_from)
+            if recompute:
+                contexts = partial(_first_and_second_pass, block.norm)
+                x = checkpoint(block, x, skip, use_reentrant=False, context_fn=contexts)
+            else:
+                x = block(x, skip)
             if name in self._skip_sources:
                 kept[name] = x
         return x

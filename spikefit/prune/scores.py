@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import torch
 from torch import Tensor
@@ -45,7 +45,10 @@ class Score(ABC):
 
 @contextmanager
 def recorded_spikes(network: Network) -> Iterator[dict[str, Tensor]]:
-    """A dictionary that holds each neuron's spikes ``[T, B, K, ...]``, by block, after every forward."""
+    """A dictionary that holds each neuron's spikes ``[T, B, K, ...]``, by block, after every forward.
+
+    A compiled network runs uncompiled meanwhile: what was compiled knows nothing of hooks that are new.
+    """
     spikes: dict[str, Tensor] = {}
 
     def keep(name: str) -> Callable[..., None]:
@@ -59,8 +62,10 @@ def recorded_spikes(network: Network) -> Iterator[dict[str, Tensor]]:
         for name, block in network.named_blocks()
         if block.neuron is not None
     ]
+    compiled = network._compiled_call_impl is not None
     try:
-        yield spikes
+        with torch.compiler.set_stance("force_eager") if compiled else nullcontext():
+            yield spikes
     finally:
         for handle in handles:
             handle.remove()

@@ -1,0 +1,201 @@
+# mypy: disable-error-code="no-untyped-def"
+"""The integrate-and-fire scan as Triton kernels: each neuron's steps in one program, state in registers.
+
+Triton comes with torch's CUDA builds. The current alone is saved; the backward kernel computes the membrane anew, and
+keeps it, until it is overwritten, in the memory that the gradient will take. Arithmetic is float32, or float64 for
+float64.
+"""
+
+import math
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from spikefit.functional.lif import Dynamics
+
+_LEAKS = {"none": 0, "decay": 1, "linear": 2}
+_SURROGATES = {"atan": 0, "sigmoid": 1, "triangle": 2}
+_BLOCK = 1024
+
+
+@triton.jit
+def _leak(u, amount, LEAK: tl.constexpr):
+    if LEAK == 1:
+        u = u * amount
+    elif LEAK == 2:
+        u = tl.where(tl.abs(u) > amount, u - tl.where(u > 0, amount, -amount), 0.0)
+    return u
+
+
+@triton.jit
+def _reset(v, theta, TO_ZERO: tl.constexpr):
+    if TO_ZERO:
+        return tl.where(v >= theta, 0.0, v)
+    else:
+        return tl.where(v >= theta, v - theta, v)
+
+
+@triton.jit
+def _forward(
+    current,
+    constants,
+    spikes,
+    steps,
+    lanes,
+    stride,
+    COMPUTE: tl.constexpr,
+    LEAK: tl.constexpr,
+    TO_ZERO: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    lane = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    live = lane < lanes
+    amount, theta = tl.load(constants), tl.load(constants + 1)
+    u = tl.zeros((BLOCK,), COMPUTE)
+    current += lane
+    spikes += lane
+    for _ in range(steps):
+        v = _leak(u, amount, LEAK) + tl.load(current, mask=live, other=0.0).to(COMPUTE)
+        tl.store(spikes, tl.where(v >= theta, 1.0, 0.0).to(spikes.dtype.element_ty), mask=live)
+        u = _reset(v, theta, TO_ZERO)
+        current += stride
+        spikes += lanes
+
+
+@triton.jit
+def _backward(
+    grad_spikes,
+    current,
+    constants,
+    membrane,
+    grad_current,
+    grad_amount,
+    steps,
+    lanes,
+    stride,
+    COMPUTE: tl.constexpr,
+    LEAK: tl.constexpr,
+    TO_ZERO: tl.constexpr,
+    SURROGATE: tl.constexpr,
+    LEARNS: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    lane = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    live = lane < lanes
+    amount, theta = tl.load(constants), tl.load(constants + 1)
+    alpha, slope = tl.load(constants + 2), tl.load(constants + 3)
+    # Pointers move from step to step: a product of step and lanes may not fit 32 bits.
+    current += lane
+    membrane += lane
+    grad_current += lane
+    grad_spikes += lane
+    u = tl.zeros((BLOCK,), COMPUTE)
+    for _ in range(steps):
+        v = _leak(u, amount, LEAK) + tl.load(current, mask=live, other=0.0).to(COMPUTE)
+        tl.store(membrane, v, mask=live)
+        u = _reset(v, theta, TO_ZERO)
+        current += stride
+        membrane += lanes
+        grad_current += lanes
+        grad_spikes += lanes
+    tl.debug_barrier()  # what one thread stored may be loaded by another
+    grad_u = tl.zeros((BLOCK,), COMPUTE)
+    total = tl.zeros((BLOCK,), COMPUTE)
+    for back in range(steps):
+        membrane -= lanes
+        grad_current -= lanes
+        grad_spikes -= lanes
+        v = tl.load(membrane, mask=live, other=0.0)
+        x = v - theta
+        if SURROGATE == 0:
+            derivative = (alpha / 2) / (1 + (slope * x) * (slope * x))
+        elif SURROGATE == 1:
+            p = 1 / (1 + tl.exp(-alpha * x))
+            derivative = alpha * p * (1 - p)
+        else:
+            derivative = alpha * tl.maximum(1 - alpha * tl.abs(x), 0.0)
+        grad_v = tl.load(grad_spikes, mask=live, other=0.0).to(COMPUTE) * derivative
+        if TO_ZERO:
+            grad_v += tl.where(v >= theta, 0.0, grad_u)
+        else:
+            grad_v += grad_u
+        earlier = lanes
+        if back == steps - 1:  # there is no step before the first: its membrane was 0
+            earlier = 0
+        before = tl.load(membrane - lanes, mask=lane < earlier, other=0.0)
+        tl.store(grad_current, grad_v.to(grad_current.dtype.element_ty), mask=live)
+        u = _reset(before, theta, TO_ZERO)
+        grad_u = grad_v
+        if LEAK == 1:
+            grad_u = grad_v * amount
+            if LEARNS:
+                total += grad_v * u
+        elif LEAK == 2:
+            grad_u = tl.where(tl.abs(u) > amount, grad_v, 0.0)
+            if LEARNS:
+                total -= tl.where(u > 0, grad_u, tl.where(u < 0, -grad_u, 0.0))
+    if LEARNS:
+        tl.store(grad_amount + tl.program_id(0), tl.sum(tl.where(live, total, 0.0), axis=0))
+
+
+class TritonScan(torch.autograd.Function):
+    """:func:`spikefit.functional.lif.multi_step` on a CUDA device (or in Triton's interpreter)."""
+
+    @staticmethod
+    def forward(ctx: Any, current: Tensor, amount: Tensor, dynamics: Dynamics) -> Tensor:
+        """Spikes in the shape, dtype and memory format of ``current`` ``[T, ...]``."""
+        order = [0, *sorted(range(1, current.dim()), key=lambda dim: -current.stride()[dim])]
+        dense = current.permute(order)
+        frames = dense[:1] if dense.stride(0) == 0 else dense
+        if not frames[0].is_contiguous() or (len(frames) > 1 and not frames.is_contiguous()):
+            frames = frames.contiguous()
+        steps, lanes = len(current), frames[0].numel()
+        stride = lanes if len(frames) == steps else 0
+        compute = torch.float64 if current.dtype == torch.float64 else torch.float32
+        fixed = [dynamics.threshold, dynamics.alpha, math.pi / 2 * dynamics.alpha]
+        constants = torch.cat(
+            [amount.detach().reshape(1).to(compute), torch.tensor(fixed, dtype=compute, device=current.device)]
+        )
+        spikes = torch.empty(dense.shape, dtype=current.dtype, device=current.device)
+        _forward[_grid(lanes)](
+            frames, constants, spikes, steps, lanes, stride, _compute(compute), _LEAKS[dynamics.leak],
+            dynamics.reset == "zero", _BLOCK,
+        )  # fmt: skip
+        ctx.save_for_backward(frames, constants, amount)
+        ctx.dynamics, ctx.order, ctx.stride, ctx.shape = dynamics, order, stride, dense.shape
+        return spikes.permute(_inverse(order))
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad_spikes: Tensor) -> tuple[Tensor | None, ...]:
+        """Gradients of current and amount."""
+        frames, constants, amount = ctx.saved_tensors
+        dynamics: Dynamics = ctx.dynamics
+        steps, lanes = ctx.shape[0], frames[0].numel()
+        grad_spikes = grad_spikes.permute(ctx.order).contiguous()
+        grad = torch.empty(ctx.shape, dtype=frames.dtype, device=frames.device)
+        membrane = grad if grad.dtype == constants.dtype else torch.empty_like(grad, dtype=constants.dtype)
+        learns = ctx.needs_input_grad[1] and dynamics.leak != "none"
+        grid = _grid(lanes)
+        parts = torch.zeros(grid[0] if learns else 1, dtype=constants.dtype, device=frames.device)
+        _backward[grid](
+            grad_spikes, frames, constants, membrane, grad, parts, steps, lanes, ctx.stride,
+            _compute(constants.dtype), _LEAKS[dynamics.leak], dynamics.reset == "zero",
+            _SURROGATES[dynamics.surrogate], learns, _BLOCK,
+        )  # fmt: skip
+        return grad.permute(_inverse(ctx.order)), parts.sum().to(amount), None
+
+
+def _grid(lanes: int) -> tuple[int]:
+    return (triton.cdiv(lanes, _BLOCK),)
+
+
+def _compute(dtype: torch.dtype) -> Any:
+    return tl.float64 if dtype == torch.float64 else tl.float32
+
+
+def _inverse(order: list[int]) -> list[int]:
+    return [order.index(dim) for dim in range(len(order))]

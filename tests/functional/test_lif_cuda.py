@@ -1,0 +1,114 @@
+"""The Triton kernels against the plain loop: on a GPU where there is one, else in Triton's interpreter, on the CPU."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+pytest.importorskip("triton")
+
+from scan_reference import PSEUDO, reference
+
+from spikefit.functional.lif import Dynamics
+from spikefit.functional.lif_cuda import _SURROGATES, TritonScan
+from spikefit.functional.surrogate import SURROGATES
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def scan(current, amount, **options):
+    return TritonScan.apply(current, amount, Dynamics(**options))
+
+
+@given(
+    steps=st.integers(1, 5),
+    shape=st.sampled_from([(3,), (2, 700), (2, 3, 4, 5)]),
+    dtype=st.sampled_from([torch.float64, torch.float32]),
+    leak=st.sampled_from(["none", "decay", "linear"]),
+    amount=st.floats(0.01, 0.99),
+    threshold=st.floats(0.3, 2.0),
+    reset=st.sampled_from(["subtract", "zero"]),
+    surrogate=st.sampled_from(sorted(PSEUDO)),
+    alpha=st.floats(0.5, 4.0),
+    channels_last=st.booleans(),
+    seed=st.integers(0, 10**6),
+)
+@settings(max_examples=100, deadline=None)
+def test_forward_and_gradients_equal_the_loop(steps, shape, dtype, amount, channels_last, seed, **options):
+    generator = torch.Generator().manual_seed(seed)
+    current = torch.randn(steps, *shape, dtype=dtype, generator=generator).to(DEVICE) + 0.5
+    if channels_last:
+        current = current.movedim(-1, 1).contiguous().movedim(1, -1)
+    weight = torch.randn(steps, *shape, dtype=dtype, generator=generator).to(DEVICE)
+    results = []
+    for function in (scan, reference):
+        i = current.clone().requires_grad_()
+        a = torch.tensor(amount, dtype=dtype, device=DEVICE, requires_grad=True)
+        spikes = function(i, amount=a, **options)
+        (spikes * weight).sum().backward()
+        results.append((spikes.detach(), i.grad, torch.zeros_like(a) if a.grad is None else a.grad))
+    tolerance = 1e-10 if dtype == torch.float64 else 1e-5
+    assert torch.equal(results[0][0], results[1][0])
+    for ours, expected in zip(*results, strict=True):
+        scale = max(1.0, float(expected.abs().max()))
+        torch.testing.assert_close(ours, expected, rtol=tolerance, atol=tolerance * scale)
+
+
+@pytest.mark.parametrize("leak", ["none", "decay", "linear"])
+def test_a_constant_current_is_read_from_one_frame(leak):
+    frame = torch.rand(1, 3, 4, dtype=torch.float64, device=DEVICE)
+    results = []
+    for spread in (lambda x: x.expand(5, -1, -1), lambda x: x.repeat(5, 1, 1)):
+        x = frame.clone().requires_grad_()
+        spikes = scan(spread(x), torch.tensor(0.3, dtype=torch.float64, device=DEVICE), leak=leak)
+        (spikes * torch.arange(5.0, device=DEVICE).view(-1, 1, 1)).sum().backward()
+        results.append((spikes.detach(), x.grad))
+    for expanded, repeated in zip(*results, strict=True):
+        torch.testing.assert_close(expanded, repeated)
+
+
+def test_bfloat16_is_computed_in_float32():
+    """2**-9 added to 1 is lost in bfloat16 and kept in float32."""
+    current = torch.tensor([[1.0], [2**-9]], dtype=torch.bfloat16, device=DEVICE, requires_grad=True)
+    amount = torch.tensor(0.0, device=DEVICE)
+    spikes = scan(current, amount, threshold=1 + 2**-10)
+    spikes.sum().backward()
+    assert spikes.flatten().tolist() == [0, 1]
+    assert spikes.dtype == current.grad.dtype == torch.bfloat16
+
+
+AHEAD_OF_TIME = """
+import torch, triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+from spikefit.functional import lif_cuda
+
+for data, state in (("fp32", torch.float32), ("bf16", torch.float32), ("fp64", torch.float64)):
+    compute = "fp64" if data == "fp64" else "fp32"
+    pointers = {"current": data, "spikes": data, "grad_spikes": data, "grad_current": data}
+    pointers |= {"constants": compute, "membrane": compute, "grad_amount": compute}
+    for leak, to_zero, surrogate in ((0, False, 0), (1, True, 1), (2, False, 2)):
+        for kernel in (lif_cuda._forward, lif_cuda._backward):
+            constants = {"COMPUTE": lif_cuda._compute(state), "LEAK": leak, "TO_ZERO": to_zero, "SURROGATE": surrogate,
+                         "LEARNS": True, "BLOCK": 1024}
+            constants = {name: value for name, value in constants.items() if name in kernel.arg_names}
+            signature = {name: "*" + pointers[name] if name in pointers else "i32" for name in kernel.arg_names}
+            signature |= dict.fromkeys(constants, "constexpr")
+            built = triton.compile(ASTSource(kernel, signature, constants), target=GPUTarget("cuda", 80, 32))
+            print("entry" in built.asm["ptx"])
+"""
+
+
+def test_the_kernels_compile_for_a_gpu():
+    """Down to PTX; that needs no GPU, and the interpreter alone would take more than the compiler does."""
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    done = subprocess.run([sys.executable, "-c", AHEAD_OF_TIME], env=environment, capture_output=True, text=True)
+    assert done.stdout.split() == ["True"] * 18, done.stderr
+
+
+def test_every_surrogate_has_a_kernel():
+    assert set(_SURROGATES) == set(SURROGATES)

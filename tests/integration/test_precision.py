@@ -1,0 +1,48 @@
+"""Mixed precision, gradient checkpointing and compilation in a whole training, as a user's YAML switches them on."""
+
+from functools import partialmethod
+
+import pytest
+import torch
+
+from callbacks import CodebookReclustering, FSCPruning, NormCalibration
+from spikefit.module import SpikingClassifier
+from spikefit.networks import ConvSNN
+from spikefit.quantize import Codebook
+from tiny_fit import fit, module
+
+
+def accuracy(trainer):
+    return float(trainer.callback_metrics["val/accuracy"])
+
+
+def test_bf16_mixed_trains_a_codebook_in_float32(tmp_path):
+    callbacks = [CodebookReclustering(start=1, every=1), FSCPruning(fraction=0.2, start=2), NormCalibration()]
+    seen = []
+    model = module()
+    layer = model.network.block("conv2").synapses
+    layer.register_forward_hook(lambda layer, inputs, output: seen.append((layer.weight.dtype, output.dtype)))
+    trainer, model = fit(tmp_path, callbacks, model, epochs=8, precision="bf16-mixed")
+    assert (torch.float32, torch.bfloat16) in seen, "weights in float32, the convolution in bfloat16"
+    assert all(parameter.dtype == torch.float32 for parameter in model.parameters())
+    for _, layer, quantizer in model.quantized_layers():
+        assert quantizer.values().dtype == torch.float32
+        assert len(layer.weight.unique()) <= 4
+    assert all(parameter.isfinite().all() for parameter in model.parameters())
+    assert accuracy(trainer) > 0.9
+
+
+@pytest.mark.parametrize("option", ["gradient_checkpointing", "compile"])
+def test_how_a_network_runs_does_not_change_what_it_learns(tmp_path, option, monkeypatch):
+    # torch.compile without its code generator, which would need a C++ compiler
+    monkeypatch.setattr(torch.nn.Module, "compile", partialmethod(torch.nn.Module.compile, backend="eager"))
+    trained = []
+    for options in ({}, {option: True}):
+        torch.manual_seed(0)
+        network = lambda shape, classes: ConvSNN(shape, classes, (6, 8), (10,))  # noqa: E731
+        model = SpikingClassifier(network, (1, 8, 8), 2, Codebook, **options)
+        callbacks = [CodebookReclustering(start=1), FSCPruning(fraction=0.2, start=1, stop=1)]
+        _, model = fit(tmp_path, callbacks, model, epochs=2)
+        trained.append(model.state_dict())
+    for name, tensor in trained[0].items():
+        torch.testing.assert_close(trained[1][name], tensor, msg=name)

@@ -7,8 +7,8 @@ All rows of one T run in one process, interleaved; peak memory is taken in a pro
 folds time into the batch for its stateless layers and passes the neurons [T, B, ...]. A library that isn't installed is
 left out and said so. To have them beside torch, without theirs replacing ours:
 
-    pip install --no-deps spikingjelly loguru snntorch norse nir nirtorch sinabs pbr matplotlib contourpy cycler kiwisolver \\
-        pyparsing python-dateutil six
+    pip install --no-deps spikingjelly loguru snntorch norse nir nirtorch sinabs pbr matplotlib contourpy cycler \\
+        kiwisolver pyparsing python-dateutil six
 """
 
 import argparse
@@ -87,7 +87,12 @@ def spikingjelly() -> Built:
 
     def lif() -> nn.Module:
         return neuron.LIFNode(
-            tau=2.0, decay_input=False, v_reset=None, detach_reset=True, surrogate_function=surrogate.ATan(), step_mode="m"
+            tau=2.0,
+            decay_input=False,
+            v_reset=None,
+            detach_reset=True,
+            surrogate_function=surrogate.ATan(),
+            step_mode="m",
         )
 
     network = body(lif)
@@ -228,7 +233,9 @@ def main() -> None:
     parser.add_argument("--steps", type=int, nargs="+", default=[4, 16, 64])
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=25, help="of T=4; fewer, but at least 7, of more steps")
-    parser.add_argument("--compile_up_to", type=int, default=16, help="largest T at which to compile: it unrolls the steps")
+    parser.add_argument(
+        "--compile_up_to", type=int, default=16, help="largest T at which to compile: it unrolls the steps"
+    )
     parser.add_argument("--out", type=Path, help="write the rows as JSON")
     parser.add_argument("--peak", nargs=2, metavar=("LIBRARY", "MODE"), help="print the peak memory of one row alone")
     arguments = parser.parse_args()

@@ -17,8 +17,21 @@ Result = TypeVar("Result")
 
 
 def jit(function: Callable[..., Any]) -> Callable[..., Any]:
-    """``function`` compiled by numba at its first call, with parallel loops, and kept on disk for the next process."""
-    options: dict[str, Any] = {"parallel": True, "nogil": True, "error_model": "numpy"}
+    """``function`` compiled by numba at its first call, and kept on disk for the next process."""
+    return _compiled(function, parallel=False)
+
+
+def parallel(function: Callable[..., Any]) -> Callable[..., Any]:
+    """:func:`jit` with ``prange`` over several threads.
+
+    What is parallel compiles several times more slowly: let it do no more than hand out work items to a function that
+    is not, and pass them as ``np.int64``, or that function is compiled for signed and for unsigned numbers.
+    """
+    return _compiled(function, parallel=True)
+
+
+def _compiled(function: Callable[..., Any], parallel: bool) -> Callable[..., Any]:
+    options: dict[str, Any] = {"parallel": parallel, "nogil": True, "error_model": "numpy"}
     try:
         return numba.njit(cache=True, **options)(function)
     except RuntimeError:  # no folder that a compiled kernel may be kept in: compile anew in each process
@@ -56,7 +69,7 @@ def use_torch_threads() -> None:
     numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
 
 
-@jit
+@parallel
 def _start(x: np.ndarray[Any, Any]) -> None:
     for i in prange(len(x)):
         x[i] = i

@@ -8,18 +8,18 @@ depend on the number of threads. The backward pass computes the membrane anew fr
 Arithmetic is that of the equations, in their order, without contraction to fused multiply-adds.
 """
 
-import math
 from typing import Any, NamedTuple
 
 import numpy as np
 from numba import prange
 
-from spikefit.functional.jit import jit
+from spikefit.functional.jit import jit, parallel
 
 ATAN, SIGMOID, TRIANGLE = 0, 1, 2
 SURROGATE_KINDS = {"atan": ATAN, "sigmoid": SIGMOID, "triangle": TRIANGLE}
 
 _SEGMENT_BYTES = 4096  # of one step: several arrays of this size stay in the first-level cache
+_SUMMED = 16  # runs that a work item of channel_sums adds up
 _HISTORY_BYTES = 2**18  # of all steps of a segment: stays in the second-level cache
 
 Array = np.ndarray[Any, Any]
@@ -77,31 +77,116 @@ def _segment(unit: int, steps: int, itemsize: int) -> int:
 
 
 @jit
-def channel_sums(y: Array, channels: int, run: int) -> Array:
-    """Sums and sums of squares of ``y`` ``[positions * channels]`` in float64: ``[2, channels]``."""
-    block = 16 * run  # of a work item; ``run`` lanes are summed side by side
-    items = (len(y) + block - 1) // block
-    parts = np.zeros((items, 2, channels))
-    for item in prange(items):
-        first, second = np.zeros(run), np.zeros(run)
-        end = min(len(y), (item + 1) * block)
-        for start in range(item * block, end, run):
-            lanes = y[start : min(end, start + run)]
-            for i in range(len(lanes)):
-                first[i] += lanes[i]
-            for i in range(len(lanes)):
-                second[i] += np.float64(lanes[i]) * np.float64(lanes[i])
-        for position in range(run // channels):
-            for c in range(channels):
-                parts[item, 0, c] += first[position * channels + c]
-                parts[item, 1, c] += second[position * channels + c]
-    total = np.zeros((2, channels))
-    for item in range(items):
-        total += parts[item]
-    return total
+def _channel_sums(item: int, y: Array, channels: int, run: int, parts: Array) -> None:
+    first, second = np.zeros(run), np.zeros(run)
+    end = min(len(y), (item + 1) * _SUMMED * run)
+    for start in range(item * _SUMMED * run, end, run):
+        lanes = y[start : min(end, start + run)]
+        for i in range(len(lanes)):
+            first[i] += lanes[i]
+        for i in range(len(lanes)):
+            second[i] += np.float64(lanes[i]) * np.float64(lanes[i])
+    for position in range(run // channels):
+        for c in range(channels):
+            parts[item, 0, c] += first[position * channels + c]
+            parts[item, 1, c] += second[position * channels + c]
+
+
+@parallel
+def channel_sums(y: Array, channels: int, run: int, parts: Array) -> None:
+    """Sums and sums of squares of ``y`` ``[positions * channels]``, added to float64 ``parts`` ``[items, 2, C]``.
+
+    There are :func:`sum_items` items; ``run``, a multiple of ``channels``, is how many lanes are summed side by side.
+    """
+    for item in prange(len(parts)):
+        _channel_sums(np.int64(item), y, channels, run, parts)
+
+
+def sum_items(lanes: int, run: int) -> int:
+    """Work items of :func:`channel_sums`."""
+    return -(-lanes // (_SUMMED * run))
 
 
 @jit
+def _tile(values: Array, run: int, dtype: Array) -> Array:
+    """One value a channel, repeated for every lane of a segment."""
+    tiled = np.empty(run, dtype.dtype)
+    for start in range(0, run, len(values)):
+        for c in range(len(values)):
+            tiled[start + c] = values[c]
+    return tiled
+
+
+@jit
+def _segment_of(item: int, rows: tuple[int, ...]) -> tuple[int, int, int, int]:
+    """First lane, distance of the next row, lanes, and first pooled lane of a work item."""
+    _, row, used, height, _, above, side, run = rows
+    segments = (used + run - 1) // run
+    group, segment = item // segments, item % segments
+    start = ((group // above) * height + (group % above) * side) * row + segment * run
+    return start, row, min(run, used - segment * run), group * (used // side) + segment * (run // side)
+
+
+@jit
+def _leak(u: Array, linear: bool, loss: float) -> None:
+    if linear:
+        for i in range(len(u)):
+            u[i] = u[i] - np.copysign(min(abs(u[i]), loss), u[i])
+
+
+@jit
+def _scan(
+    item: int,
+    y: Array,
+    a: Array,
+    b: Array,
+    alive: Array,
+    decay: float,
+    linear: bool,
+    loss: float,
+    theta: float,
+    to_zero: bool,
+    rows: tuple[int, ...],
+    out: Array,
+) -> None:
+    channels, side, run = rows[0], rows[6], rows[7]
+    moves = 1 if len(y) > 1 else 0
+    zero, area = y.dtype.type(0), y.dtype.type(side * side)
+    first, row, n, pooled = _segment_of(item, rows)
+    fired = np.empty(run, y.dtype)
+    for r in range(side):
+        u = np.zeros(run, y.dtype)
+        for t in range(len(out)):
+            current = y[t * moves, first + r * row : first + r * row + n]
+            o = out[t, pooled : pooled + n // side]
+            target = o if side == 1 else fired[:n]
+            _leak(u, linear, loss)
+            if to_zero:
+                for i in range(n):
+                    v = u[i] * decay + (current[i] * a[i] + b[i])
+                    s = v >= theta
+                    target[i] = alive[i] if s else zero
+                    u[i] = zero if s else v
+            else:
+                for i in range(n):
+                    v = u[i] * decay + (current[i] * a[i] + b[i])
+                    s = v >= theta
+                    target[i] = alive[i] if s else zero
+                    u[i] = v - theta if s else v
+            if side > 1:
+                if r == 0:
+                    o[:] = zero
+                for position in range(n // channels):
+                    window = o[position // side * channels : (position // side + 1) * channels]
+                    spikes = fired[position * channels : (position + 1) * channels]
+                    for c in range(channels):
+                        window[c] += spikes[c]
+                if r == side - 1:
+                    for i in range(n // side):
+                        o[i] /= area
+
+
+@parallel
 def scan(
     y: Array,
     scale: Array,
@@ -113,59 +198,146 @@ def scan(
     theta: float,
     to_zero: bool,
     rows: tuple[int, ...],
+    items: int,
     out: Array,
 ) -> None:
     """Pooled spikes ``out`` ``[T, pooled lanes]`` of currents ``scale * y + shift``; ``y`` ``[T or 1, lanes]``."""
-    channels, row, used, height, groups, above, side, run = rows
-    steps, moves = len(out), 1 if len(y) > 1 else 0
-    segments = (used + run - 1) // run
-    zero, area = y.dtype.type(0), y.dtype.type(side * side)
-    a, b, gate = np.empty(run, y.dtype), np.empty(run, y.dtype), np.empty(run, y.dtype)
-    for position in range(run // channels):
-        for c in range(channels):
-            i = position * channels + c
-            a[i], b[i], gate[i] = scale[c], shift[c], alive[c]
-    for item in prange(groups * segments):
-        group, segment = item // segments, item % segments
-        n = min(run, used - segment * run)
-        pooled = group * (used // side) + segment * (run // side)
-        u, fired = np.empty(run, y.dtype), np.empty(run, y.dtype)
-        for r in range(side):
-            start = ((group // above) * height + (group % above) * side + r) * row + segment * run
-            u[:] = zero
-            for t in range(steps):
-                current = y[t * moves, start : start + n]
-                o = out[t, pooled : pooled + n // side]
-                target = o if side == 1 else fired[:n]
-                if linear:
-                    for i in range(n):
-                        u[i] = u[i] - np.copysign(min(abs(u[i]), loss), u[i])
-                if to_zero:
-                    for i in range(n):
-                        v = u[i] * decay + (current[i] * a[i] + b[i])
-                        s = v >= theta
-                        target[i] = gate[i] if s else zero
-                        u[i] = zero if s else v
-                else:
-                    for i in range(n):
-                        v = u[i] * decay + (current[i] * a[i] + b[i])
-                        s = v >= theta
-                        target[i] = gate[i] if s else zero
-                        u[i] = v - theta if s else v
-                if side > 1:
-                    if r == 0:
-                        o[:] = zero
-                    for position in range(n // channels):
-                        window = o[position // side * channels : (position // side + 1) * channels]
-                        spikes = fired[position * channels : (position + 1) * channels]
-                        for c in range(channels):
-                            window[c] += spikes[c]
-                    if r == side - 1:
-                        for i in range(n // side):
-                            o[i] /= area
+    a, b, gate = _tile(scale, rows[7], y), _tile(shift, rows[7], y), _tile(alive, rows[7], y)
+    for item in prange(items):
+        _scan(np.int64(item), y, a, b, gate, decay, linear, loss, theta, to_zero, rows, out)
 
 
 @jit
+def _times_surrogate(g: Array, v: Array, theta: float, kind: int, alpha: float, slope: float) -> None:
+    one, zero = v.dtype.type(1), v.dtype.type(0)
+    half = alpha / v.dtype.type(2)
+    if kind == ATAN:
+        for i in range(len(g)):
+            x = slope * (v[i] - theta)
+            g[i] *= half / (one + x * x)
+    elif kind == SIGMOID:
+        for i in range(len(g)):
+            p = one / (one + np.exp(-alpha * (v[i] - theta)))
+            g[i] *= alpha * p * (one - p)
+    else:
+        for i in range(len(g)):
+            g[i] *= alpha * max(zero, one - alpha * abs(v[i] - theta))
+
+
+@jit
+def _through_leak(
+    u: Array,
+    gv: Array,
+    before: Array,
+    decay: float,
+    linear: bool,
+    loss: float,
+    theta: float,
+    to_zero: bool,
+    amount: Array,
+) -> None:
+    """Gradient ``u`` of the membrane behind the step before, given that of the membrane, ``gv``."""
+    one, zero = u.dtype.type(1), u.dtype.type(0)
+    keep, drop = (zero, zero) if to_zero else (one, theta)  # what a spike leaves of the membrane
+    if linear:
+        for i in range(len(gv)):
+            kept = before[i] if before[i] < theta else before[i] * keep - drop
+            u[i] = gv[i] if abs(kept) > loss else zero
+            amount[i] -= u[i] if kept > zero else -u[i]
+    else:
+        for i in range(len(gv)):
+            kept = before[i] if before[i] < theta else before[i] * keep - drop
+            u[i] = gv[i] * decay
+            amount[i] += gv[i] * kept
+
+
+@jit
+def _scan_gradient(
+    item: int,
+    grad_out: Array,
+    y: Array,
+    a: Array,
+    b: Array,
+    alive: Array,
+    decay: float,
+    linear: bool,
+    loss: float,
+    theta: float,
+    to_zero: bool,
+    kind: int,
+    alpha: float,
+    slope: float,
+    rows: tuple[int, ...],
+    grad_current: Array,
+    sums: Array,
+    amounts: Array,
+) -> None:
+    channels, side = rows[0], rows[6]
+    steps, moves = len(grad_out), 1 if len(y) > 1 else 0
+    zero, area = y.dtype.type(0), y.dtype.type(side * side)
+    first, row, n, pooled = _segment_of(item, rows)
+    history, gv = np.empty((steps, n), y.dtype), np.empty(n, y.dtype)
+    total, moment, amount = np.zeros(n, y.dtype), np.zeros(n, y.dtype), np.zeros(n, y.dtype)
+    for r in range(side):
+        start = first + r * row
+        u = np.zeros(n, y.dtype)
+        for t in range(steps):
+            current, v = y[t * moves, start : start + n], history[t]
+            _leak(u, linear, loss)
+            for i in range(n):
+                v[i] = u[i] * decay + (current[i] * a[i] + b[i])
+            if to_zero:
+                for i in range(n):
+                    u[i] = zero if v[i] >= theta else v[i]
+            else:
+                for i in range(n):
+                    u[i] = v[i] - theta if v[i] >= theta else v[i]
+        if moves == 0:
+            grad_current[0, start : start + n] = zero
+        u[:] = zero  # from here on the gradient of the membrane behind the reset
+        for t in range(steps - 1, -1, -1):
+            v, current = history[t], y[t * moves, start : start + n]
+            go = grad_out[t, pooled : pooled + n // side]
+            if side == 1:
+                for i in range(n):
+                    gv[i] = go[i] * alive[i]
+            else:
+                for position in range(n // channels):
+                    window = go[position // side * channels : (position // side + 1) * channels]
+                    spread = gv[position * channels : (position + 1) * channels]
+                    for c in range(channels):
+                        spread[c] = window[c] / area * alive[c]
+            _times_surrogate(gv, v, theta, kind, alpha, slope)
+            if to_zero:
+                for i in range(n):
+                    gv[i] += zero if v[i] >= theta else u[i]
+            else:
+                for i in range(n):
+                    gv[i] += u[i]
+            g = grad_current[t * moves, start : start + n]
+            if moves == 0:
+                for i in range(n):
+                    g[i] += gv[i]
+            else:
+                for i in range(n):
+                    g[i] = gv[i]
+            if len(sums) > 0:
+                for i in range(n):
+                    total[i] += gv[i]
+                    moment[i] += gv[i] * current[i]
+            if t > 0:
+                _through_leak(u, gv, history[t - 1], decay, linear, loss, theta, to_zero, amount)
+    if len(sums) > 0:
+        for position in range(n // channels):
+            for c in range(channels):
+                sums[item, 0, c] += total[position * channels + c]
+                sums[item, 1, c] += moment[position * channels + c]
+    if len(amounts) > 0:
+        for i in range(n):
+            amounts[item] += amount[i]
+
+
+@parallel
 def scan_gradient(
     grad_out: Array,
     y: Array,
@@ -179,131 +351,38 @@ def scan_gradient(
     to_zero: bool,
     kind: int,
     alpha: float,
+    slope: float,
     rows: tuple[int, ...],
+    items: int,
     grad_current: Array,
     sums: Array,
     amounts: Array,
 ) -> None:
     """Gradient of :func:`scan` for its current, ``[T or 1, lanes]`` (of a constant current, its sum over time).
 
-    ``sums`` ``[items, 2, channels]`` takes the sums of the gradient and of gradient times ``y`` over the lanes of each
-    channel, ``amounts`` ``[items]`` the gradient of the decay or the linear loss. Either is left as it is if it is
-    empty.
+    ``alpha`` and ``slope``, ``pi / 2 * alpha``, belong to the surrogate ``kind``. To ``sums`` ``[items, 2, channels]``
+    are added the sums of the gradient and of gradient times ``y`` over the lanes of each channel, to ``amounts``
+    ``[items]`` the gradient of the decay or the linear loss. Either may be empty.
     """
-    channels, row, used, height, groups, above, side, run = rows
-    steps, moves = len(grad_out), 1 if len(y) > 1 else 0
-    segments = (used + run - 1) // run
-    number = y.dtype.type
-    zero, one, area = number(0), number(1), number(side * side)
-    keep, drop = (zero, zero) if to_zero else (one, theta)  # what a spike leaves of the membrane
-    slope, width = number(math.pi / 2 * alpha), number(alpha)
-    a, b, gate = np.empty(run, y.dtype), np.empty(run, y.dtype), np.empty(run, y.dtype)
-    for position in range(run // channels):
-        for c in range(channels):
-            i = position * channels + c
-            a[i], b[i], gate[i] = scale[c], shift[c], alive[c] / area
-    for item in prange(groups * segments):
-        group, segment = item // segments, item % segments
-        n = min(run, used - segment * run)
-        pooled = group * (used // side) + segment * (run // side)
-        history = np.empty((steps, run), y.dtype)
-        u, gv = np.empty(run, y.dtype), np.empty(run, y.dtype)
-        total, moment, amount = np.zeros(run, y.dtype), np.zeros(run, y.dtype), np.zeros(run, y.dtype)
-        for r in range(side):
-            start = ((group // above) * height + (group % above) * side + r) * row + segment * run
-            u[:] = zero
-            for t in range(steps):
-                current, v = y[t * moves, start : start + n], history[t]
-                if linear:
-                    for i in range(n):
-                        u[i] = u[i] - np.copysign(min(abs(u[i]), loss), u[i])
-                for i in range(n):
-                    v[i] = u[i] * decay + (current[i] * a[i] + b[i])
-                if to_zero:
-                    for i in range(n):
-                        u[i] = zero if v[i] >= theta else v[i]
-                else:
-                    for i in range(n):
-                        u[i] = v[i] - theta if v[i] >= theta else v[i]
-            if moves == 0:
-                grad_current[0, start : start + n] = zero
-            u[:] = zero  # from here on the gradient of the membrane behind the reset
-            for t in range(steps - 1, -1, -1):
-                v, current = history[t], y[t * moves, start : start + n]
-                go = grad_out[t, pooled : pooled + n // side]
-                if side == 1:
-                    for i in range(n):
-                        gv[i] = go[i] * gate[i]
-                else:
-                    for position in range(n // channels):
-                        window = go[position // side * channels : (position // side + 1) * channels]
-                        spread = gv[position * channels : (position + 1) * channels]
-                        for c in range(channels):
-                            spread[c] = window[c] * gate[c]
-                if kind == ATAN:
-                    for i in range(n):
-                        x = slope * (v[i] - theta)
-                        gv[i] *= (width / 2) / (one + x * x)
-                elif kind == SIGMOID:
-                    for i in range(n):
-                        p = one / (one + np.exp(-width * (v[i] - theta)))
-                        gv[i] *= width * p * (one - p)
-                else:
-                    for i in range(n):
-                        gv[i] *= width * max(zero, one - width * abs(v[i] - theta))
-                if to_zero:
-                    for i in range(n):
-                        gv[i] += zero if v[i] >= theta else u[i]
-                else:
-                    for i in range(n):
-                        gv[i] += u[i]
-                if moves == 0:
-                    g = grad_current[0, start : start + n]
-                    for i in range(n):
-                        g[i] += gv[i]
-                else:
-                    g = grad_current[t, start : start + n]
-                    for i in range(n):
-                        g[i] = gv[i]
-                if len(sums) > 0:
-                    for i in range(n):
-                        total[i] += gv[i]
-                        moment[i] += gv[i] * current[i]
-                if t == 0:
-                    continue
-                before = history[t - 1]
-                if linear:
-                    for i in range(n):
-                        kept = before[i] if before[i] < theta else before[i] * keep - drop
-                        u[i] = gv[i] if abs(kept) > loss else zero
-                        amount[i] -= u[i] if kept > zero else -u[i]
-                else:
-                    for i in range(n):
-                        kept = before[i] if before[i] < theta else before[i] * keep - drop
-                        u[i] = gv[i] * decay
-                        amount[i] += gv[i] * kept
-        if len(sums) > 0:
-            for position in range(n // channels):
-                for c in range(channels):
-                    sums[item, 0, c] += total[position * channels + c]
-                    sums[item, 1, c] += moment[position * channels + c]
-        if len(amounts) > 0:
-            summed = 0.0
-            for i in range(n):
-                summed += amount[i]
-            amounts[item] = summed
+    a, b, gate = _tile(scale, rows[7], y), _tile(shift, rows[7], y), _tile(alive, rows[7], y)
+    for item in prange(items):
+        _scan_gradient(
+            np.int64(item), grad_out, y, a, b, gate, decay, linear, loss, theta, to_zero, kind, alpha, slope, rows,
+            grad_current, sums, amounts,
+        )  # fmt: skip
 
 
 @jit
+def _norm_gradient(item: int, grad: Array, y: Array, a: Array, b: Array, d: Array) -> None:
+    run = len(a)
+    g, x = grad[item * run : (item + 1) * run], y[item * run : (item + 1) * run]
+    for i in range(len(x)):
+        g[i] = a[i] * g[i] + b[i] * x[i] + d[i]
+
+
+@parallel
 def norm_gradient(grad: Array, y: Array, by_grad: Array, by_y: Array, constant: Array, run: int) -> None:
     """In place ``grad = by_grad * grad + by_y * y + constant``, channel by channel, over ``[lanes]``."""
-    channels = len(by_grad)
-    a, b, d = np.empty(run, y.dtype), np.empty(run, y.dtype), np.empty(run, y.dtype)
-    for position in range(run // channels):
-        for c in range(channels):
-            i = position * channels + c
-            a[i], b[i], d[i] = by_grad[c], by_y[c], constant[c]
+    a, b, d = _tile(by_grad, run, y), _tile(by_y, run, y), _tile(constant, run, y)
     for item in prange((len(y) + run - 1) // run):
-        g, x = grad[item * run : (item + 1) * run], y[item * run : (item + 1) * run]
-        for i in range(len(x)):
-            g[i] = a[i] * g[i] + b[i] * x[i] + d[i]
+        _norm_gradient(np.int64(item), grad, y, a, b, d)

@@ -4,6 +4,7 @@
 anything in between: the backward pass needs ``y`` alone. Kernels are in :mod:`spikefit.functional.lif_cpu`.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,13 +60,14 @@ class _Scan(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
         use_torch_threads()
         x = _numpy(y)
-        channels = plan.rows.channels
+        rows = plan.rows
+        channels = rows.channels
         if plan.batch_statistics:
             mean, var = _moments(x, channels)
         scale, shift = _affine(gain, bias, mean, var, plan.eps, channels, x.dtype)
         gate = np.ones(channels, x.dtype) if alive is None else alive.numpy().astype(x.dtype)
-        out = torch.empty(plan.steps, plan.rows.pooled, dtype=torch.from_numpy(x).dtype)
-        lif_cpu.scan(x, scale, shift, gate, *plan.constants(amount, x.dtype.type), tuple(plan.rows), out.numpy())
+        out = torch.empty(plan.steps, rows.pooled, dtype=torch.from_numpy(x).dtype)
+        lif_cpu.scan(x, scale, shift, gate, *plan.constants(amount, x.dtype.type), tuple(rows), rows.items, out.numpy())
         ctx.save_for_backward(y, gain, bias, mean, var, amount, alive)
         ctx.plan = plan
         if mean is not None and var is not None:
@@ -99,8 +101,10 @@ class _Scan(torch.autograd.Function):
             gate,
             *plan.constants(amount, number),
             kind,
-            dynamics.alpha,
+            number(dynamics.alpha),
+            number(math.pi / 2 * dynamics.alpha),
             tuple(rows),
+            items,
             grad,
             sums,
             amounts,
@@ -136,7 +140,9 @@ def _float64(x: Tensor) -> lif_cpu.Array:
 
 def _moments(x: lif_cpu.Array, channels: int) -> tuple[Tensor, Tensor]:
     run = channels * max(1, _SUM_RUN // channels)
-    first, second = lif_cpu.channel_sums(x.reshape(-1), channels, run) / (x.size // channels)
+    parts = np.zeros((lif_cpu.sum_items(x.size, run), 2, channels))
+    lif_cpu.channel_sums(x.reshape(-1), channels, run, parts)
+    first, second = parts.sum(axis=0) / (x.size // channels)
     return torch.from_numpy(first), torch.from_numpy(np.maximum(second - first**2, 0))
 
 

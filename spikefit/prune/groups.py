@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-import networkx as nx
 import torch
 from torch import Tensor, nn
 
@@ -29,6 +28,8 @@ class UnitGroup:
 def unit_groups(network: Network) -> list[UnitGroup]:
     """The groups of prunable units, in network order. The readout is never pruned."""
     *hidden, _ = network.named_blocks()
+    import networkx as nx  # takes a third of a second, which a command that prunes nothing needn't wait
+
     ties = nx.Graph()
     ties.add_nodes_from(name for name, _ in hidden)
     ties.add_edges_from((name, block.skip_from) for name, block in hidden if isinstance(block.skip, IdentitySkip))

@@ -4,12 +4,12 @@ from functools import partialmethod
 
 import pytest
 import torch
+from tiny_fit import fit, module
 
 from callbacks import CodebookReclustering, FSCPruning, NormCalibration
 from spikefit.module import SpikingClassifier
 from spikefit.networks import ConvSNN
 from spikefit.quantize import Codebook
-from tiny_fit import fit, module
 
 
 def accuracy(trainer):

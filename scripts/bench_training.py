@@ -233,9 +233,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, nargs="+", default=[4, 16, 64])
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=25, help="of T=4; fewer, but at least 7, of more steps")
-    parser.add_argument(
-        "--compile_up_to", type=int, default=16, help="largest T at which to compile: it unrolls the steps"
-    )
+    parser.add_argument("--compile_up_to", type=int, default=4, help="largest T to compile at: it unrolls the steps")
     parser.add_argument("--out", type=Path, help="write the rows as JSON")
     parser.add_argument("--peak", nargs=2, metavar=("LIBRARY", "MODE"), help="print the peak memory of one row alone")
     arguments = parser.parse_args()

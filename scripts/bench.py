@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +19,7 @@ from spikefit.quantize import Codebook
 from spikefit.quantize.base import attach
 
 Step = Callable[[], object]
+Key = TypeVar("Key")
 Forward = Callable[[Tensor], Tensor]
 
 
@@ -44,12 +45,12 @@ def training_step(module: nn.Module, forward: Forward, x: Tensor) -> Step:
     return step
 
 
-def interleaved(steps: dict[str, Step], rounds: int, warm_up: int = 2) -> dict[str, list[float]]:
+def interleaved(steps: dict[Key, Step], rounds: int, warm_up: int = 2) -> dict[Key, list[float]]:
     """Milliseconds of every call; in each round each step runs once, so that a slow moment of the machine hits all."""
     for step in steps.values():
         for _ in range(warm_up):
             step()
-    times: dict[str, list[float]] = {name: [] for name in steps}
+    times: dict[Key, list[float]] = {name: [] for name in steps}
     for _ in range(rounds):
         for name, step in steps.items():
             start = time.perf_counter()

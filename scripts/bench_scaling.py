@@ -2,8 +2,8 @@
 
     python scripts/bench_scaling.py --out docs/results/bench_scaling.json
 
-One axis at a time from T=4, width 1 (conv32, conv64, fc128), batch 32; everything interleaved. ``per_sample_step_us`` is
-the median divided by batch and T: level means linear.
+One axis at a time from T=4, width 1 (conv32, conv64, fc128), batch 32; everything interleaved. ``per_sample_step_us``
+is the median divided by batch and T: level means linear.
 """
 
 import argparse
@@ -16,8 +16,12 @@ from torch import Tensor, nn
 
 from spikefit.networks.blocks import channels_last
 
-AXES = {"T": [1, 2, 4, 8, 16, 32, 64, 128], "width": [0.5, 1, 2, 4], "batch": [1, 8, 32, 128]}
-BASE = {"T": 4, "width": 1, "batch": 32}
+AXES: dict[str, list[float]] = {
+    "T": [1, 2, 4, 8, 16, 32, 64, 128],
+    "width": [0.5, 1.0, 2.0, 4.0],
+    "batch": [1, 8, 32, 128],
+}
+BASE: dict[str, float] = {"T": 4, "width": 1.0, "batch": 32}
 
 
 def spiking(width: float, codebook: bool = False) -> tuple[nn.Module, Forward]:
@@ -50,16 +54,15 @@ def main() -> None:
     arguments = parser.parse_args()
     rows: list[dict[str, Any]] = []
     for axis in arguments.axes:
-        steps: dict[str, Step] = {}
+        steps: dict[tuple[str, float], Step] = {}
         for value in AXES[axis]:
             size = BASE | {axis: value}
             x = torch.rand(int(size["T"]), int(size["batch"]), 1, 28, 28)
             for name, build in NETWORKS.items():
-                steps[f"{name}/{value}"] = training_step(*build(size["width"]), x)
+                steps[name, value] = training_step(*build(size["width"]), x)
         times = interleaved(steps, arguments.rounds)
-        for key, measured in times.items():
-            name, value = key.split("/")
-            size = BASE | {axis: float(value)}
+        for (name, value), measured in times.items():
+            size = BASE | {axis: value}
             figures = quartiles(measured)
             each = 1e3 * figures["median_ms"] / (size["T"] * size["batch"])
             rows.append({"axis": axis, "network": name, **size, **figures, "per_sample_step_us": round(each, 1)})

@@ -3,7 +3,8 @@
     python scripts/bench_scan.py --out docs/results/bench_scan.json
 
 Forward and backward of LIF neurons alone on currents [T, 32, 32, 28, 28], channels last; interleaved. The plain loop is
-the equations with autograd; the hand-written one is an autograd function of torch operations that keeps the current alone.
+the equations with autograd; the hand-written one is an autograd function of torch operations that keeps nothing but
+the current.
 """
 
 import argparse

@@ -20,7 +20,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from bench import Forward, interleaved, peak_mib, quartiles, spikefit_network, table, training_step, versions, write
+from bench import (
+    Forward,
+    Step,
+    interleaved,
+    peak_mib,
+    quartiles,
+    spikefit_network,
+    table,
+    training_step,
+    versions,
+    write,
+)
 from torch import Tensor, nn
 
 from spikefit.networks.blocks import channels_last
@@ -204,7 +215,8 @@ def peak_apart(key: tuple[str, str], steps: int, batch: int) -> float | None:
 
 
 def measure(steps: int, batch: int, rounds: int, compile_up_to: int) -> list[dict[str, Any]]:
-    x, built = frames(steps, batch), {}
+    x = frames(steps, batch)
+    built: dict[tuple[str, str], Step] = {}
     for key, build in (ROWS if steps <= compile_up_to else EAGER).items():
         torch.manual_seed(0)
         try:
@@ -213,14 +225,14 @@ def measure(steps: int, batch: int, rounds: int, compile_up_to: int) -> list[dic
             built[key] = step
         except Exception as error:  # one library that fails must not cost the others' figures
             print(f"left out {key} at T={steps}: {type(error).__name__}: {str(error)[:200]}", file=sys.stderr)
-    times = interleaved({"/".join(key): step for key, step in built.items()}, rounds)
+    times = interleaved(built, rounds)
     return [
         {
             "library": key[0],
             "mode": key[1],
             "T": steps,
             "batch": batch,
-            **quartiles(times["/".join(key)]),
+            **quartiles(times[key]),
             "peak_mib": peak_apart(key, steps, batch),
             "versions": versions(key[0]),
         }

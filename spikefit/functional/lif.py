@@ -11,11 +11,12 @@ with ``u[-1] = 0`` and ``leak(u)`` one of ``u`` ("none"), ``decay * u`` ("decay"
 ("linear"). In the backward pass the reset is taken as a constant (it is detached), and the spike's derivative is a
 surrogate.
 
-:func:`multi_step` runs numba kernels on a CPU, Triton kernels on a CUDA device, and plain torch elsewhere. All of them
-save the current alone and compute the membrane anew in the backward pass.
+:func:`multi_step` runs numba kernels on a CPU, Triton kernels on a CUDA device whose torch comes with Triton, and plain
+torch elsewhere. All of them save the current alone and compute the membrane anew in the backward pass.
 """
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any, Literal
 
 import torch
@@ -171,7 +172,7 @@ def multi_step(
 
         return multi_step_cpu(current, amount, dynamics)
     amount = torch.as_tensor(amount, dtype=current.dtype, device=current.device)
-    if current.device.type == "cuda":
+    if current.device.type == "cuda" and find_spec("triton") is not None:
         from spikefit.functional.lif_cuda import TritonScan
 
         return TritonScan.apply(current, amount, dynamics)

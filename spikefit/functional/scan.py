@@ -33,7 +33,7 @@ class _Plan:
     def constants(self, amount: Tensor, number: Any) -> tuple[Any, ...]:
         """Decay, whether the leak is linear, its loss, threshold, and whether the reset is to zero."""
         leak = self.dynamics.leak
-        value = number(amount)
+        value = number(amount.item())
         return (
             value if leak == "decay" else number(1),
             leak == "linear",

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from numba import prange
 
-_started: list[bool] = []
 _disabled: dict[Any, Any] = {}
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
@@ -56,17 +55,18 @@ def opaque(function: Callable[Parameters, Result]) -> Callable[Parameters, Resul
 
 
 def use_torch_threads() -> None:
-    """Let the kernels use as many threads as torch does.
-
-    The first parallel kernel starts numba's threads, which may set the thread count of an OpenMP that torch shares;
-    it is put back.
-    """
+    """Let the kernels use as many threads as torch does."""
     threads = torch.get_num_threads()
-    if not _started:
-        _start(np.zeros(1))
-        torch.set_num_threads(threads)
-        _started.append(True)
+    _start_threads()
     numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
+
+
+@functools.cache
+def _start_threads() -> None:
+    """Run a first parallel kernel: it may set the thread count of an OpenMP that torch shares, which is put back."""
+    threads = torch.get_num_threads()
+    _start(np.zeros(1))
+    torch.set_num_threads(threads)
 
 
 @parallel

@@ -18,9 +18,9 @@ from spikefit.functional.jit import jit, parallel
 ATAN, SIGMOID, TRIANGLE = 0, 1, 2
 SURROGATE_KINDS = {"atan": ATAN, "sigmoid": SIGMOID, "triangle": TRIANGLE}
 
-_SEGMENT_BYTES = 4096  # of one step: several arrays of this size stay in the first-level cache
+_SEGMENT_LANES = 1024  # of one step: several arrays of this size stay in the first-level cache
+_HISTORY_LANES = 2**16  # of all steps of a segment: stays in the second-level cache
 _SUMMED = 16  # runs that a work item of channel_sums adds up
-_HISTORY_BYTES = 2**18  # of all steps of a segment: stays in the second-level cache
 
 Array = np.ndarray[Any, Any]
 
@@ -33,8 +33,8 @@ class Rows(NamedTuple):
         row: lanes of a row.
         used: lanes of a row that a pooling window covers.
         height: rows of an image.
-        groups: pooling windows that lie above each other, over all images.
-        above: the same of one image.
+        groups: rows of pooling windows, over all images.
+        groups_each: rows of pooling windows of one image.
         side: side of the pooling window; 1 for none.
         run: lanes of a segment, a multiple of ``side * channels``.
     """
@@ -44,7 +44,7 @@ class Rows(NamedTuple):
     used: int
     height: int
     groups: int
-    above: int
+    groups_each: int
     side: int
     run: int
 
@@ -59,21 +59,20 @@ class Rows(NamedTuple):
         return self.groups * self.used // self.side
 
 
-def flat_rows(lanes: int, channels: int, steps: int, itemsize: int) -> Rows:
+def flat_rows(lanes: int, channels: int, steps: int) -> Rows:
     """Any layout without pooling: one long row."""
-    return Rows(channels, lanes, lanes, 1, 1, 1, 1, _segment(channels, steps, itemsize))
+    return Rows(channels, lanes, lanes, 1, 1, 1, 1, _segment(channels, steps))
 
 
-def image_rows(batch: int, height: int, width: int, channels: int, side: int, steps: int, itemsize: int) -> Rows:
+def image_rows(batch: int, height: int, width: int, channels: int, side: int, steps: int) -> Rows:
     """Images ``[batch, height, width, channels]`` pooled by windows of ``side``; what no window covers is left out."""
     used = width // side * side * channels
-    run = min(max(used, side * channels), _segment(side * channels, steps, itemsize))
+    run = min(max(used, side * channels), _segment(side * channels, steps))
     return Rows(channels, width * channels, used, height, batch * (height // side), height // side, side, run)
 
 
-def _segment(unit: int, steps: int, itemsize: int) -> int:
-    lanes = min(_SEGMENT_BYTES, _HISTORY_BYTES // steps) // itemsize
-    return unit * max(1, lanes // unit)
+def _segment(unit: int, steps: int) -> int:
+    return unit * max(1, min(_SEGMENT_LANES, _HISTORY_LANES // steps) // unit)
 
 
 @jit
@@ -120,10 +119,10 @@ def _tile(values: Array, run: int, dtype: Array) -> Array:
 @jit
 def _segment_of(item: int, rows: tuple[int, ...]) -> tuple[int, int, int, int]:
     """First lane, distance of the next row, lanes, and first pooled lane of a work item."""
-    _, row, used, height, _, above, side, run = rows
+    _, row, used, height, _, groups_each, side, run = rows
     segments = (used + run - 1) // run
     group, segment = item // segments, item % segments
-    start = ((group // above) * height + (group % above) * side) * row + segment * run
+    start = ((group // groups_each) * height + (group % groups_each) * side) * row + segment * run
     return start, row, min(run, used - segment * run), group * (used // side) + segment * (run // side)
 
 

@@ -174,7 +174,7 @@ def multi_step_cpu(current: Tensor, amount: Tensor | float, dynamics: Dynamics) 
     order = [0, *sorted(range(1, frames.dim()), key=lambda dim: -frames.stride()[dim])]
     dense = frames.permute(order)
     y = dense.reshape(len(frames), -1)
-    rows = lif_cpu.flat_rows(y.shape[1], 1, steps, y.element_size())
+    rows = lif_cpu.flat_rows(y.shape[1], 1, steps)
     plan = _Plan(dynamics, steps, rows, False, 0.0, current.dtype)
     spikes, _, _ = _Scan.apply(y, None, None, None, None, _amount(amount, y), None, plan)
     inverse = [order.index(dim) for dim in range(len(order))]
@@ -196,12 +196,11 @@ def normed_multi_step_cpu(
     last = y.permute(0, 1, 3, 4, 2).contiguous() if spatial else y.contiguous()
     frames, batch, *sides, channels = last.shape
     flat = last.view(frames, -1)
-    bytes_ = 4 if y.element_size() < 4 else y.element_size()
     if spatial and pool > 1:
-        rows = lif_cpu.image_rows(batch, sides[0], sides[1], channels, pool, steps, bytes_)
+        rows = lif_cpu.image_rows(batch, sides[0], sides[1], channels, pool, steps)
         sides = [side // pool for side in sides]
     else:
-        rows = lif_cpu.flat_rows(flat.shape[1], channels, steps, bytes_)
+        rows = lif_cpu.flat_rows(flat.shape[1], channels, steps)
     gain, bias, mean, var = (None,) * 4 if norm is None else (norm.gain, norm.bias, norm.mean, norm.var)
     plan = _Plan(dynamics, steps, rows, norm is not None and mean is None, 0.0 if norm is None else norm.eps, y.dtype)
     spikes, mean, var = _Scan.apply(flat, gain, bias, mean, var, _amount(amount, y), alive, plan)

@@ -1,9 +1,8 @@
 """The one description of a network: an ordered list of blocks.
 
 A block is synapses -> norm -> neuron -> pool. It reads the block before it and may add, in front of its norm, the
-output
-of one earlier block (a residual input). The last block is the readout, with or without neurons. Lowering, pruning,
-statistics and reports all walk this list.
+output of one earlier block (a residual input). The last block is the readout, with or without neurons. Lowering,
+pruning, statistics and reports all walk this list.
 """
 
 from collections.abc import Iterator
@@ -55,7 +54,7 @@ class PositiveBatchNorm(_BatchNorm):
         )
 
     def terms(self) -> Norm:
-        """The norm as :func:`~spikefit.functional.scan.normed_multi_step` takes it; see :meth:`track`."""
+        """The norm as :func:`~spikefit.functional.lif.normed_multi_step` takes it; see :meth:`track`."""
         mean, var = (None, None) if self.training else (self.running_mean, self.running_var)
         return Norm(self.gain, self.bias, mean, var, self.eps)
 
@@ -132,6 +131,10 @@ class Block(nn.Module):
 
     Shape:
         ``[T, B, ...]`` -> ``[T, B, units, ...]``.
+
+    Raises:
+        ConfigurationError: for an unknown ``pool_kind``, one of ``skip`` and ``skip_from`` without the other, or a
+            pooling behind a linear layer.
     """
 
     def __init__(
@@ -148,6 +151,8 @@ class Block(nn.Module):
         check_choice("pool_kind", pool_kind, ("avg", "max"))
         if (skip_from is None) != (skip is None):
             raise ConfigurationError("skip and skip_from: give both or neither.")
+        if pool > 1 and not isinstance(synapses, nn.Conv2d):
+            raise ConfigurationError(f"pool: got {pool!r} behind a linear layer, expected 1: it has no map to pool.")
         self.synapses = synapses
         self.norm = norm
         self.neuron = neuron

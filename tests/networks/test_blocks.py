@@ -100,6 +100,11 @@ def test_pooling_by_hand():
         Block(conv(), pool_kind="median")
 
 
+def test_a_pooling_behind_a_linear_layer_is_refused():
+    with pytest.raises(ConfigurationError, match="pool: got 2 behind a linear layer"):
+        Block(nn.Linear(4, 4), neuron=IF(4), pool=2)
+
+
 def test_a_linear_block_flattens_channel_first():
     block = Block(nn.Linear(12, 2, bias=False))
     x = torch.rand(3, 2, 3, 2, 2)

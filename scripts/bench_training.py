@@ -37,19 +37,23 @@ from torch import Tensor, nn
 from spikefit.networks.blocks import channels_last
 
 warnings.filterwarnings("ignore")
-PACKAGES = ("spikingjelly", "snntorch", "norse", "sinabs")
 Built = tuple[nn.Module, Forward]
 
 
 class Folded(nn.Module):
-    """A stateless layer that sees [T*B, ...]."""
+    """A stateless layer that sees [T*B, ...], images with channels last if ``last``."""
+
+    last = False
 
     def __init__(self, layer: nn.Module) -> None:
         super().__init__()
         self.layer = layer
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.layer(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+        folded = x.flatten(0, 1)
+        if self.last and folded.dim() == 4:
+            folded = channels_last(folded)
+        return self.layer(folded).unflatten(0, x.shape[:2])
 
 
 def body(neuron: Callable[[], nn.Module], fold: Callable[[nn.Module], nn.Module] = Folded) -> nn.Sequential:
@@ -170,6 +174,17 @@ def sinabs() -> Built:
     return network, lambda x: network(x).mean(0)
 
 
+def with_channels_last(build: Callable[[], Built]) -> Callable[[], Built]:
+    def make() -> Built:
+        network, forward = build()
+        for module in network.modules():
+            if isinstance(module, Folded):
+                module.last = True
+        return network, forward
+
+    return make
+
+
 def compiled(build: Callable[[], Built]) -> Callable[[], Built]:
     def make() -> Built:
         network, forward = build()
@@ -179,6 +194,7 @@ def compiled(build: Callable[[], Built]) -> Callable[[], Built]:
     return make
 
 
+PEERS = (spikingjelly, snntorch, norse, sinabs)
 EAGER: dict[tuple[str, str], Callable[[], Built]] = {
     ("spikefit", "float"): ours,
     ("spikefit", "CAT M=4"): lambda: ours(codebook=True),
@@ -187,15 +203,14 @@ EAGER: dict[tuple[str, str], Callable[[], Built]] = {
     ("spikefit", "bf16-mixed"): bfloat16,
     ("ReLU network", "contiguous"): lambda: relu(False),
     ("ReLU network", "channels_last"): lambda: relu(True),
-    ("spikingjelly", "eager"): spikingjelly,
-    ("snntorch", "eager"): snntorch,
-    ("norse", "eager"): norse,
-    ("sinabs", "eager"): sinabs,
+    **{(build.__name__, "eager"): build for build in PEERS},
+    **{(build.__name__, "eager, channels_last"): with_channels_last(build) for build in PEERS},
 }
 COMPILED = {
     ("spikefit", "float, compiled"): compiled(ours),
     ("ReLU network", "channels_last, compiled"): compiled(lambda: relu(True)),
-    **{(name, "compiled"): compiled(EAGER[name, "eager"]) for name in PACKAGES},
+    **{(build.__name__, "compiled"): compiled(build) for build in PEERS},
+    **{(build.__name__, "compiled, channels_last"): compiled(with_channels_last(build)) for build in PEERS},
 }
 ROWS = EAGER | COMPILED
 
@@ -214,7 +229,7 @@ def peak_apart(key: tuple[str, str], steps: int, batch: int) -> float | None:
     return float(done.stdout.split()[-1])
 
 
-def measure(steps: int, batch: int, rounds: int, compile_up_to: int) -> list[dict[str, Any]]:
+def measure(steps: int, batch: int, rounds: int, compile_up_to: int, peak: bool = True) -> list[dict[str, Any]]:
     x = frames(steps, batch)
     built: dict[tuple[str, str], Step] = {}
     for key, build in (ROWS if steps <= compile_up_to else EAGER).items():
@@ -233,7 +248,7 @@ def measure(steps: int, batch: int, rounds: int, compile_up_to: int) -> list[dic
             "T": steps,
             "batch": batch,
             **quartiles(times[key]),
-            "peak_mib": peak_apart(key, steps, batch),
+            "peak_mib": peak_apart(key, steps, batch) if peak else None,
             "versions": versions(key[0]),
         }
         for key in built
@@ -246,6 +261,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=25, help="of T=4; fewer, but at least 7, of more steps")
     parser.add_argument("--compile_up_to", type=int, default=4, help="largest T to compile at: it unrolls the steps")
+    parser.add_argument("--no_peak", action="store_true", help="leave out peak memory, which takes a process a row")
     parser.add_argument("--out", type=Path, help="write the rows as JSON")
     parser.add_argument("--peak", nargs=2, metavar=("LIBRARY", "MODE"), help="print the peak memory of one row alone")
     arguments = parser.parse_args()
@@ -257,9 +273,10 @@ def main() -> None:
         return
     rows = []
     for steps in arguments.steps:
-        rows += measure(steps, arguments.batch, max(7, arguments.rounds * 4 // steps), arguments.compile_up_to)
+        rounds = max(7, arguments.rounds * 4 // steps)
+        rows += measure(steps, arguments.batch, rounds, arguments.compile_up_to, not arguments.no_peak)
         print(table([row for row in rows if row["T"] == steps]), "\n", flush=True)
-        write(arguments.out, rows, versions(*PACKAGES))
+        write(arguments.out, rows, versions(*(build.__name__ for build in PEERS)))
 
 
 if __name__ == "__main__":

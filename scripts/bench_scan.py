@@ -46,7 +46,7 @@ FORMS = {
     "plain loop": loop,
     "plain loop, compiled": torch.compile(loop),
     "hand-written torch": lambda current: PlainScan.apply(current, DECAY, DYNAMICS),
-    "numba kernel": lambda current: multi_step(current, leak="decay", amount=0.5),
+    "numba kernel": lambda current: multi_step(current, DYNAMICS, DECAY),
 }
 
 

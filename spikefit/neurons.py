@@ -6,7 +6,6 @@ convolution, neurons behind a linear layer. The membrane starts at rest in every
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict
 
 import torch
 from torch import Tensor, nn
@@ -74,7 +73,7 @@ class SpikingNeuron(nn.Module):
 
     def forward(self, current: Tensor) -> Tensor:
         """Spikes ``[T, B, units, ...]`` for currents of the same shape."""
-        spikes = multi_step(current, amount=self.leak_amount(), **asdict(self.dynamics))
+        spikes = multi_step(current, self.dynamics, self.leak_amount())
         return spikes * self.alive.view(-1, *[1] * (current.dim() - 3))
 
     def extra_repr(self) -> str:

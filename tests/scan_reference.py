@@ -40,3 +40,19 @@ def reference(current, threshold=1.0, leak="none", amount=0.0, reset="subtract",
         fired = s.detach()
         u = v - threshold * fired if reset == "subtract" else v * (1 - fired)
     return torch.stack(spikes)
+
+
+def assert_equals_reference(scan, current, weight, amount, **options):
+    """Equal spikes, and gradients to 1e-10 (float64) or 1e-5 (float32), of ``scan`` and the loop."""
+    results = []
+    for function in (scan, reference):
+        i = current.clone().requires_grad_()
+        a = torch.tensor(amount, dtype=current.dtype, device=current.device, requires_grad=True)
+        spikes = function(i, amount=a, **options)
+        (spikes * weight).sum().backward()
+        results.append((spikes.detach(), i.grad, torch.zeros_like(a) if a.grad is None else a.grad))
+    tolerance = 1e-10 if current.dtype == torch.float64 else 1e-5
+    assert torch.equal(results[0][0], results[1][0])
+    for ours, expected in zip(*results, strict=True):
+        scale = max(1.0, float(expected.abs().max()))
+        torch.testing.assert_close(ours, expected, rtol=tolerance, atol=tolerance * scale)

@@ -33,9 +33,11 @@ class TinyData(pl.LightningDataModule):
         return x.transpose(0, 1), y
 
 
-def module(quantizer=Codebook):
+def module(quantizer=Codebook, **options):
     torch.manual_seed(0)
-    return SpikingClassifier(lambda shape, classes: ConvSNN(shape, classes, (6, 8), (10,)), (1, 8, 8), 2, quantizer)
+    return SpikingClassifier(
+        lambda shape, classes: ConvSNN(shape, classes, (6, 8), (10,)), (1, 8, 8), 2, quantizer, **options
+    )
 
 
 def fit(tmp_path, callbacks, model=None, epochs=4, **options):

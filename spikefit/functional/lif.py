@@ -73,6 +73,12 @@ class Norm:
     eps: float
 
 
+def memory_order(x: Tensor) -> tuple[list[int], list[int]]:
+    """The order of dimensions, the first one staying first, in which ``x`` lies in memory, and the way back."""
+    order = [0, *sorted(range(1, x.dim()), key=lambda dim: -x.stride()[dim])]
+    return order, [order.index(dim) for dim in range(len(order))]
+
+
 def apply_leak(state: Tensor, leak: Leak, amount: Tensor | float) -> Tensor:
     """The membrane ``state`` after one step's leak; ``amount`` is the decay factor or the linear loss, and is ignored
     for ``leak="none"``."""
@@ -138,37 +144,20 @@ class PlainScan(torch.autograd.Function):
         return grad_current, grad_amount, None
 
 
-def multi_step(
-    current: Tensor,
-    *,
-    threshold: float = 1.0,
-    leak: Leak = "none",
-    amount: Tensor | float = 0.0,
-    reset: Reset = "subtract",
-    surrogate: str = "atan",
-    alpha: float = 2.0,
-) -> Tensor:
+def multi_step(current: Tensor, dynamics: Dynamics, amount: Tensor | float = 0.0) -> Tensor:
     """Spikes of neurons driven by ``current`` from rest.
 
     Args:
         current: ``[T, ...]``, time first, any floating dtype and memory format; with a stride of 0 in time, one frame
             that drives every step.
-        threshold: the membrane fires at or above it.
-        leak: ``none``, ``decay`` or ``linear``.
+        dynamics: of the neurons.
         amount: the decay factor or the linear loss a step; a scalar tensor may require a gradient.
-        reset: ``subtract`` or ``zero``.
-        surrogate: name in :data:`spikefit.functional.surrogate.SURROGATES`.
-        alpha: sharpness of the surrogate.
 
     Returns:
         ``[T, ...]`` of zeros and ones, in the dtype and memory format of ``current``.
-
-    Raises:
-        ConfigurationError: for an unknown leak, reset or surrogate.
     """
-    dynamics = Dynamics(threshold, leak, reset, surrogate, alpha)
     if current.device.type == "cpu":
-        from spikefit.functional.scan import multi_step_cpu  # numba takes a while to import
+        from spikefit.functional.lif_cpu import multi_step_cpu  # numba takes a while to import
 
         return multi_step_cpu(current, amount, dynamics)
     amount = torch.as_tensor(amount, dtype=current.dtype, device=current.device)
@@ -204,6 +193,6 @@ def normed_multi_step(
         ``[T, B, C]`` or ``[T, B, C, H // pool, W // pool]``, channels last in memory, and mean and (biased) variance
         of ``y``, float64 ``[C]``, as they were used; None without a norm.
     """
-    from spikefit.functional.scan import normed_multi_step_cpu  # numba takes a while to import
+    from spikefit.functional.lif_cpu import normed_multi_step_cpu  # numba takes a while to import
 
     return normed_multi_step_cpu(y, steps, dynamics, amount, norm, alive, pool)

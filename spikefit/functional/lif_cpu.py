@@ -1,387 +1,195 @@
-"""The integrate-and-fire scan as numba kernels: norm, scan and average pooling in one pass over memory.
+"""Norm, integrate-and-fire scan and average pooling as one differentiable operation on a CPU.
 
-A kernel walks *rows* of ``lanes``: consecutive values of one step, channel last, each lane one neuron. A work item is a
-segment of ``side`` neighbouring rows, so that it fills its part of the pooled output alone; its membranes stay in the
-cache for all steps. Sums over neurons are gathered item by item and added up in one order, so that results do not
-depend on the number of threads. The backward pass computes the membrane anew from the current instead of storing it.
-
-Arithmetic is that of the equations, in their order, without contraction to fused multiply-adds.
+``y`` -> batch normalisation -> :mod:`spikefit.functional.lif` -> mask of living units -> pooling, without storing
+anything in between: the backward pass needs ``y`` alone. Kernels are in :mod:`spikefit.functional.lif_cpu_kernels`.
 """
 
-from typing import Any, NamedTuple
+import math
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from numba import prange
+import torch
+from torch import Tensor
 
-from spikefit.functional.jit import jit, parallel
+from spikefit.functional import lif_cpu_kernels as kernels
+from spikefit.functional.jit import opaque, use_torch_threads
+from spikefit.functional.lif import Dynamics, Norm, memory_order
+from spikefit.functional.surrogate import KERNEL_KINDS
 
-ATAN, SIGMOID, TRIANGLE = 0, 1, 2
-SURROGATE_KINDS = {"atan": ATAN, "sigmoid": SIGMOID, "triangle": TRIANGLE}
-
-_SEGMENT_LANES = 1024  # of one step: several arrays of this size stay in the first-level cache
-_HISTORY_LANES = 2**16  # of all steps of a segment: stays in the second-level cache
-_SUMMED = 16  # runs that a work item of channel_sums adds up
-
-Array = np.ndarray[Any, Any]
+_SUM_RUN = 4096
 
 
-class Rows(NamedTuple):
-    """How ``[steps, lanes]`` is cut into work items.
+@dataclass(frozen=True)
+class _Plan:
+    """What :class:`_Scan` does, apart from its tensors."""
 
-    Attributes:
-        channels: neurons of neighbouring lanes; lane ``i`` belongs to channel ``i % channels``.
-        row: lanes of a row.
-        used: lanes of a row that a pooling window covers.
-        height: rows of an image.
-        groups: rows of pooling windows, over all images.
-        groups_each: rows of pooling windows of one image.
-        side: side of the pooling window; 1 for none.
-        run: lanes of a segment, a multiple of ``side * channels``.
-    """
+    dynamics: Dynamics
+    steps: int
+    rows: kernels.Rows
+    batch_statistics: bool
+    eps: float
+    dtype: torch.dtype  # of the spikes
 
-    channels: int
-    row: int
-    used: int
-    height: int
-    groups: int
-    groups_each: int
-    side: int
-    run: int
-
-    @property
-    def items(self) -> int:
-        """Number of work items."""
-        return self.groups * -(-self.used // self.run)
-
-    @property
-    def pooled(self) -> int:
-        """Lanes of one step of the pooled output."""
-        return self.groups * self.used // self.side
+    def constants(self, amount: Tensor, number: Any) -> kernels.Constants:
+        """The kernels' constants in their dtype, ``number``."""
+        leak = self.dynamics.leak
+        value = number(amount.item())
+        return (
+            value if leak == "decay" else number(1),
+            leak == "linear",
+            value if leak == "linear" else number(0),
+            number(self.dynamics.threshold),
+            self.dynamics.reset == "zero",
+        )
 
 
-def flat_rows(lanes: int, channels: int, steps: int) -> Rows:
-    """Any layout without pooling: one long row."""
-    return Rows(channels, lanes, lanes, 1, 1, 1, 1, _segment(channels, steps))
+class _Scan(torch.autograd.Function):
+    """From ``y`` ``[T or 1, lanes]`` to pooled spikes ``[T, lanes]`` and the batch's mean and variance ``[C]``."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        y: Tensor,
+        gain: Tensor | None,
+        bias: Tensor | None,
+        mean: Tensor | None,
+        var: Tensor | None,
+        amount: Tensor,
+        alive: Tensor | None,
+        plan: _Plan,
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        use_torch_threads()
+        x = _numpy(y)
+        rows = plan.rows
+        channels = rows.channels
+        if plan.batch_statistics:
+            mean, var = _moments(x, channels)
+        scale, shift = _affine(gain, bias, mean, var, plan.eps, channels, x.dtype)
+        gate = np.ones(channels, x.dtype) if alive is None else alive.numpy().astype(x.dtype)
+        out = torch.empty(plan.steps, rows.pooled, dtype=torch.from_numpy(x).dtype)
+        kernels.scan(x, scale, shift, gate, plan.constants(amount, x.dtype.type), tuple(rows), rows.items, out.numpy())
+        ctx.save_for_backward(y, gain, bias, mean, var, amount, alive)
+        ctx.plan = plan
+        if mean is not None and var is not None:
+            ctx.mark_non_differentiable(mean, var)
+        return out.to(plan.dtype), mean, var
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad_out: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
+        y, gain, bias, mean, var, amount, alive = ctx.saved_tensors
+        plan: _Plan = ctx.plan
+        rows = plan.rows
+        use_torch_threads()
+        x, go = _numpy(y), _numpy(grad_out.contiguous())
+        number = x.dtype.type
+        scale, shift = _affine(gain, bias, mean, var, plan.eps, rows.channels, x.dtype)
+        gate = np.ones(rows.channels, x.dtype) if alive is None else alive.numpy().astype(x.dtype)
+        covered = rows.groups * rows.side * rows.used == x.shape[1]
+        grad = np.empty_like(x) if covered else np.zeros_like(x)
+        items = rows.items
+        sums = np.zeros((items if gain is not None else 0, 2, rows.channels))
+        dynamics = plan.dynamics
+        learns_leak = ctx.needs_input_grad[5] and dynamics.leak != "none"
+        amounts = np.zeros(items if learns_leak else 0)
+        surrogate = KERNEL_KINDS[dynamics.surrogate], number(dynamics.alpha), number(math.pi / 2 * dynamics.alpha)
+        constants = plan.constants(amount, number)
+        go = go.astype(x.dtype, copy=False)
+        kernels.scan_gradient(go, x, scale, shift, gate, constants, surrogate, tuple(rows), items, grad, sums, amounts)
+        grad_gain = grad_bias = None
+        if gain is not None:
+            deviation = np.sqrt(_float64(var) + plan.eps)
+            by_grad = _float64(gain) / deviation
+            total, moment = sums.sum(axis=0)
+            moment = (moment - _float64(mean) * total) / deviation  # of gradient and normalised y
+            by_y = constant = np.zeros_like(by_grad)
+            if plan.batch_statistics:
+                count = x.size // rows.channels
+                by_y = -by_grad * moment / (count * deviation)
+                constant = -by_grad * total / count - by_y * _float64(mean)
+            coefficients = [c.astype(x.dtype) for c in (by_grad, by_y, constant)]
+            run = rows.channels * max(1, _SUM_RUN // rows.channels)
+            kernels.norm_gradient(grad.reshape(-1), x.reshape(-1), *coefficients, run)
+            grad_gain = torch.from_numpy(moment).to(gain.dtype)
+            grad_bias = torch.from_numpy(total).to(gain.dtype)
+        grad_amount = torch.as_tensor(amounts.sum(), dtype=amount.dtype)
+        return torch.from_numpy(grad).to(y.dtype), grad_gain, grad_bias, None, None, grad_amount, None, None
 
 
-def image_rows(batch: int, height: int, width: int, channels: int, side: int, steps: int) -> Rows:
-    """Images ``[batch, height, width, channels]`` pooled by windows of ``side``; what no window covers is left out."""
-    used = width // side * side * channels
-    run = min(max(used, side * channels), _segment(side * channels, steps))
-    return Rows(channels, width * channels, used, height, batch * (height // side), height // side, side, run)
+def _numpy(x: Tensor) -> kernels.Array:
+    x = x.detach()
+    return (x if x.dtype in (torch.float32, torch.float64) else x.float()).numpy()
 
 
-def _segment(unit: int, steps: int) -> int:
-    return unit * max(1, min(_SEGMENT_LANES, _HISTORY_LANES // steps) // unit)
+def _float64(x: Tensor) -> kernels.Array:
+    return x.detach().double().numpy()
 
 
-@jit
-def _channel_sums(item: int, y: Array, channels: int, run: int, parts: Array) -> None:
-    first, second = np.zeros(run), np.zeros(run)
-    end = min(len(y), (item + 1) * _SUMMED * run)
-    for start in range(item * _SUMMED * run, end, run):
-        lanes = y[start : min(end, start + run)]
-        for i in range(len(lanes)):
-            first[i] += lanes[i]
-        for i in range(len(lanes)):
-            second[i] += np.float64(lanes[i]) * np.float64(lanes[i])
-    for position in range(run // channels):
-        for c in range(channels):
-            parts[item, 0, c] += first[position * channels + c]
-            parts[item, 1, c] += second[position * channels + c]
+def _moments(x: kernels.Array, channels: int) -> tuple[Tensor, Tensor]:
+    run = channels * max(1, _SUM_RUN // channels)
+    parts = np.zeros((kernels.sum_items(x.size, run), 2, channels))
+    kernels.channel_sums(x.reshape(-1), channels, run, parts)
+    first, second = parts.sum(axis=0) / (x.size // channels)
+    return torch.from_numpy(first), torch.from_numpy(np.maximum(second - first**2, 0))
 
 
-@parallel
-def channel_sums(y: Array, channels: int, run: int, parts: Array) -> None:
-    """Sums and sums of squares of ``y`` ``[positions * channels]``, added to float64 ``parts`` ``[items, 2, C]``.
-
-    There are :func:`sum_items` items; ``run``, a multiple of ``channels``, is how many lanes are summed side by side.
-    """
-    for item in prange(len(parts)):
-        _channel_sums(np.int64(item), y, channels, run, parts)
-
-
-def sum_items(lanes: int, run: int) -> int:
-    """Work items of :func:`channel_sums`."""
-    return -(-lanes // (_SUMMED * run))
-
-
-@jit
-def _tile(values: Array, run: int, dtype: Array) -> Array:
-    """One value a channel, repeated for every lane of a segment."""
-    tiled = np.empty(run, dtype.dtype)
-    for start in range(0, run, len(values)):
-        for c in range(len(values)):
-            tiled[start + c] = values[c]
-    return tiled
+def _affine(
+    gain: Tensor | None,
+    bias: Tensor | None,
+    mean: Tensor | None,
+    var: Tensor | None,
+    eps: float,
+    channels: int,
+    dtype: Any,
+) -> tuple[kernels.Array, kernels.Array]:
+    """Scale and shift ``[C]`` of the norm, of the identity if there is none."""
+    if gain is None or bias is None or mean is None or var is None:
+        return np.ones(channels, dtype), np.zeros(channels, dtype)
+    scale = _float64(gain) / np.sqrt(_float64(var) + eps)
+    return scale.astype(dtype), (_float64(bias) - _float64(mean) * scale).astype(dtype)
 
 
-@jit
-def _segment_of(item: int, rows: tuple[int, ...]) -> tuple[int, int, int, int]:
-    """First lane, distance of the next row, lanes, and first pooled lane of a work item."""
-    _, row, used, height, _, groups_each, side, run = rows
-    segments = (used + run - 1) // run
-    group, segment = item // segments, item % segments
-    start = ((group // groups_each) * height + (group % groups_each) * side) * row + segment * run
-    return start, row, min(run, used - segment * run), group * (used // side) + segment * (run // side)
+def _amount(amount: Tensor | float, like: Tensor) -> Tensor:
+    return torch.as_tensor(amount, dtype=torch.float64 if like.dtype == torch.float64 else torch.float32)
 
 
-@jit
-def _leak(u: Array, linear: bool, loss: float) -> None:
-    if linear:
-        for i in range(len(u)):
-            u[i] = u[i] - np.copysign(min(abs(u[i]), loss), u[i])
+@opaque
+def multi_step_cpu(current: Tensor, amount: Tensor | float, dynamics: Dynamics) -> Tensor:
+    """:func:`spikefit.functional.lif.multi_step` on a CPU."""
+    steps = len(current)
+    frames = current[:1] if steps > 1 and current.stride(0) == 0 else current
+    order, back = memory_order(frames)
+    dense = frames.permute(order)
+    y = dense.reshape(len(frames), -1)
+    rows = kernels.flat_rows(y.shape[1], 1, steps)
+    plan = _Plan(dynamics, steps, rows, False, 0.0, current.dtype)
+    spikes, _, _ = _Scan.apply(y, None, None, None, None, _amount(amount, y), None, plan)
+    return spikes.view(steps, *dense.shape[1:]).permute(back)
 
 
-@jit
-def _scan(
-    item: int,
-    y: Array,
-    a: Array,
-    b: Array,
-    alive: Array,
-    decay: float,
-    linear: bool,
-    loss: float,
-    theta: float,
-    to_zero: bool,
-    rows: tuple[int, ...],
-    out: Array,
-) -> None:
-    channels, side, run = rows[0], rows[6], rows[7]
-    moves = 1 if len(y) > 1 else 0
-    zero, area = y.dtype.type(0), y.dtype.type(side * side)
-    first, row, n, pooled = _segment_of(item, rows)
-    fired = np.empty(run, y.dtype)
-    for r in range(side):
-        u = np.zeros(run, y.dtype)
-        for t in range(len(out)):
-            current = y[t * moves, first + r * row : first + r * row + n]
-            o = out[t, pooled : pooled + n // side]
-            target = o if side == 1 else fired[:n]
-            _leak(u, linear, loss)
-            if to_zero:
-                for i in range(n):
-                    v = u[i] * decay + (current[i] * a[i] + b[i])
-                    s = v >= theta
-                    target[i] = alive[i] if s else zero
-                    u[i] = zero if s else v
-            else:
-                for i in range(n):
-                    v = u[i] * decay + (current[i] * a[i] + b[i])
-                    s = v >= theta
-                    target[i] = alive[i] if s else zero
-                    u[i] = v - theta if s else v
-            if side > 1:
-                if r == 0:
-                    o[:] = zero
-                for position in range(n // channels):
-                    window = o[position // side * channels : (position // side + 1) * channels]
-                    spikes = fired[position * channels : (position + 1) * channels]
-                    for c in range(channels):
-                        window[c] += spikes[c]
-                if r == side - 1:
-                    for i in range(n // side):
-                        o[i] /= area
-
-
-@parallel
-def scan(
-    y: Array,
-    scale: Array,
-    shift: Array,
-    alive: Array,
-    decay: float,
-    linear: bool,
-    loss: float,
-    theta: float,
-    to_zero: bool,
-    rows: tuple[int, ...],
-    items: int,
-    out: Array,
-) -> None:
-    """Pooled spikes ``out`` ``[T, pooled lanes]`` of currents ``scale * y + shift``; ``y`` ``[T or 1, lanes]``."""
-    a, b, gate = _tile(scale, rows[7], y), _tile(shift, rows[7], y), _tile(alive, rows[7], y)
-    for item in prange(items):
-        _scan(np.int64(item), y, a, b, gate, decay, linear, loss, theta, to_zero, rows, out)
-
-
-@jit
-def _times_surrogate(g: Array, v: Array, theta: float, kind: int, alpha: float, slope: float) -> None:
-    one, zero = v.dtype.type(1), v.dtype.type(0)
-    half = alpha / v.dtype.type(2)
-    if kind == ATAN:
-        for i in range(len(g)):
-            x = slope * (v[i] - theta)
-            g[i] *= half / (one + x * x)
-    elif kind == SIGMOID:
-        for i in range(len(g)):
-            p = one / (one + np.exp(-alpha * (v[i] - theta)))
-            g[i] *= alpha * p * (one - p)
+@opaque
+def normed_multi_step_cpu(
+    y: Tensor,
+    steps: int,
+    dynamics: Dynamics,
+    amount: Tensor | float,
+    norm: Norm | None,
+    alive: Tensor | None,
+    pool: int,
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """:func:`spikefit.functional.lif.normed_multi_step`."""
+    spatial = y.dim() == 5
+    last = y.permute(0, 1, 3, 4, 2).contiguous() if spatial else y.contiguous()
+    frames, batch, *sides, channels = last.shape
+    flat = last.view(frames, -1)
+    if spatial and pool > 1:
+        rows = kernels.image_rows(batch, sides[0], sides[1], channels, pool, steps)
+        sides = [side // pool for side in sides]
     else:
-        for i in range(len(g)):
-            g[i] *= alpha * max(zero, one - alpha * abs(v[i] - theta))
-
-
-@jit
-def _through_leak(
-    u: Array,
-    gv: Array,
-    before: Array,
-    decay: float,
-    linear: bool,
-    loss: float,
-    theta: float,
-    to_zero: bool,
-    amount: Array,
-) -> None:
-    """Gradient ``u`` of the membrane behind the step before, given that of the membrane, ``gv``."""
-    one, zero = u.dtype.type(1), u.dtype.type(0)
-    keep, drop = (zero, zero) if to_zero else (one, theta)  # what a spike leaves of the membrane
-    if linear:
-        for i in range(len(gv)):
-            kept = before[i] if before[i] < theta else before[i] * keep - drop
-            u[i] = gv[i] if abs(kept) > loss else zero
-            amount[i] -= u[i] if kept > zero else -u[i]
-    else:
-        for i in range(len(gv)):
-            kept = before[i] if before[i] < theta else before[i] * keep - drop
-            u[i] = gv[i] * decay
-            amount[i] += gv[i] * kept
-
-
-@jit
-def _scan_gradient(
-    item: int,
-    grad_out: Array,
-    y: Array,
-    a: Array,
-    b: Array,
-    alive: Array,
-    decay: float,
-    linear: bool,
-    loss: float,
-    theta: float,
-    to_zero: bool,
-    kind: int,
-    alpha: float,
-    slope: float,
-    rows: tuple[int, ...],
-    grad_current: Array,
-    sums: Array,
-    amounts: Array,
-) -> None:
-    channels, side = rows[0], rows[6]
-    steps, moves = len(grad_out), 1 if len(y) > 1 else 0
-    zero, area = y.dtype.type(0), y.dtype.type(side * side)
-    first, row, n, pooled = _segment_of(item, rows)
-    history, gv = np.empty((steps, n), y.dtype), np.empty(n, y.dtype)
-    total, moment, amount = np.zeros(n, y.dtype), np.zeros(n, y.dtype), np.zeros(n, y.dtype)
-    for r in range(side):
-        start = first + r * row
-        u = np.zeros(n, y.dtype)
-        for t in range(steps):
-            current, v = y[t * moves, start : start + n], history[t]
-            _leak(u, linear, loss)
-            for i in range(n):
-                v[i] = u[i] * decay + (current[i] * a[i] + b[i])
-            if to_zero:
-                for i in range(n):
-                    u[i] = zero if v[i] >= theta else v[i]
-            else:
-                for i in range(n):
-                    u[i] = v[i] - theta if v[i] >= theta else v[i]
-        if moves == 0:
-            grad_current[0, start : start + n] = zero
-        u[:] = zero  # from here on the gradient of the membrane behind the reset
-        for t in range(steps - 1, -1, -1):
-            v, current = history[t], y[t * moves, start : start + n]
-            go = grad_out[t, pooled : pooled + n // side]
-            if side == 1:
-                for i in range(n):
-                    gv[i] = go[i] * alive[i]
-            else:
-                for position in range(n // channels):
-                    window = go[position // side * channels : (position // side + 1) * channels]
-                    spread = gv[position * channels : (position + 1) * channels]
-                    for c in range(channels):
-                        spread[c] = window[c] / area * alive[c]
-            _times_surrogate(gv, v, theta, kind, alpha, slope)
-            if to_zero:
-                for i in range(n):
-                    gv[i] += zero if v[i] >= theta else u[i]
-            else:
-                for i in range(n):
-                    gv[i] += u[i]
-            g = grad_current[t * moves, start : start + n]
-            if moves == 0:
-                for i in range(n):
-                    g[i] += gv[i]
-            else:
-                for i in range(n):
-                    g[i] = gv[i]
-            if len(sums) > 0:
-                for i in range(n):
-                    total[i] += gv[i]
-                    moment[i] += gv[i] * current[i]
-            if t > 0:
-                _through_leak(u, gv, history[t - 1], decay, linear, loss, theta, to_zero, amount)
-    if len(sums) > 0:
-        for position in range(n // channels):
-            for c in range(channels):
-                sums[item, 0, c] += total[position * channels + c]
-                sums[item, 1, c] += moment[position * channels + c]
-    if len(amounts) > 0:
-        for i in range(n):
-            amounts[item] += amount[i]
-
-
-@parallel
-def scan_gradient(
-    grad_out: Array,
-    y: Array,
-    scale: Array,
-    shift: Array,
-    alive: Array,
-    decay: float,
-    linear: bool,
-    loss: float,
-    theta: float,
-    to_zero: bool,
-    kind: int,
-    alpha: float,
-    slope: float,
-    rows: tuple[int, ...],
-    items: int,
-    grad_current: Array,
-    sums: Array,
-    amounts: Array,
-) -> None:
-    """Gradient of :func:`scan` for its current, ``[T or 1, lanes]`` (of a constant current, its sum over time).
-
-    ``alpha`` and ``slope``, ``pi / 2 * alpha``, belong to the surrogate ``kind``. To ``sums`` ``[items, 2, channels]``
-    are added the sums of the gradient and of gradient times ``y`` over the lanes of each channel, to ``amounts``
-    ``[items]`` the gradient of the decay or the linear loss. Either may be empty.
-    """
-    a, b, gate = _tile(scale, rows[7], y), _tile(shift, rows[7], y), _tile(alive, rows[7], y)
-    for item in prange(items):
-        _scan_gradient(
-            np.int64(item), grad_out, y, a, b, gate, decay, linear, loss, theta, to_zero, kind, alpha, slope, rows,
-            grad_current, sums, amounts,
-        )  # fmt: skip
-
-
-@jit
-def _norm_gradient(item: int, grad: Array, y: Array, a: Array, b: Array, d: Array) -> None:
-    run = len(a)
-    g, x = grad[item * run : (item + 1) * run], y[item * run : (item + 1) * run]
-    for i in range(len(x)):
-        g[i] = a[i] * g[i] + b[i] * x[i] + d[i]
-
-
-@parallel
-def norm_gradient(grad: Array, y: Array, by_grad: Array, by_y: Array, constant: Array, run: int) -> None:
-    """In place ``grad = by_grad * grad + by_y * y + constant``, channel by channel, over ``[lanes]``."""
-    a, b, d = _tile(by_grad, run, y), _tile(by_y, run, y), _tile(constant, run, y)
-    for item in prange((len(y) + run - 1) // run):
-        _norm_gradient(np.int64(item), grad, y, a, b, d)
+        rows = kernels.flat_rows(flat.shape[1], channels, steps)
+    gain, bias, mean, var = (None,) * 4 if norm is None else (norm.gain, norm.bias, norm.mean, norm.var)
+    plan = _Plan(dynamics, steps, rows, norm is not None and mean is None, 0.0 if norm is None else norm.eps, y.dtype)
+    spikes, mean, var = _Scan.apply(flat, gain, bias, mean, var, _amount(amount, y), alive, plan)
+    spikes = spikes.view(steps, batch, *sides, channels)
+    return (spikes.permute(0, 1, 4, 2, 3) if spatial else spikes), mean, var

@@ -14,10 +14,10 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from spikefit.functional.lif import Dynamics
+from spikefit.functional.lif import Dynamics, memory_order
+from spikefit.functional.surrogate import KERNEL_KINDS
 
 _LEAKS = {"none": 0, "decay": 1, "linear": 2}
-_SURROGATES = {"atan": 0, "sigmoid": 1, "triangle": 2}
 _BLOCK = 1024
 
 
@@ -147,7 +147,7 @@ class TritonScan(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, current: Tensor, amount: Tensor, dynamics: Dynamics) -> Tensor:
         """Spikes in the shape, dtype and memory format of ``current`` ``[T, ...]``."""
-        order = [0, *sorted(range(1, current.dim()), key=lambda dim: -current.stride()[dim])]
+        order, back = memory_order(current)
         dense = current.permute(order)
         frames = dense[:1] if dense.stride(0) == 0 else dense
         if not frames[0].is_contiguous() or (len(frames) > 1 and not frames.is_contiguous()):
@@ -165,8 +165,8 @@ class TritonScan(torch.autograd.Function):
             dynamics.reset == "zero", _BLOCK,
         )  # fmt: skip
         ctx.save_for_backward(frames, constants, amount)
-        ctx.dynamics, ctx.order, ctx.stride, ctx.shape = dynamics, order, stride, dense.shape
-        return spikes.permute(_inverse(order))
+        ctx.dynamics, ctx.order, ctx.back, ctx.stride, ctx.shape = dynamics, order, back, stride, dense.shape
+        return spikes.permute(back)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
@@ -184,9 +184,9 @@ class TritonScan(torch.autograd.Function):
         _backward[grid](
             grad_spikes, frames, constants, membrane, grad, parts, steps, lanes, ctx.stride,
             _compute(constants.dtype), _LEAKS[dynamics.leak], dynamics.reset == "zero",
-            _SURROGATES[dynamics.surrogate], learns, _BLOCK,
+            KERNEL_KINDS[dynamics.surrogate], learns, _BLOCK,
         )  # fmt: skip
-        return grad.permute(_inverse(ctx.order)), parts.sum().to(amount), None
+        return grad.permute(ctx.back), parts.sum().to(amount), None
 
 
 def _grid(lanes: int) -> tuple[int]:
@@ -195,7 +195,3 @@ def _grid(lanes: int) -> tuple[int]:
 
 def _compute(dtype: torch.dtype) -> Any:
     return tl.float64 if dtype == torch.float64 else tl.float32
-
-
-def _inverse(order: list[int]) -> list[int]:
-    return [order.index(dim) for dim in range(len(order))]

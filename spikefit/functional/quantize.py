@@ -97,7 +97,7 @@ def codebook_lookup(weight: Tensor, codebook: Tensor) -> Tensor:
     """
     native = weight.device.type == "cpu" and weight.dtype == codebook.dtype and weight.dtype in _KERNEL_DTYPES
     if native and codebook.shape[1] <= _KERNEL_LEVELS:
-        from spikefit.functional.lookup_cpu import codebook_lookup_cpu  # numba takes a while to import
+        from spikefit.functional.quantize_cpu import codebook_lookup_cpu  # numba takes a while to import
 
         return codebook_lookup_cpu(weight, codebook)
     return _CodebookLookup.apply(weight, codebook)

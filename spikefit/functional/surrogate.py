@@ -33,6 +33,8 @@ SURROGATES: dict[str, Callable[[Tensor, float], Tensor]] = {
     "sigmoid": sigmoid,
     "triangle": triangle,
 }
+ATAN, SIGMOID, TRIANGLE = range(3)
+KERNEL_KINDS = {"atan": ATAN, "sigmoid": SIGMOID, "triangle": TRIANGLE}  # how a kernel is told which one
 
 
 def surrogate(name: str) -> Callable[[Tensor, float], Tensor]:

@@ -4,10 +4,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scan_reference import PSEUDO, reference
+from scan_reference import PSEUDO, assert_equals_reference, reference
 
 from spikefit.errors import ConfigurationError
-from spikefit.functional.lif import Dynamics, PlainScan, multi_step
+from spikefit.functional import lif
+from spikefit.functional.lif import Dynamics, PlainScan
 
 DRAWS = {
     "steps": st.integers(1, 7),
@@ -19,6 +20,10 @@ DRAWS = {
     "alpha": st.floats(0.5, 4.0),
     "seed": st.integers(0, 10**6),
 }
+
+
+def multi_step(current, *, amount=0.0, **options):
+    return lif.multi_step(current, Dynamics(**options), amount)
 
 
 def plain_scan(current, *, amount, **options):
@@ -37,18 +42,7 @@ def test_forward_and_gradients_equal_the_loop(shape, dtype, function, steps, amo
     generator = torch.Generator().manual_seed(seed)
     current = torch.randn(steps, *shape, dtype=dtype, generator=generator) + 0.5
     weight = torch.randn(steps, *shape, dtype=dtype, generator=generator)
-    results = []
-    for scan in (function, reference):
-        i = current.clone().requires_grad_()
-        a = torch.tensor(amount, dtype=dtype, requires_grad=True)
-        spikes = scan(i, amount=a, **options)
-        (spikes * weight).sum().backward()
-        results.append((spikes.detach(), i.grad, torch.zeros_like(a) if a.grad is None else a.grad))
-    tolerance = 1e-10 if dtype == torch.float64 else 1e-5
-    assert torch.equal(results[0][0], results[1][0])
-    for ours, expected in zip(*results, strict=True):
-        scale = max(1.0, float(expected.abs().max()))
-        torch.testing.assert_close(ours, expected, rtol=tolerance, atol=tolerance * scale)
+    assert_equals_reference(function, current, weight, amount, **options)
 
 
 @given(order=st.permutations([1, 2, 3, 4]), steps=st.integers(1, 4), seed=st.integers(0, 99))

@@ -11,11 +11,10 @@ from hypothesis import strategies as st
 
 pytest.importorskip("triton")
 
-from scan_reference import PSEUDO, reference
+from scan_reference import PSEUDO, assert_equals_reference
 
 from spikefit.functional.lif import Dynamics
-from spikefit.functional.lif_cuda import _SURROGATES, TritonScan
-from spikefit.functional.surrogate import SURROGATES
+from spikefit.functional.lif_cuda import TritonScan
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
@@ -44,18 +43,7 @@ def test_forward_and_gradients_equal_the_loop(steps, shape, dtype, amount, chann
     if channels_last:
         current = current.movedim(-1, 1).contiguous().movedim(1, -1)
     weight = torch.randn(steps, *shape, dtype=dtype, generator=generator).to(DEVICE)
-    results = []
-    for function in (scan, reference):
-        i = current.clone().requires_grad_()
-        a = torch.tensor(amount, dtype=dtype, device=DEVICE, requires_grad=True)
-        spikes = function(i, amount=a, **options)
-        (spikes * weight).sum().backward()
-        results.append((spikes.detach(), i.grad, torch.zeros_like(a) if a.grad is None else a.grad))
-    tolerance = 1e-10 if dtype == torch.float64 else 1e-5
-    assert torch.equal(results[0][0], results[1][0])
-    for ours, expected in zip(*results, strict=True):
-        scale = max(1.0, float(expected.abs().max()))
-        torch.testing.assert_close(ours, expected, rtol=tolerance, atol=tolerance * scale)
+    assert_equals_reference(scan, current, weight, amount, **options)
 
 
 @pytest.mark.parametrize("leak", ["none", "decay", "linear"])
@@ -108,7 +96,3 @@ def test_the_kernels_compile_for_a_gpu():
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     done = subprocess.run([sys.executable, "-c", AHEAD_OF_TIME], env=environment, capture_output=True, text=True)
     assert done.stdout.split() == ["True"] * 18, done.stderr
-
-
-def test_every_surrogate_has_a_kernel():
-    assert set(_SURROGATES) == set(SURROGATES)

@@ -7,9 +7,6 @@ import torch
 from tiny_fit import fit, module
 
 from callbacks import CodebookReclustering, FSCPruning, NormCalibration
-from spikefit.module import SpikingClassifier
-from spikefit.networks import ConvSNN
-from spikefit.quantize import Codebook
 
 
 def accuracy(trainer):
@@ -38,11 +35,8 @@ def test_how_a_network_runs_does_not_change_what_it_learns(tmp_path, option, mon
     monkeypatch.setattr(torch.nn.Module, "compile", partialmethod(torch.nn.Module.compile, backend="eager"))
     trained = []
     for options in ({}, {option: True}):
-        torch.manual_seed(0)
-        network = lambda shape, classes: ConvSNN(shape, classes, (6, 8), (10,))  # noqa: E731
-        model = SpikingClassifier(network, (1, 8, 8), 2, Codebook, **options)
         callbacks = [CodebookReclustering(start=1), FSCPruning(fraction=0.2, start=1, stop=1)]
-        _, model = fit(tmp_path, callbacks, model, epochs=2)
+        _, model = fit(tmp_path, callbacks, module(**options), epochs=2)
         trained.append(model.state_dict())
     for name, tensor in trained[0].items():
         torch.testing.assert_close(trained[1][name], tensor, msg=name)

@@ -10,9 +10,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scan_reference import PSEUDO, reference
 
+from spikefit.functional.jit import jit
 from spikefit.functional.lif import Dynamics, Norm, normed_multi_step
-from spikefit.functional.lif_cpu import SURROGATE_KINDS
-from spikefit.functional.surrogate import SURROGATES
+from spikefit.functional.surrogate import KERNEL_KINDS, SURROGATES
 
 EPS = 1e-5
 
@@ -124,11 +124,17 @@ def test_results_do_not_depend_on_the_number_of_threads():
 def test_the_first_kernel_leaves_torchs_threads_alone(threads):
     """In a process of its own: numba starts its threads once."""
     code = (
-        "import torch; from spikefit.functional.lif import multi_step; "
-        f"torch.set_num_threads({threads}); multi_step(torch.rand(2, 4)); print(torch.get_num_threads())"
+        "import torch; from spikefit.functional.lif import Dynamics, multi_step; "
+        f"torch.set_num_threads({threads}); multi_step(torch.rand(2, 4), Dynamics()); print(torch.get_num_threads())"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=300)
     assert done.stdout.strip() == str(threads)
+
+
+def test_a_kernel_without_a_file_to_be_kept_beside_compiles_all_the_same():
+    namespace = {}
+    exec("def double(x): return 2 * x", namespace)
+    assert jit(namespace["double"])(21) == 42
 
 
 def test_half_precision_is_computed_in_float32():
@@ -140,4 +146,4 @@ def test_half_precision_is_computed_in_float32():
 
 
 def test_every_surrogate_has_a_kernel():
-    assert set(SURROGATE_KINDS) == set(SURROGATES)
+    assert set(KERNEL_KINDS) == set(SURROGATES)

@@ -21,6 +21,6 @@ class CrossEntropy(nn.Module):
         check_range("label_smoothing", label_smoothing, 0, 1)
         self.label_smoothing = label_smoothing
 
-    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Loss of each sample, in float32."""
+    def forward(self, logits: Tensor, labels: Tensor, inputs: Tensor | None = None) -> Tensor:
+        """Loss of each sample, in float32; what the network saw (``inputs``) has no say."""
         return F.cross_entropy(logits.float(), labels, label_smoothing=self.label_smoothing, reduction="none")

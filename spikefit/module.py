@@ -1,6 +1,7 @@
 """The LightningModule that holds the network, its quantizers, the loss, the metrics and the optimizer."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from fnmatch import fnmatchcase
 from typing import Any, Literal
 
 import lightning.pytorch as pl
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from torchmetrics import MeanMetric, Metric
 from torchmetrics.classification import MulticlassAccuracy
 
-from spikefit.errors import CheckpointError, check_choice, check_range
+from spikefit.errors import CheckpointError, ConfigurationError, check_choice, check_range
 from spikefit.losses import CrossEntropy
 from spikefit.networks.blocks import Network
 from spikefit.quantize.base import Quantizer, QuantizerFactory, attach, quantizer_of
@@ -18,6 +19,33 @@ from spikefit.seeding import global_seed, reseed
 
 NetworkFactory = Callable[[tuple[int, ...], int], Network]
 STAGES = ("train", "val", "test")
+
+
+def quantizers_by_layer(
+    network: Network, default: QuantizerFactory | None, by_pattern: Mapping[str, QuantizerFactory | None]
+) -> dict[str, QuantizerFactory | None]:
+    """The quantizer factory of every layer with weights, by its name.
+
+    Args:
+        network: whose layers.
+        default: for layers that no pattern matches.
+        by_pattern: patterns of :mod:`fnmatch`; the first that matches a layer's name decides.
+
+    Raises:
+        ConfigurationError: for a pattern that matches no layer, naming the layers.
+    """
+    names = [name for name, _ in network.named_synapses()]
+    for pattern in by_pattern:
+        if not any(fnmatchcase(name, pattern) for name in names):
+            raise ConfigurationError(f"layer_quantizers: {pattern!r} matches no layer, expected {', '.join(names)}.")
+    return {
+        name: next((factory for pattern, factory in by_pattern.items() if fnmatchcase(name, pattern)), default)
+        for name in names
+    }
+
+
+def _holds_functions(value: object) -> bool:
+    return callable(value) or (isinstance(value, dict) and any(callable(entry) for entry in value.values()))
 
 
 class SpikingClassifier(pl.LightningModule):
@@ -28,7 +56,9 @@ class SpikingClassifier(pl.LightningModule):
         input_shape: ``(C, H, W)`` or ``(N,)`` of one frame; linked to the data on the command line.
         num_classes: number of classes; linked to the data on the command line.
         quantizer: makes the quantizer of one layer from its weight; None trains in floating point.
-        loss: maps logits and labels to one loss a sample; :class:`~spikefit.losses.CrossEntropy` by default.
+        layer_quantizers: other quantizers (None for floating point) for the layers whose names match a pattern of
+            :mod:`fnmatch`, such as ``conv1``, ``stage*`` or ``readout``; the first pattern that matches decides.
+        loss: maps logits, labels and inputs to one loss a sample; :class:`~spikefit.losses.CrossEntropy` by default.
         optimizer: makes the optimizer from parameter groups.
         lr_scheduler: makes the learning rate scheduler from the optimizer; None for none.
         lr_interval: whether the scheduler steps every ``epoch`` or every ``step``.
@@ -47,6 +77,7 @@ class SpikingClassifier(pl.LightningModule):
         input_shape: tuple[int, ...],
         num_classes: int,
         quantizer: QuantizerFactory | None = None,
+        layer_quantizers: dict[str, QuantizerFactory | None] | None = None,
         loss: nn.Module | None = None,
         optimizer: OptimizerCallable = torch.optim.AdamW,
         lr_scheduler: LRSchedulerCallable | None = None,
@@ -62,7 +93,7 @@ class SpikingClassifier(pl.LightningModule):
         self.save_hyperparameters(logger=False)
         # A checkpoint holds primitives only. From the command line the factories are class paths; from Python they are
         # functions, which load_from_checkpoint must then be given again.
-        for name in [name for name, value in self.hparams.items() if callable(value)]:
+        for name in [name for name, value in self.hparams.items() if _holds_functions(value)]:
             del self.hparams[name]
         self.network = network(tuple(input_shape), num_classes)
         self.network.gradient_checkpointing = gradient_checkpointing
@@ -73,9 +104,11 @@ class SpikingClassifier(pl.LightningModule):
         self.lr_scheduler_factory = lr_scheduler
         self.lr_interval = lr_interval
         self.codebook_lr_factor = codebook_lr_factor
-        if quantizer is not None:
-            for _, layer in self.network.named_synapses():
-                attach(layer, quantizer(layer.weight.detach()))
+        factories = quantizers_by_layer(self.network, quantizer, layer_quantizers or {})
+        for name, layer in self.network.named_synapses():
+            factory = factories[name]
+            if factory is not None:
+                attach(layer, factory(layer.weight.detach()))
         self.mean_loss = nn.ModuleDict({f"on_{stage}": MeanMetric() for stage in STAGES})
         self.accuracy = nn.ModuleDict(
             {f"on_{stage}": MulticlassAccuracy(num_classes, average="micro") for stage in STAGES}
@@ -139,7 +172,7 @@ class SpikingClassifier(pl.LightningModule):
     def _step(self, batch: tuple[Tensor, Tensor], stage: str) -> dict[str, Tensor]:
         x, y = batch
         logits = self(x)
-        losses = self.loss(logits, y)
+        losses = self.loss(logits, y, x)
         mean_loss, accuracy = self.mean_loss[f"on_{stage}"], self.accuracy[f"on_{stage}"]
         assert isinstance(mean_loss, Metric)
         assert isinstance(accuracy, Metric)

@@ -68,7 +68,7 @@ def _slice_layer(
     quantizer = quantizer_of(layer)
     if quantizer is not None:
         # Attaching runs the quantizer once, in the layer's mode; in training mode it would follow the sliced weights.
-        attach(fresh.eval(), quantizer.sliced(rows))
+        attach(fresh.eval(), quantizer.sliced(rows, columns))
     return fresh
 
 

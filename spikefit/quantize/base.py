@@ -68,10 +68,14 @@ class Quantizer(nn.Module, ABC):
             live: bool, same shape; synapses of pruned neurons are False and do not count.
         """
 
-    def sliced(self, outputs: Tensor) -> "Quantizer":
-        """A copy for the layer that keeps only the outputs of mask ``outputs`` (bool ``[out]``) and some of the inputs.
+    def sliced(self, outputs: Tensor, inputs: Tensor) -> "Quantizer":
+        """A copy for the layer that keeps only some outputs and inputs.
 
         The copy must give every remaining weight the value that it had.
+
+        Args:
+            outputs: bool ``[out]``, which rows of the weight are left.
+            inputs: bool, which of its columns (the second dimension) are left.
         """
         return copy.deepcopy(self)
 

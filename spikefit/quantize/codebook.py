@@ -107,7 +107,7 @@ class Codebook(Quantizer):
             if len(values):
                 self._refit_group(group, values)
 
-    def sliced(self, outputs: Tensor) -> "Codebook":
+    def sliced(self, outputs: Tensor, inputs: Tensor) -> "Codebook":
         """A copy; with one codebook a channel, without those of the dead channels."""
         small = copy.deepcopy(self)
         if self.scope == "channel":

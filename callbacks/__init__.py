@@ -2,21 +2,29 @@
 
 from callbacks.base import ScheduledCallback
 from callbacks.checkpoint import CompressedCheckpoint
+from callbacks.codebook_monitor import CodebookMonitor
 from callbacks.deployment import DeploymentSimulation
+from callbacks.epoch_timer import EpochTimer
 from callbacks.fsc_pruning import FSCPruning
+from callbacks.initial_weights import InitialWeights
 from callbacks.norm_calibration import NormCalibration
 from callbacks.predictions import PredictionWriter
 from callbacks.reclustering import CodebookReclustering, PostTrainingQuantization
 from callbacks.spike_monitor import SpikeMonitor
+from callbacks.synapse_pruning import SynapsePruning
 
 __all__ = [
+    "CodebookMonitor",
     "CodebookReclustering",
     "CompressedCheckpoint",
     "DeploymentSimulation",
+    "EpochTimer",
     "FSCPruning",
+    "InitialWeights",
     "NormCalibration",
     "PostTrainingQuantization",
     "PredictionWriter",
     "ScheduledCallback",
     "SpikeMonitor",
+    "SynapsePruning",
 ]

@@ -9,27 +9,35 @@ import torch
 from lightning_utilities.core.rank_zero import rank_zero_warn
 from torch import Tensor
 
-from callbacks.base import Interval, ScheduledCallback, broadcast, reduce_sum, training_batches, undisturbed
-from spikefit.errors import ConfigurationError, check_choice, check_range
+from callbacks.base import Interval, broadcast, reduce_sum, training_batches, undisturbed
+from callbacks.pruning_base import ROUNDING, PruningCallback
+from spikefit.deploy.budget import Budget
+from spikefit.deploy.costs import UnitCost
+from spikefit.deploy.footprint import Footprint, alive_by_block, with_groups
+from spikefit.errors import check_choice, check_range
 from spikefit.module import SpikingClassifier
-from spikefit.prune.groups import alive_units, set_alive, unit_groups
-from spikefit.prune.schedule import Growth, pruned_fraction
-from spikefit.prune.scores import FSC, Score, select
+from spikefit.networks.blocks import Network
+from spikefit.prune.groups import UnitGroup, alive_units, set_alive, unit_groups
+from spikefit.prune.schedule import Growth
+from spikefit.prune.scores import FSC, Score
+from spikefit.prune.selection import Masks, select, select_within
 
 UnitKind = Literal["channel", "neuron"]
 
 
-class FSCPruning(ScheduledCallback):
-    """Remove a growing fraction of the channels and neurons: those of least score over the whole network.
+class FSCPruning(PruningCallback):
+    """Remove channels and neurons: those of least score over the whole network, until a fraction or a budget holds.
 
     Before each event the score looks at a few training batches in evaluation mode; no ordinary step pays for it. A
     pruned unit is a False in its neuron's ``alive`` buffer, so a checkpoint restores it; :func:`spikefit.prune.compact`
-    makes the network physically smaller. Logs ``prune/units_alive`` and ``prune/fraction``.
+    makes the network physically smaller. Logs ``prune/units_alive`` and ``prune/fraction``, and under a budget its
+    quantity, such as ``prune/energy_j``. What a budget does is told in
+    :class:`~callbacks.pruning_base.PruningCallback`.
 
     Args:
-        fraction: share of the prunable units that is gone after the last event, in [0, 1).
+        fraction: share of the prunable units that is gone after the last event, in [0, 1); 0.5 without a budget.
         start: epoch (or step) of the first event.
-        stop: last position at which an event may be; the fraction is reached at the last event.
+        stop: last position at which an event may be; fraction or budget is reached at the last event.
         every: distance between events.
         interval: ``epoch`` or ``step``.
         growth: ``one_shot``, ``linear`` or ``cubic``.
@@ -37,14 +45,18 @@ class FSCPruning(ScheduledCallback):
         units: which kinds to prune: ``channel`` (behind convolutions), ``neuron`` (behind linear layers), or both.
         min_units: every group of units keeps at least this many.
         name: tells two callbacks of the same schedule apart.
+        cost: what a unit takes on a chip, such as :class:`~spikefit.deploy.costs.EnergyCost`; scores are divided by it.
+        budget: neurons, synapses or energy that the network may take; given instead of ``fraction``.
+        recovery: epochs (or steps) behind the last event during which ``CompressedCheckpoint`` waits.
 
     Raises:
-        ConfigurationError: for values that are not allowed.
+        ConfigurationError: for values that are not allowed; for a budget that ``min_units`` puts out of reach, before
+            training as far as that does not depend on weights or firing rates, else at the event.
     """
 
     def __init__(
         self,
-        fraction: float = 0.5,
+        fraction: float | None = None,
         start: int = 1,
         stop: int = 5,
         every: int = 1,
@@ -54,59 +66,90 @@ class FSCPruning(ScheduledCallback):
         units: Sequence[UnitKind] = ("channel", "neuron"),
         min_units: int = 2,
         name: str = "",
+        cost: UnitCost | None = None,
+        budget: Budget | None = None,
+        recovery: int = 0,
     ) -> None:
-        super().__init__(start, stop, every, interval, name)
-        if not 0 <= fraction < 1:
-            raise ConfigurationError(f"fraction: got {fraction!r}, expected a value in [0, 1).")
-        check_choice("growth", growth, ("one_shot", "linear", "cubic"))
+        super().__init__(fraction, budget, start, stop, every, interval, growth, recovery, name)
         check_range("min_units", min_units, 1)
         for kind in units:
             check_choice("units", kind, ("channel", "neuron"))
-        self.fraction, self.growth, self.min_units = fraction, growth, min_units
         self.score = FSC() if score is None else score
-        self.units = tuple(units)
+        self.units, self.min_units, self.cost = tuple(units), min_units, cost
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Say so when training ends before the last event."""
-        assert self.stop is not None
-        last = self.stop - (self.stop - self.start) % self.every
-        end = trainer.max_epochs if self.interval == "epoch" else trainer.max_steps
-        if stage == "fit" and end is not None and 0 < end <= last:
-            rank_zero_warn(
-                f"stop: the last pruning event is due at {self.interval} {last}, but training ends at {end}; the "
-                f"fraction of {self.fraction} will not be reached."
-            )
+        """Refuse a budget that can't be met; say so when training ends too early."""
+        super().setup(trainer, pl_module, stage)
+        assert isinstance(pl_module, SpikingClassifier)
+        network = pl_module.network
+        if stage != "fit" or self.budget is None or not self.budget.depends_on_units_alone(network):
+            return
+        groups, alive = self._groups(network)
+        fewest = select({group.name: torch.zeros(group.units) for group in groups}, groups, alive, 0, self.min_units)
+        least = self.budget.footprint(network).total(with_groups(alive_by_block(network), groups, fewest))
+        self._require(least, self.budget.amount, groups)
 
-    def act(self, trainer: pl.Trainer, module: SpikingClassifier, position: int) -> None:
-        """Score, decide on process 0, and kill the same units everywhere."""
-        assert self.stop is not None
-        event = (position - self.start) // self.every + 1
-        events = (self.stop - self.start) // self.every + 1
-        groups = [group for group in unit_groups(module.network) if group.kind in self.units]
+    def prune_to_fraction(self, trainer: pl.Trainer, module: SpikingClassifier, position: int, fraction: float) -> None:
+        """Keep the units of highest score."""
+        groups, alive = self._groups(module.network)
         total = sum(group.units for group in groups)
-        keep = total - round(total * pruned_fraction(self.fraction, event, events, self.growth))
-        scores = self._scores(trainer, module, position)
-        alive = {group.name: alive_units(module.network, group).clone() for group in groups}
-        masks = select(scores, groups, alive, keep, self.min_units)
-        broadcast(trainer, masks.values())
-        for group in groups:
-            set_alive(module.network, group, masks[group.name])
-        left = sum(int(mask.sum()) for mask in masks.values())
+        keep = total - round(total * fraction)
+        masks = select(self._scores(trainer, module, position), groups, alive, keep, self.min_units)
+        left = self._kill(trainer, module, groups, masks)
         if left > keep:
             rank_zero_warn(
                 f"fraction: {1 - keep / total:.1%} of {total} units can't go, because each of {len(groups)} groups "
                 f"keeps min_units={self.min_units}; {1 - left / total:.1%} are gone."
             )
-        if self.interval == "epoch":
-            module.log("prune/units_alive", float(left))
-            module.log("prune/fraction", 1 - left / total)
+
+    def prune_to_limit(
+        self, trainer: pl.Trainer, module: SpikingClassifier, position: int, footprint: Footprint, limit: float
+    ) -> float:
+        """Remove the fewest units, in the order of their scores."""
+        groups, alive = self._groups(module.network)
+        blocks = alive_by_block(module.network)
+
+        def size(masks: Masks) -> float:
+            return footprint.total(with_groups(blocks, groups, masks))
+
+        scores = self._scores(trainer, module, position)
+        masks = select_within(scores, groups, alive, self.min_units, size, limit * ROUNDING)
+        self._require(size(masks), limit, groups)
+        self._kill(trainer, module, groups, masks)
+        return size(masks)
+
+    def _groups(self, network: Network) -> tuple[list[UnitGroup], Masks]:
+        """The groups that may lose units, and which of these live."""
+        groups = [group for group in unit_groups(network) if group.kind in self.units]
+        return groups, {group.name: alive_units(network, group).clone() for group in groups}
+
+    def _require(self, least: float, limit: float, groups: list[UnitGroup]) -> None:
+        assert self.budget is not None
+        if least > limit * ROUNDING:
+            raise self.budget.unreachable(least, f"each of {len(groups)} groups keeps min_units={self.min_units}")
+
+    def _kill(self, trainer: pl.Trainer, module: SpikingClassifier, groups: list[UnitGroup], masks: Masks) -> int:
+        """Put the masks of process 0 into every process; how many units are left."""
+        broadcast(trainer, masks.values())
+        for group in groups:
+            set_alive(module.network, group, masks[group.name])
+        left = sum(int(mask.sum()) for mask in masks.values())
+        total = sum(group.units for group in groups)
+        self.publish(module, {"prune/units_alive": left, "prune/fraction": 1 - left / total})
+        return left
 
     def _scores(self, trainer: pl.Trainer, module: SpikingClassifier, position: int) -> dict[str, Tensor]:
-        """Mean scores over the samples of all processes; the module's mode and the random state stay as they were."""
-        with undisturbed(module, "pruning", position, trainer.global_rank):
+        """Scores, over costs if there are any, the same in every process."""
+        scores = self.mean_scores(trainer, module, position, self.score)
+        if self.cost is None:
+            return scores
+        with undisturbed(module, "cost", position, trainer.global_rank):
             module.eval()
-            totals, samples = self.score.accumulate(
-                module.network, islice(training_batches(trainer), self.score.batches), module.loss
-            )
-        count = reduce_sum(trainer, torch.tensor(float(samples), device=module.device))
-        return {name: reduce_sum(trainer, total.to(module.device)) / count for name, total in totals.items()}
+            costs = self.cost.per_unit(module.network, islice(training_batches(trainer), self.cost.batches))
+        divisors = {
+            name: reduce_sum(trainer, cost.float().to(module.device)) / trainer.world_size
+            for name, cost in costs.items()
+        }
+        # What costs nothing is kept, unless its score is 0.
+        nothing = torch.finfo(torch.float32).tiny
+        return {name: score.double() / divisors[name].clamp_min(nothing).double() for name, score in scores.items()}

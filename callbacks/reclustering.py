@@ -1,15 +1,24 @@
-"""Switch quantizers on after a float warm-up and move their codebooks to the weights from time to time."""
+"""Switch quantizers on after a float warm-up, move their codebooks to the weights from time to time, freeze them."""
 
-from typing import Any
+from collections.abc import Iterator, Sequence
+from fnmatch import fnmatchcase
+from itertools import islice
+from typing import Any, Literal, get_args
 
 import lightning.pytorch as pl
 import torch
+from torch import Tensor, nn
 
-from callbacks.base import Interval, ScheduledCallback, broadcast
-from spikefit.errors import check_range
+from callbacks.base import Interval, ScheduledCallback, broadcast, reduce_sum, training_batches, undisturbed
+from spikefit.errors import ConfigurationError, check_choice, check_range
 from spikefit.module import SpikingClassifier
+from spikefit.networks.blocks import Block
 from spikefit.prune.groups import live_synapses
-from spikefit.quantize.base import latent_weight
+from spikefit.quantize.base import Quantizer, latent_weight
+from spikefit.quantize.codebook import Codebook
+from spikefit.quantize.currents import input_moments
+
+Metric = Literal["weights", "currents"]
 
 
 class CodebookReclustering(ScheduledCallback):
@@ -17,11 +26,22 @@ class CodebookReclustering(ScheduledCallback):
 
     At ``start`` all quantizers are fitted and switched on (learned-step and ternary ones too). At the later positions
     of the schedule codebooks move to the optimum for the weights as they are by then; other quantizers follow their
-    weights by themselves. Synapses of pruned neurons do not count. Logs ``quantizer/error``, the relative root mean
-    square difference between weights and quantised weights, averaged over layers.
+    weights by themselves. Synapses of pruned neurons do not count. Logs ``quantizer/error/LAYER``, the relative root
+    mean square difference between weights and quantised weights.
 
     With a ``ramp`` the network is led over from float to quantised weights step by step
     (:class:`~spikefit.quantize.base.Quantizer`), and is quantised in full only behind it.
+
+    With ``freeze`` no weight changes its codebook value any more from then on, and only the values themselves learn:
+    the rest of the network settles on weights that hold still (weights that oscillate between two values are what
+    low-bit training loses most by: Nagel et al. 2022, arXiv 2203.11086).
+
+    With the metric ``currents`` codebook and assignment are fitted to the currents that each layer delivers on some
+    training batches instead of to its weights (:mod:`spikefit.functional.matching`), layer after layer in network
+    order. That keeps a trained network almost as it was where nearest values do not, above all in a layer that reads
+    images. Weights move into the cells of their values, and the norm behind them follows.
+
+    Several of these callbacks, each for some ``layers``, give every layer a schedule of its own.
 
     Args:
         start: epoch (or step) at which quantization begins.
@@ -30,9 +50,14 @@ class CodebookReclustering(ScheduledCallback):
         interval: ``epoch`` or ``step``.
         name: tells two callbacks of the same schedule apart.
         ramp: epochs (fractions too) or steps over which the strength of the quantizers grows from 0 to 1.
+        freeze: epoch (or step) from which on the assignment of weights to values is frozen; None for never.
+        layers: names of layers, or patterns of :mod:`fnmatch`.
+        metric: ``weights`` (k-means) or ``currents``.
+        batches: training batches that each layer's inputs are measured on; for ``currents`` alone.
 
     Raises:
-        ConfigurationError: for a schedule or a ramp that is not allowed.
+        ConfigurationError: for options that are not allowed; at the start of training for a pattern that matches no
+            quantised layer, or for ``freeze`` or the metric ``currents`` on layers without a codebook.
     """
 
     def __init__(
@@ -43,17 +68,58 @@ class CodebookReclustering(ScheduledCallback):
         interval: Interval = "epoch",
         name: str = "",
         ramp: float = 0.0,
+        freeze: int | None = None,
+        layers: Sequence[str] = ("*",),
+        metric: Metric = "weights",
+        batches: int = 8,
     ) -> None:
         super().__init__(start, stop, every, interval, name)
         check_range("ramp", ramp, 0)
-        self.ramp = ramp
+        if freeze is not None:
+            check_range("freeze", freeze, start + ramp)
+        check_choice("metric", metric, get_args(Metric))
+        check_range("batches", batches, 1)
+        self.ramp, self.freeze, self.layers = ramp, freeze, tuple(layers)
+        self.metric, self.batches = metric, batches
+
+    @property
+    def state_key(self) -> str:
+        """Key of this callback's state in a checkpoint; differs with the schedule, the layers and the name."""
+        options = {"start": self.start, "every": self.every, "interval": self.interval, "name": self.name}
+        return self._generate_state_key(**options, layers=self.layers)
+
+    def chosen(self, module: SpikingClassifier) -> Iterator[tuple[str, nn.Conv2d | nn.Linear, Quantizer]]:
+        """Name, layer and quantizer of the quantised layers that this callback is for."""
+        for name, layer, quantizer in module.quantized_layers():
+            if any(fnmatchcase(name, pattern) for pattern in self.layers):
+                yield name, layer, quantizer
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Switch the quantizers off for the warm-up; a checkpoint that is restored afterwards has the last word."""
-        if stage == "fit" and (self.start > 0 or self.ramp > 0):
-            assert isinstance(pl_module, SpikingClassifier)
-            for _, _, quantizer in pl_module.quantized_layers():
+        if stage != "fit":
+            return
+        assert isinstance(pl_module, SpikingClassifier)
+        self._check_layers(pl_module)
+        if self.start > 0 or self.ramp > 0:
+            for _, _, quantizer in self.chosen(pl_module):
                 quantizer.strength.zero_()
+
+    def _check_layers(self, module: SpikingClassifier) -> None:
+        names = [name for name, _, _ in module.quantized_layers()]
+        for pattern in self.layers:
+            if pattern != "*" and not any(fnmatchcase(name, pattern) for name in names):
+                raise ConfigurationError(
+                    f"layers: {pattern!r} matches no quantised layer, expected {', '.join(names)}."
+                )
+        wanted: list[tuple[str, object]] = [("freeze", self.freeze)] if self.freeze is not None else []
+        wanted += [("metric", self.metric)] if self.metric == "currents" else []
+        for name, _, quantizer in self.chosen(module):
+            if wanted and not isinstance(quantizer, Codebook):
+                (option, value), kind = wanted[0], type(quantizer).__name__
+                raise ConfigurationError(
+                    f"{option}: got {value!r}, expected a Codebook on layer {name}; it has {kind}, which assigns no "
+                    "weight to a codebook value."
+                )
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
@@ -67,8 +133,12 @@ class CodebookReclustering(ScheduledCallback):
         within = (batch_idx + 1) / trainer.num_training_batches if self.interval == "epoch" else 1.0
         strength = min(1.0, (position - self.start + within) / self.ramp)
         assert isinstance(pl_module, SpikingClassifier)
-        for _, _, quantizer in pl_module.quantized_layers():
+        for _, _, quantizer in self.chosen(pl_module):
             quantizer.strength.fill_(strength)
+
+    def due(self, position: int) -> bool:
+        """Whether to fit or to freeze at epoch (or step) ``position``."""
+        return super().due(position) or position == self.freeze
 
     def settled(self, position: int) -> bool:
         """Reclustering moves values but changes no counts: settled as soon as the quantizers are on in full."""
@@ -77,25 +147,66 @@ class CodebookReclustering(ScheduledCallback):
 
     @torch.no_grad()
     def act(self, trainer: pl.Trainer, module: SpikingClassifier, position: int) -> None:
-        """Fit on process 0, then give every process the same codebooks."""
-        errors = []
-        for name, layer, quantizer in module.quantized_layers():
-            weight = latent_weight(layer).detach()
-            if quantizer.strength == 0:  # moments of the warm-up, when its parameters had no say, mean nothing
+        """Fit and freeze on process 0, then give every process the same codebooks."""
+        for name, layer, quantizer in self.chosen(module):
+            starting = bool(quantizer.strength == 0) or self.last_acted < 0
+            if self.metric == "currents" and (starting or super().due(position)) and not _is_frozen(quantizer):
+                assert isinstance(quantizer, Codebook)
+                self._match(trainer, module, name, layer, quantizer)
+            elif trainer.is_global_zero and starting:
+                quantizer.refit(latent_weight(layer).detach(), live_synapses(module.network, name))
+            elif trainer.is_global_zero and super().due(position):
+                quantizer.recluster(latent_weight(layer).detach(), live_synapses(module.network, name))
+            if starting:  # moments of the warm-up, when its parameters had no say, mean nothing
+                quantizer.strength.fill_(0.0 if self.ramp else 1.0)
                 for optimizer in trainer.optimizers:
                     for parameter in quantizer.parameters():
                         optimizer.state.pop(parameter, None)
-            if trainer.is_global_zero:
-                live = live_synapses(module.network, name)
-                if quantizer.strength > 0:
-                    quantizer.recluster(weight, live)
-                else:
-                    quantizer.refit(weight, live)
-                    quantizer.strength.fill_(0.0 if self.ramp else 1.0)
+            if position == self.freeze and isinstance(quantizer, Codebook):
+                quantizer.freeze(latent_weight(layer))
             broadcast(trainer, [*quantizer.parameters(), *quantizer.buffers()])
-            errors.append((quantizer.quantize(weight) - weight).norm() / weight.norm().clamp_min(1e-12))
-        if errors and self.interval == "epoch":
-            module.log("quantizer/error", torch.stack(errors).mean(), rank_zero_only=False)
+            if self.interval == "epoch":
+                weight = latent_weight(layer).detach()
+                error = (quantizer.quantize(weight) - weight).norm() / weight.norm().clamp_min(1e-12)
+                module.log(f"quantizer/error/{name}", error, rank_zero_only=False)
+
+    def _match(
+        self, trainer: pl.Trainer, module: SpikingClassifier, name: str, layer: nn.Module, quantizer: Codebook
+    ) -> None:
+        """Fit to the currents: measured in every process, fitted on process 0."""
+        with undisturbed(module, "currents", self.position(trainer), trainer.global_rank):
+            module.eval()
+            inputs = (batch[0] for batch in islice(training_batches(trainer), self.batches))
+            moments = input_moments(module.network, name, inputs)
+        for total in (moments.count, moments.first, moments.second):
+            reduce_sum(trainer, total)
+        block = module.network.block(name.partition(".")[0])
+        free_gain = block.norm is not None and block.skip is None
+        weight, factor = latent_weight(layer), torch.ones(len(quantizer.group_of_output))
+        if trainer.is_global_zero:
+            gram, live = moments.gram(centred=block.norm is not None), live_synapses(module.network, name)
+            moved, factor = quantizer.match(weight, gram, free_gain, live)
+            weight.copy_(moved)
+        factor = factor.to(weight)
+        broadcast(trainer, [weight, factor])
+        if free_gain:
+            rescale(block, factor)
+
+
+def rescale(block: Block, factor: Tensor) -> None:
+    """Tell a block that the currents of its outputs are ``factor`` ``[out]`` times what they were; in place."""
+    norm, bias = block.norm, block.synapses.bias
+    assert norm is not None
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    norm.running_mean.mul_(factor)
+    norm.running_var.mul_(factor.square())
+    if bias is not None:
+        bias.data.mul_(factor)
+
+
+def _is_frozen(quantizer: Quantizer) -> bool:
+    return isinstance(quantizer, Codebook) and bool(quantizer.frozen)
 
 
 class PostTrainingQuantization(pl.Callback):

@@ -2,12 +2,10 @@
 
 import copy
 import importlib
-import pickle
 import sys
 import warnings
 from pathlib import Path
 from typing import Any, NoReturn
-from zipfile import BadZipFile
 
 import torch
 from jsonargparse.typing import PositiveInt
@@ -16,6 +14,8 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveCon
 from lightning.pytorch.loggers import CSVLogger, WandbLogger
 
 from callbacks.deployment import DeploymentSimulation
+from callbacks.initial_weights import InitialWeights
+from spikefit.checkpoints import read_checkpoint
 from spikefit.cli_errors import explain
 from spikefit.data.datamodule import SpikeDataModule
 from spikefit.errors import CheckpointError, SpikeFitError
@@ -73,7 +73,11 @@ class SpikeFitCLI(LightningCLI):
         command = self.config.get("subcommand")
         path = self.config[command].get("ckpt_path") if command else None
         if path and path not in CHECKPOINT_KEYWORDS and "://" not in str(path):
-            check_checkpoint(Path(path))
+            if not Path(path).is_file():
+                raise CheckpointError(
+                    f"ckpt_path: no file {path}; expected a checkpoint or one of {', '.join(CHECKPOINT_KEYWORDS)}."
+                )
+            read_checkpoint(Path(path), "ckpt_path")
         super()._parse_ckpt_path()
 
     def before_instantiate_classes(self) -> None:
@@ -104,24 +108,14 @@ class SpikeFitCLI(LightningCLI):
     def _preflight(self) -> None:
         if self.subcommand not in ("fit", "test"):
             return
+        before_training = getattr(self.model.loss, "preflight", None)
+        if self.subcommand == "fit" and before_training is not None:
+            before_training()
         for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, DeploymentSimulation):
                 callback.preflight(self.model, self.datamodule)
-
-
-def check_checkpoint(path: Path) -> None:
-    """Raise :class:`CheckpointError` unless ``path`` holds a Lightning checkpoint that loads."""
-    if not path.is_file():
-        raise CheckpointError(
-            f"ckpt_path: no file {path}; expected a checkpoint or one of {', '.join(CHECKPOINT_KEYWORDS)}."
-        )
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, OSError, BadZipFile, pickle.UnpicklingError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(f"ckpt_path: {path} can't be read as a checkpoint ({reason}).") from error
-    if not isinstance(content, dict) or "state_dict" not in content:
-        raise CheckpointError(f"ckpt_path: {path} is no Lightning checkpoint: it has no state_dict.")
+            elif isinstance(callback, InitialWeights) and not self.config[self.subcommand].get("ckpt_path"):
+                callback.preflight(self.model)
 
 
 def main(args: list[str] | None = None) -> None:

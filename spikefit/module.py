@@ -11,9 +11,11 @@ from torch import Tensor, nn
 from torchmetrics import MeanMetric, Metric
 from torchmetrics.classification import MulticlassAccuracy
 
-from spikefit.errors import CheckpointError, ConfigurationError, check_choice, check_range
+from spikefit.checkpoints import require_same_tensors
+from spikefit.errors import ConfigurationError, check_choice, check_range
 from spikefit.losses import CrossEntropy
 from spikefit.networks.blocks import Network
+from spikefit.prune.mask import attach_mask
 from spikefit.quantize.base import Quantizer, QuantizerFactory, attach, quantizer_of
 from spikefit.seeding import global_seed, reseed
 
@@ -66,6 +68,7 @@ class SpikingClassifier(pl.LightningModule):
         gradient_checkpointing: keep the inputs of the blocks alone while training and compute the rest anew in the
             backward pass: memory for time, where there are many steps.
         compile: pass the network through ``torch.compile``. Measure before you keep it: on a CPU it rarely pays.
+        prunable_synapses: whether every layer carries a mask of its synapses, for ``callbacks.SynapsePruning``.
 
     Shape:
         ``[T, B, C, H, W]`` -> logits ``[B, num_classes]``.
@@ -85,6 +88,7 @@ class SpikingClassifier(pl.LightningModule):
         codebook_lr_factor: float = 0.1,
         gradient_checkpointing: bool = False,
         compile: bool = False,
+        prunable_synapses: bool = False,
     ) -> None:
         super().__init__()
         check_range("num_classes", num_classes, 2)
@@ -109,6 +113,8 @@ class SpikingClassifier(pl.LightningModule):
             factory = factories[name]
             if factory is not None:
                 attach(layer, factory(layer.weight.detach()))
+            if prunable_synapses:
+                attach_mask(layer)
         self.mean_loss = nn.ModuleDict({f"on_{stage}": MeanMetric() for stage in STAGES})
         self.accuracy = nn.ModuleDict(
             {f"on_{stage}": MulticlassAccuracy(num_classes, average="micro") for stage in STAGES}
@@ -131,20 +137,7 @@ class SpikingClassifier(pl.LightningModule):
         Raises:
             CheckpointError: naming the first few tensors that differ.
         """
-        own, given = self.state_dict(), checkpoint["state_dict"]
-        differing = [f"{name}: only in the checkpoint" for name in given if name not in own]
-        differing += [f"{name}: only in the network" for name in own if name not in given]
-        differing += [
-            f"{name}: {tuple(given[name].shape)} in the checkpoint, {tuple(own[name].shape)} in the network"
-            for name in own
-            if name in given and own[name].shape != given[name].shape
-        ]
-        if differing:
-            shown = "\n".join(f"  - {line}" for line in differing[:8])
-            more = f"\n  and {len(differing) - 8} more" if len(differing) > 8 else ""
-            raise CheckpointError(
-                f"ckpt_path: the checkpoint is of another network than the configuration describes:\n{shown}{more}"
-            )
+        require_same_tensors(self.state_dict(), checkpoint["state_dict"], "ckpt_path")
 
     def on_train_epoch_start(self) -> None:
         """Make the epoch's randomness a function of seed, epoch and process: a resumed run repeats it exactly."""

@@ -12,7 +12,7 @@ SOURCES = sorted([*ROOT.glob("spikefit/**/*.py"), *ROOT.glob("callbacks/*.py")])
 # Each may import the ones below it (and its own).
 LAYERS = [
     {"spikefit.cli"},
-    {"callbacks"},
+    {"callbacks", "spikefit.distillation"},
     {"spikefit.module"},
     {"spikefit.deploy"},
     {"spikefit.prune", "spikefit.data"},
@@ -21,7 +21,15 @@ LAYERS = [
     {"spikefit.hardware", "spikefit.neurons"},
     {"spikefit.functional"},
 ]
-EVERYWHERE = {"spikefit.errors", "spikefit.seeding", "spikefit.losses", "spikefit.cli_errors", "spikefit.run_directory"}
+EVERYWHERE = {
+    "spikefit.errors",
+    "spikefit.seeding",
+    "spikefit.losses",
+    "spikefit.cli_errors",
+    "spikefit.run_directory",
+    "spikefit.checkpoints",
+    "spikefit.schedules",
+}
 
 
 def module_name(path: Path) -> str:

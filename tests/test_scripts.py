@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
 
@@ -35,3 +36,32 @@ def test_a_library_that_is_not_installed_costs_no_other_row(monkeypatch):
     (row,) = bench_training.measure(steps=2, batch=2, rounds=3, compile_up_to=0)
     assert (row["library"], row["T"], row["batch"]) == ("spikefit", 2, 2)
     assert 0 < row["q1_ms"] <= row["median_ms"] <= row["q3_ms"]
+
+
+def test_reclustering_is_as_good_as_the_exact_one_and_no_worse_than_scikit_learn(monkeypatch):
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    import bench_codebook
+
+    rows = {row["reclustering"]: row for row in bench_codebook.reclustering(weights=5000, levels=4, rounds=3)}
+    assert abs(rows["spikefit, k-means"]["excess_inertia"]) < 1e-6
+    assert rows["scikit-learn, n_init=auto"]["excess_inertia"] > -1e-6
+    assert rows["spikefit, k-means"]["ratio"] == 1
+    assert "excess_inertia" not in rows["spikefit, refit"]
+
+
+def test_steps_are_compared_with_the_float_step(monkeypatch):
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    import bench_codebook
+
+    rows = bench_codebook.steps(time_steps=2, batch=4, rounds=3)
+    assert [row["input"] for row in rows] == ["direct"] * 3 + ["frames"] * 3
+    assert all(0 < row["q1_ms"] <= row["median_ms"] <= row["q3_ms"] for row in rows)
+    assert rows[0]["ratio"] == rows[3]["ratio"] == 1
+
+
+def test_inertia_by_hand(monkeypatch):
+    """0 and 1 are each 0.5 from 0.5, 4 is 1 from 3."""
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    import bench_codebook
+
+    assert bench_codebook.inertia(torch.tensor([0.0, 1.0, 4.0]).double(), [3.0, 0.5]) == 1.5

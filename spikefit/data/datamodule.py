@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any, Literal
 
 import lightning.pytorch as pl
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, Subset
@@ -35,7 +36,9 @@ class SpikeDataModule(pl.LightningDataModule):
         val_fraction: share of the training part that validates, in [0, 1); 0 for no validation.
         augment: transforms of single training images, from ``torchvision.transforms.v2``; never applied elsewhere.
         num_workers: processes that load; 0 loads in the training process, which is faster for data in memory.
-        seed: of the split and the order.
+        seed: of the split, the subset and the order.
+        train_samples: train on this many samples only, drawn from the training part in equal shares of every class;
+            ``seed`` says which, whatever the seed of the training. None for all.
 
     Attributes:
         num_classes, input_shape, time_steps: known before any file is touched.
@@ -55,6 +58,7 @@ class SpikeDataModule(pl.LightningDataModule):
         augment: Sequence[nn.Module] = (),
         num_workers: int = 0,
         seed: int = 0,
+        train_samples: int | None = None,
     ) -> None:
         super().__init__()
         check_choice("encoding", encoding, (*IMAGE_ENCODINGS, "frames"))
@@ -67,9 +71,11 @@ class SpikeDataModule(pl.LightningDataModule):
         check_range("num_workers", num_workers, 0)
         if not 0 <= val_fraction < 1:
             raise ConfigurationError(f"val_fraction: got {val_fraction!r}, expected a value in [0, 1).")
+        if train_samples is not None:
+            check_range("train_samples", train_samples, 1)
         self.dataset, self.encoding, self.time_steps = dataset, encoding, time_steps
         self.batch_size, self.val_fraction, self.num_workers = batch_size, val_fraction, num_workers
-        self.augment, self.seed = tuple(augment), seed
+        self.augment, self.seed, self.train_samples = tuple(augment), seed, train_samples
         self._parts: dict[str, Dataset[Any]] = {}
 
     @property
@@ -101,17 +107,27 @@ class SpikeDataModule(pl.LightningDataModule):
     def _load_train(self) -> None:
         full: LabelledDataset = self.dataset.load("train", self.time_steps)
         shown = Augmented(full, self.augment) if self.augment else full
-        if self.val_fraction == 0:
-            self._parts["train"] = shown
-            return
+        kept = np.arange(len(full))
+        if self.val_fraction > 0:
+            kept, held_out = self._split("val_fraction", full, kept, self.val_fraction)
+            self._parts["val"] = Subset(full, held_out.tolist())
+        if self.train_samples is not None:
+            check_range("train_samples", self.train_samples, 1, len(kept))
+            if self.train_samples < len(kept):
+                kept = self._split("train_samples", full, kept, self.train_samples)[1]
+        self._parts["train"] = Subset(shown, kept.tolist()) if len(kept) < len(full) else shown
+
+    def _split(
+        self, option: str, full: LabelledDataset, indices: np.ndarray, held_out: float
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """``indices`` to keep and to hold out, stratified: a share of them, or a number if ``held_out`` is an int."""
         try:
-            kept, held_out = stratified_split(full.labels, self.val_fraction, self.seed)
+            kept, out = stratified_split(np.asarray(full.labels)[indices], held_out, self.seed)
         except ValueError as error:  # fewer samples than classes on one side
             raise ConfigurationError(
-                f"val_fraction: {self.val_fraction} of {len(full)} samples can't hold every class ({error})."
+                f"{option}: {held_out} of {len(indices)} samples can't hold every class ({error})."
             ) from error
-        self._parts["train"] = Subset(shown, kept.tolist())
-        self._parts["val"] = Subset(full, held_out.tolist())
+        return indices[kept], indices[out]
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Shuffled batches; the epoch is known from the start, also when training is resumed."""

@@ -25,6 +25,7 @@ from spikefit.hardware.target import HardwareTarget
 from spikefit.networks.blocks import Block, IdentitySkip, Network
 from spikefit.neurons import SpikingNeuron
 from spikefit.prune.compact import compact
+from spikefit.prune.mask import masked
 from spikefit.quantize.base import latent_weight, quantizer_of
 
 INPUT = "input"
@@ -107,13 +108,16 @@ def _synapses(name: str, target: str, layer: nn.Module, source: Population, befo
         return _Synapses(projection, real, None, torch.ones(1, dtype=torch.float64), None)
     assert isinstance(layer, nn.Conv2d | nn.Linear)
     real = layer.weight.detach() * factor
-    integer, scale, bits = None, torch.ones([1] * real.dim(), dtype=torch.float64), None
+    integer, scale, bits, types = None, torch.ones([1] * real.dim(), dtype=torch.float64), None, None
     quantizer = quantizer_of(layer)
     if quantizer is not None and quantizer.strength == 1:
         stored = quantizer.integers(latent_weight(layer))
-        integer, scale, bits = stored.integer, stored.scale * factor, stored.bits
+        integer, scale, bits = masked(layer, stored.integer), stored.scale * factor, stored.bits
+        types = quantizer.input_types()
     if isinstance(layer, nn.Linear):
-        projection = Projection(name, source.name, target, "dense", real, pool=pool, pool_kind=pool_kind, bits=bits)
+        projection = Projection(
+            name, source.name, target, "dense", real, pool=pool, pool_kind=pool_kind, bits=bits, axon_types=types
+        )
     else:
         padding = layer.padding
         assert isinstance(padding, tuple)
@@ -130,6 +134,8 @@ def _synapses(name: str, target: str, layer: nn.Module, source: Population, befo
             pool,
             pool_kind,
             bits,
+            # The groups of a convolution share the columns of its weight, and so their types.
+            axon_types=None if types is None else types.repeat(layer.groups),
         )
     return _Synapses(projection, real, integer, scale, bits)
 

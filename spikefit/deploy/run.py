@@ -9,6 +9,7 @@ from torch import Tensor
 from spikefit.deploy.lower import lower
 from spikefit.deploy.parity import Parity, compare
 from spikefit.deploy.simulate import Simulator, merge_activity
+from spikefit.deploy.size import model_size
 from spikefit.errors import TargetError
 from spikefit.hardware.check import Finding, check, check_structure, unknown_limits
 from spikefit.hardware.energy import EnergyEstimate, EnergyModelName, estimate
@@ -119,6 +120,7 @@ class Deployment:
         groups = unit_groups(self.network)
         alive = sum(int(alive_units(self.network, group).sum()) for group in groups)
         units = sum(group.units for group in groups)
+        size = model_size(self.exact, self.program)
         return {
             "target": self.target.name,
             "fits": not self.findings,
@@ -135,6 +137,8 @@ class Deployment:
             "neurons": self.program.neurons,
             "synapses": sum(layer.synapses for layer in activity),
             "unique_weights_max": max(layer["unique_weights"] for layer in layers),
+            "model_bytes": size.bytes,
+            "bits_per_weight": size.bits_per_weight,
             "synops_per_inference": sum(layer.synops for layer in activity),
             "macs_per_inference": sum(layer.macs for layer in activity),
             "spikes_per_inference": sum(layer.spikes for layer in activity),

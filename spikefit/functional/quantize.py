@@ -101,3 +101,70 @@ def codebook_lookup(weight: Tensor, codebook: Tensor) -> Tensor:
 
         return codebook_lookup_cpu(weight, codebook)
     return _CodebookLookup.apply(weight, codebook)
+
+
+class _IndexedLookup(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, codebook: Tensor, index: Tensor) -> Tensor:
+        ctx.save_for_backward(index)
+        ctx.codebook_shape = codebook.shape
+        return codebook.gather(1, index.long())
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
+        (index,) = ctx.saved_tensors
+        grad_codebook = grad.new_zeros(ctx.codebook_shape).scatter_add_(1, index.long(), grad)
+        return torch.zeros_like(grad), grad_codebook, None
+
+
+def indexed_lookup(weight: Tensor, codebook: Tensor, index: Tensor) -> Tensor:
+    """``codebook[index]``, whatever the weights are. Backward: ``dL/dc_m`` as in :func:`codebook_lookup`; ``dL/dW`` is
+    a zero, not absent, because DDP waits for the gradient of every parameter.
+
+    Args:
+        weight: ``[G, N]``.
+        codebook: ``[G, M]``.
+        index: uint8 or int64 ``[G, N]``.
+
+    Returns:
+        ``[G, N]``.
+    """
+    return _IndexedLookup.apply(weight, codebook, index)
+
+
+def soft_lookup(weight: Tensor, codebook: Tensor, hardness: float) -> Tensor:
+    """Each weight between its two neighbours in the codebook, by shares that sharpen with ``hardness``.
+
+    A weight at ``c_k + t * (c_{k+1} - c_k)`` belongs to ``c_{k+1}`` by ``p = (t - 1/2) / (1 - hardness) + 1/2``, which
+    is clipped to [0, 1], and to ``c_k`` by ``1 - p``. Hardness 0 is the identity; towards 1 the nearer value takes all,
+    as in :func:`codebook_lookup`. Beyond the outermost values the distance to them shrinks by ``1 - hardness``.
+
+    Backward: ``dL/dW = dL/dW_hat`` (straight through); a codebook value gets ``dL/dW_hat`` by its share.
+
+    Args:
+        weight: ``[G, N]``.
+        codebook: ``[G, M]``, ascending in each row, M at least 2.
+        hardness: in [0, 1).
+
+    Returns:
+        ``[G, N]``.
+    """
+    x, c = weight.detach().contiguous(), codebook.detach().contiguous()
+    right = (torch.bucketize(x, c[0]) if len(c) == 1 else torch.searchsorted(c, x)).clamp(1, c.shape[1] - 1)
+    left, gap = c.gather(1, right - 1), (c.gather(1, right) - c.gather(1, right - 1))
+    place = torch.where(gap > 0, (x - left) / gap, 0.5)
+    share = ((place - 0.5) / (1 - hardness) + 0.5).clamp(0, 1)
+    low, high = codebook.gather(1, right - 1), codebook.gather(1, right)
+    beyond = x - torch.maximum(torch.minimum(x, c[:, -1:]), c[:, :1])
+    soft = torch.lerp(low, high, share) + (1 - hardness) * beyond
+    return soft + (weight - x)  # adds zero, and the gradient of the identity
+
+
+def spread_evenly(x: Tensor) -> Tensor:
+    """A number in [0, 1) for each element, the same at every call: its place times the golden ratio, modulo 1.
+
+    Those below a share ``s`` are a share ``s`` of the elements, spread over the whole tensor (Fibonacci hashing).
+    """
+    place = torch.arange(x.numel(), device=x.device, dtype=torch.int64)
+    return ((place * 2654435769) % 2**32).double().div_(2**32).view(x.shape)

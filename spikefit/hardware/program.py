@@ -71,6 +71,8 @@ class Projection:
             synapse.
         bits: width of a stored weight; None when the weights are real numbers.
         exponent: the chip stores ``weight / 2**exponent`` and shifts it when it is used.
+        axon_types: int64, the type of each input channel (``conv``) or flattened input (``dense``), if each output has
+            at most one weight beside 0 a type. A crossbar then needs one axon for a source. None: weights are free.
     """
 
     name: str
@@ -86,6 +88,7 @@ class Projection:
     pool_kind: Literal["sum", "max"] = "sum"
     bits: int | None = None
     exponent: int = 0
+    axon_types: Tensor | None = None
 
     @property
     def conv_options(self) -> dict[str, Any]:

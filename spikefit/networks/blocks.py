@@ -101,6 +101,17 @@ def channels_last(x: Tensor) -> Tensor:
     return x.as_strided(x.shape, (height * width, 1, width, 1)) if channels == 1 else x
 
 
+def laid_out_for(layer: nn.Module, x: Tensor) -> Tensor:
+    """``x`` as ``layer`` reads it: :func:`channels_last`.
+
+    But a 1x1 convolution with a stride and fewer than 8 input channels reads channels first: for channels last torch's
+    gradient of its weight writes beyond its memory on a CPU (seen with torch 2.14.1; the process then aborts).
+    """
+    if isinstance(layer, nn.Conv2d) and set(layer.kernel_size) == {1} and layer.in_channels < 8:
+        return x.contiguous()
+    return channels_last(x)
+
+
 class IdentitySkip(nn.Module):
     """A residual input through one synapse a neuron, all with the same learned weight.
 
@@ -178,10 +189,10 @@ class Block(nn.Module):
         """
         if x.shape[0] > 1 and x.stride(0) == 0 and skip is None:
             x = x[:1]
-        folded = channels_last(x.flatten(0, 1)) if self.is_conv else x.flatten(2).flatten(0, 1)
+        folded = laid_out_for(self.synapses, x.flatten(0, 1)) if self.is_conv else x.flatten(2).flatten(0, 1)
         y = self.synapses(folded)
         if skip is not None and self.skip is not None:
-            y = y + self.skip(channels_last(skip.flatten(0, 1)))
+            y = y + self.skip(laid_out_for(self.skip, skip.flatten(0, 1)))
         return y.unflatten(0, (x.shape[0], -1))
 
     def current(self, x: Tensor, skip: Tensor | None = None) -> Tensor:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from spikefit.errors import ConfigurationError
 from spikefit.networks.blocks import Block, Network, PositiveBatchNorm
 from spikefit.prune.groups import _spread, input_alive
+from spikefit.prune.mask import attach_mask, mask_of
 from spikefit.quantize.base import attach, latent_weight, quantizer_of
 
 
@@ -69,6 +70,9 @@ def _slice_layer(
     if quantizer is not None:
         # Attaching runs the quantizer once, in the layer's mode; in training mode it would follow the sliced weights.
         attach(fresh.eval(), quantizer.sliced(rows, columns))
+    mask = mask_of(layer)
+    if mask is not None:
+        attach_mask(fresh.eval()).live.copy_(mask.live.cpu()[rows][:, columns])
     return fresh
 
 

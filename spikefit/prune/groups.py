@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from spikefit.networks.blocks import Block, IdentitySkip, Network
+from spikefit.prune.mask import mask_of
 
 
 @dataclass(frozen=True)
@@ -71,9 +72,9 @@ def input_alive(network: Network, name: str) -> Tensor | None:
 
 
 def live_synapses(network: Network, name: str) -> Tensor:
-    """Which weights of the layer called ``name`` (as :meth:`Network.named_synapses` gives it) join living units.
+    """Which weights of the layer called ``name`` (as :meth:`Network.named_synapses` gives it) are in use.
 
-    bool, the shape of the weight.
+    They join living units and are not pruned themselves. bool, the shape of the weight.
     """
     block_name, _, part = name.partition(".")
     block = network.block(block_name)
@@ -91,7 +92,8 @@ def live_synapses(network: Network, name: str) -> Tensor:
             live &= rows.view(*rows.shape, *shape)
         else:
             live &= inputs.view(1, -1, *shape)
-    return live
+    mask = mask_of(layer)
+    return live if mask is None else live & mask.live
 
 
 def _spread(network: Network, source: str, layer: nn.Module | None) -> Tensor:

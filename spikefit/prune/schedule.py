@@ -7,20 +7,44 @@ from spikefit.errors import ConfigurationError, check_choice, check_range
 Growth = Literal["one_shot", "linear", "cubic"]
 
 
-def pruned_fraction(final: float, event: int, events: int, growth: Growth = "cubic") -> float:
-    """Fraction of the units that is gone after pruning event ``event`` of ``events`` (counted from 1).
+def growth_progress(event: int, events: int, growth: Growth = "cubic") -> float:
+    """How much of the whole is done after pruning event ``event`` of ``events`` (counted from 1), from 0 to 1.
 
-    ``cubic`` is ``final * (1 - (1 - event / events)**3)`` (Zhu and Gupta 2017, arXiv 1710.01878): most goes early,
-    when the network has time to recover. ``one_shot`` takes everything at the first event.
+    ``cubic`` is ``1 - (1 - event / events)**3`` (Zhu and Gupta 2017, arXiv 1710.01878): most goes early, when the
+    network has time to recover. ``one_shot`` does everything at the first event.
+
+    Raises:
+        ConfigurationError: for an event outside 1..events or an unknown growth.
+    """
+    check_choice("growth", growth, ("one_shot", "linear", "cubic"))
+    check_range("event", event, 1, events)
+    if growth == "one_shot":
+        return 1.0
+    progress = event / events
+    return progress if growth == "linear" else 1 - (1 - progress) ** 3
+
+
+def pruned_fraction(final: float, event: int, events: int, growth: Growth = "cubic") -> float:
+    """Fraction that is gone after event ``event`` of ``events``: ``final`` times :func:`growth_progress`.
 
     Raises:
         ConfigurationError: for a fraction outside [0, 1), an event outside 1..events, or an unknown growth.
     """
-    check_choice("growth", growth, ("one_shot", "linear", "cubic"))
     if not 0 <= final < 1:
         raise ConfigurationError(f"fraction: got {final!r}, expected a value in [0, 1).")
-    check_range("event", event, 1, events)
-    if growth == "one_shot":
-        return final
-    progress = event / events
-    return final * progress if growth == "linear" else final * (1 - (1 - progress) ** 3)
+    return final * growth_progress(event, events, growth)
+
+
+def budget_limit(first: float, budget: float, event: int, events: int, growth: Growth = "cubic") -> float:
+    """The size that the network may have after event ``event``, on the way from ``first`` down to ``budget``.
+
+    Args:
+        first: size just before the first event.
+        budget: size that must hold from the last event on.
+        event, events, growth: as in :func:`growth_progress`.
+
+    Raises:
+        ConfigurationError: as :func:`growth_progress`.
+    """
+    progress = growth_progress(event, events, growth)
+    return max(budget, first * (1 - progress) + budget * progress)

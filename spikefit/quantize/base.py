@@ -29,9 +29,10 @@ class IntegerWeights:
 class Quantizer(nn.Module, ABC):
     """Maps latent weights to the weights that a layer uses, as a parametrization of ``Conv2d`` or ``Linear``.
 
-    The layer uses ``(1 - strength) * weight + strength * quantize(weight)``. A quantizer starts at strength 1.
-    Callbacks such as ``CodebookReclustering`` set 0 for a warm-up in floating point, then 1, at once or by degrees
-    (alpha-blending, Liu and Mattina 2019, arXiv 1903.01061, here with the straight-through gradient kept).
+    The layer uses ``(1 - strength) * weight + strength * quantize(weight)``, unless a quantizer mixes otherwise. A
+    quantizer starts at strength 1. Callbacks such as ``CodebookReclustering`` set 0 for a warm-up in floating point,
+    then 1, at once or by degrees (alpha-blending, Liu and Mattina 2019, arXiv 1903.01061, here with the
+    straight-through gradient kept).
 
     Subclasses say how to :meth:`quantize`, how to :meth:`refit` themselves to the current weights, and which integers
     the weights are (:meth:`integers`).
@@ -52,8 +53,12 @@ class Quantizer(nn.Module, ABC):
         if strength == 1:
             return self.quantize(weight)
         if strength > 0:
-            return torch.lerp(weight, self.quantize(weight), strength)
+            return self.mix(weight, strength)
         return touch(weight, *self.parameters()) if torch.distributed.is_initialized() else weight
+
+    def mix(self, weight: Tensor, strength: float) -> Tensor:
+        """Weights between float (``strength`` 0) and quantised (1), in the shape of ``weight``."""
+        return torch.lerp(weight, self.quantize(weight), strength)
 
     @abstractmethod
     def quantize(self, weight: Tensor) -> Tensor:
@@ -85,6 +90,10 @@ class Quantizer(nn.Module, ABC):
     @abstractmethod
     def integers(self, weight: Tensor) -> IntegerWeights:
         """The integers and the scale behind ``quantize(weight)``."""
+
+    def input_types(self) -> Tensor | None:
+        """Type of each input, int64 ``[in]``, if every output has at most one value beside 0 a type; else None."""
+        return None
 
 
 class _Touch(torch.autograd.Function):

@@ -8,11 +8,23 @@ from torch import Tensor, nn
 
 from spikefit.errors import ConfigurationError, check_choice, check_range
 from spikefit.functional.kmeans import kmeans_1d
-from spikefit.functional.quantize import assign, codebook_lookup, round_ste, scale_gradient, straight_through
+from spikefit.functional.matching import Match, match_codebook, prepared, rematch
+from spikefit.functional.quantize import (
+    assign,
+    codebook_lookup,
+    indexed_lookup,
+    round_ste,
+    scale_gradient,
+    soft_lookup,
+    spread_evenly,
+    straight_through,
+)
 from spikefit.quantize.base import IntegerWeights, Quantizer
 
 Zero = Literal["counted", "free", "none"]
-Scope = Literal["layer", "channel"]
+Scope = Literal["layer", "channel", "core"]
+Grid = Literal["fitted", "learned", "power_of_two"]
+Handover = Literal["blend", "fraction", "soft"]
 
 
 class Codebook(Quantizer):
@@ -23,13 +35,23 @@ class Codebook(Quantizer):
     Backward, ``dL/dW = dL/dW_hat`` and ``dL/dc_m`` sums ``dL/dW_hat`` over the weights assigned to ``m``. The
     mathematics is our reconstruction of SpikeFit (arXiv 2510.15542).
 
+    Behind :meth:`freeze` every weight keeps the index that it has, and the values alone are trained.
+
     Args:
         weight: the layer's initial weight, ``[out, ...]``.
         levels: M, how many values a synapse may take, at least 2.
         bits: width of a stored value: 2, 4 or 8.
-        scope: one codebook for the ``layer`` or one for each output ``channel``.
+        scope: one codebook for the ``layer``, one for each output ``channel``, or one for each ``core``, which holds
+            ``core_outputs`` outputs of the layer, in their order.
+        core_outputs: outputs that a core holds; for scope ``core`` alone.
         zero: ``counted``: the values are free and one that lands on 0 counts among the M. ``free``: 0 is allowed beside
             the M values, for chips on which an absent synapse costs nothing. ``none``: no value may be 0.
+        grid: the step of the integer grid is ``fitted`` to the codebook whenever that is clustered, ``learned`` by
+            gradient from then on (with that of a step size, Esser et al. 2020, arXiv 1902.08153), or fitted to a
+            ``power_of_two``, which a chip applies as a shift.
+        handover: what a strength between 0 and 1 means. ``blend`` mixes weights and values. ``fraction`` quantises this
+            share of the weights, spread evenly over the layer. ``soft`` assigns a weight to its two neighbours in the
+            codebook by shares that sharpen until the nearer one takes all.
         gradient_scale: factor on the codebook's gradient.
 
     Raises:
@@ -37,6 +59,9 @@ class Codebook(Quantizer):
     """
 
     scale: Tensor
+    group_of_output: Tensor
+    index: Tensor
+    frozen: Tensor
 
     def __init__(
         self,
@@ -44,25 +69,38 @@ class Codebook(Quantizer):
         levels: int = 4,
         bits: int = 4,
         scope: Scope = "layer",
+        core_outputs: int | None = None,
         zero: Zero = "counted",
+        grid: Grid = "fitted",
+        handover: Handover = "blend",
         gradient_scale: float = 1.0,
     ) -> None:
         super().__init__()
         check_range("levels", levels, 2)
         check_choice("bits", bits, (2, 4, 8))
-        check_choice("scope", scope, ("layer", "channel"))
+        check_choice("scope", scope, ("layer", "channel", "core"))
         check_choice("zero", zero, ("counted", "free", "none"))
+        check_choice("grid", grid, ("fitted", "learned", "power_of_two"))
+        check_choice("handover", handover, ("blend", "fraction", "soft"))
+        check_range("gradient_scale", gradient_scale, 0)
         self.levels, self.bits, self.scope, self.zero = levels, bits, scope, zero
-        self.gradient_scale = gradient_scale
+        self.grid, self.handover, self.gradient_scale = grid, handover, gradient_scale
         available = 2 * self.largest + 1 - (zero != "counted")
         if levels > available:
             raise ConfigurationError(
                 f"levels: got {levels}, expected at most {available}: a grid of {bits} bits with zero={zero!r} has "
                 "no more values. Raise bits or lower levels."
             )
-        groups = weight.shape[0] if scope == "channel" else 1
+        self.register_buffer("group_of_output", _groups(len(weight), scope, core_outputs))
+        groups = int(self.group_of_output[-1]) + 1
         self.codebook = nn.Parameter(torch.zeros(groups, levels, dtype=weight.dtype))
-        self.register_buffer("scale", torch.ones(groups, 1, dtype=weight.dtype))
+        scale = torch.ones(groups, 1, dtype=weight.dtype)
+        if grid == "learned":
+            self.scale = nn.Parameter(scale)
+        else:
+            self.register_buffer("scale", scale)
+        self.register_buffer("frozen", torch.zeros((), dtype=torch.bool))
+        self.register_buffer("index", torch.zeros(weight.shape, dtype=torch.uint8))
         self.refit(weight)
 
     @property
@@ -70,17 +108,25 @@ class Codebook(Quantizer):
         """The largest integer of the grid."""
         return 2 ** (self.bits - 1) - 1
 
+    def step(self) -> Tensor:
+        """Step of the grid of each group, ``[groups, 1]``, above 0."""
+        if self.grid != "learned":
+            return self.scale
+        step = scale_gradient(self.scale, self.gradient_scale) if self.gradient_scale != 1 else self.scale
+        return step.abs().clamp_min(torch.finfo(step.dtype).tiny)
+
     def values(self) -> Tensor:
         """The values that synapses may take, ``[groups, M]`` (with ``zero="free"`` ``[groups, M + 1]``), ascending."""
         codebook = scale_gradient(self.codebook, self.gradient_scale) if self.gradient_scale != 1 else self.codebook
-        integer = self._on_grid(codebook / self.scale)
-        values = integer * self.scale
+        step = self.step()
+        values = self._on_grid(codebook / step) * step
         if self.zero == "free":
             values = torch.cat([values, values.new_zeros(len(values), 1)], dim=1)
         return values.sort(dim=1).values
 
     def _on_grid(self, codebook: Tensor) -> Tensor:
-        clamped = codebook.clamp(-self.largest, self.largest)
+        reach = self.largest + 0.49  # rounds to the largest, whose gradient no rounding error may cut off
+        clamped = codebook.clamp(-reach, reach)
         if self.zero == "counted":
             return round_ste(clamped)
         # 0 is taken off the grid: a value that would round to it goes to the nearest of -1 and 1.
@@ -88,36 +134,106 @@ class Codebook(Quantizer):
         integer = torch.where(clamped.abs() < 0.5, away, clamped.round())
         return straight_through(clamped, integer.detach())
 
+    def _by_row(self, values: Tensor) -> Tensor:
+        """``values`` ``[groups, ...]`` for the rows of :meth:`_rows`."""
+        return values[self.group_of_output] if self.scope == "core" else values
+
+    def _rows(self, weight: Tensor) -> Tensor:
+        """``weight`` with one row for each codebook that is looked up: the layer, or an output."""
+        return weight.reshape(1 if self.scope == "layer" else len(weight), -1)
+
     def quantize(self, weight: Tensor) -> Tensor:
-        """Nearest codebook value of each weight."""
-        values = self.values()
-        return codebook_lookup(weight.reshape(len(values), -1), values).view_as(weight)
+        """Nearest codebook value of each weight; the frozen one, if the assignment is frozen."""
+        values = self._by_row(self.values())
+        if bool(self.frozen):
+            return indexed_lookup(self._rows(weight), values, self._rows(self.index)).view_as(weight)
+        return codebook_lookup(self._rows(weight), values).view_as(weight)
+
+    def mix(self, weight: Tensor, strength: float) -> Tensor:
+        """Between float and quantised weights, as ``handover`` says."""
+        if self.handover == "soft" and not bool(self.frozen):
+            values = self._by_row(self.values())
+            return soft_lookup(self._rows(weight), values, strength).view_as(weight)
+        if self.handover == "fraction":
+            return torch.where(spread_evenly(weight) < strength, self.quantize(weight), weight)
+        return super().mix(weight, strength)
+
+    @torch.no_grad()
+    def freeze(self, weight: Tensor) -> None:
+        """Every weight keeps the index of its value from now on, however it moves; the values go on learning."""
+        self.index.copy_(self._assignment(weight).to(torch.uint8))
+        self.frozen.fill_(True)
+
+    def assignment(self, weight: Tensor) -> Tensor:
+        """Index of each weight's value in its codebook (:meth:`values`), int64, in the shape of ``weight``."""
+        return self.index.long() if bool(self.frozen) else self._assignment(weight)
+
+    def _assignment(self, weight: Tensor) -> Tensor:
+        return assign(self._rows(weight.detach()), self._by_row(self.values().detach())).view_as(weight)
 
     @torch.no_grad()
     def refit(self, weight: Tensor, live: Tensor | None = None) -> None:
-        """Move the codebook to the optimal one-dimensional k-means of the live weights, and the scale with it.
+        """Move the codebook to the optimal one-dimensional k-means of the live weights, and the grid with it.
 
-        A group without live weights keeps its codebook.
+        A group without live weights keeps its codebook. A frozen assignment is given up.
         """
-        groups = len(self.codebook)
-        rows = weight.detach().reshape(groups, -1)
-        keep = torch.ones_like(rows, dtype=torch.bool) if live is None else live.reshape(groups, -1)
-        for group, (row, mask) in enumerate(zip(rows, keep, strict=True)):
-            values = row[mask]
+        self.frozen.fill_(False)
+        groups = self.group_of_output.cpu()
+        for group in range(len(self.codebook)):
+            rows = slice(None) if self.scope == "layer" else groups == group
+            values = weight.detach()[rows]
+            values = values.flatten() if live is None else values[live[rows]]
             if len(values):
                 self._refit_group(group, values)
 
-    def sliced(self, outputs: Tensor, inputs: Tensor) -> "Codebook":
-        """A copy; with one codebook a channel, without those of the dead channels."""
-        small = copy.deepcopy(self)
-        if self.scope == "channel":
-            small.codebook = nn.Parameter(self.codebook.detach()[outputs].clone())
-            small.scale = self.scale[outputs].clone()
-        return small
-
     def recluster(self, weight: Tensor, live: Tensor | None = None) -> None:
-        """The same as :meth:`refit`."""
-        self.refit(weight, live)
+        """The same as :meth:`refit`; nothing while the assignment is frozen."""
+        if not bool(self.frozen):
+            self.refit(weight, live)
+
+    @torch.no_grad()
+    def match(self, weight: Tensor, gram: Tensor, free_gain: bool, live: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Fit codebook and assignment to the currents that the layer delivers instead of to its weights.
+
+        See :mod:`spikefit.functional.matching`. A frozen assignment is given up.
+
+        Args:
+            weight: the latent weights ``[out, ...]``.
+            gram: ``[n, n]``, covariance of what an output reads (:mod:`spikefit.quantize.currents`).
+            free_gain: whether a norm behind the layer undoes a factor on each output.
+            live: bool, the shape of ``weight``; outputs without a live synapse stay as they are.
+
+        Returns:
+            Latent weights whose nearest values are the assignment, each as near to what it was as that allows, and the
+            factor ``[out]`` by which the current of each output is larger than before (1 without ``free_gain``).
+        """
+        self.frozen.fill_(False)
+        moved, factor = weight.detach().clone(), weight.new_ones(len(weight))
+        gram = prepared(gram)
+        living = weight.detach().flatten(1).any(dim=1)
+        if live is not None:
+            living &= live.flatten(1).any(dim=1)
+        for group in range(len(self.codebook)):
+            rows = (self.group_of_output == group).to(living.device) & living
+            if bool(rows.any()):
+                part, gain = self._match_group(group, weight.detach()[rows].flatten(1), gram, free_gain)
+                moved[rows], factor[rows] = part.to(weight).view_as(moved[rows]), gain.reciprocal().to(weight)
+        return moved, factor
+
+    def _match_group(self, group: int, weight: Tensor, gram: Tensor, free_gain: bool) -> tuple[Tensor, Tensor]:
+        """Set codebook and scale of ``group``; its latent weights ``[out, n]`` and the gain of each output."""
+        with_zero = self.zero == "free"
+        found = match_codebook(weight, gram, self.levels + with_zero, free_gain=free_gain, zero=with_zero)
+        unit = found.gain.mean()
+        found = Match(found.codebook * unit, found.index, found.gain / unit, found.error)
+        own = found.codebook != 0 if with_zero else torch.ones_like(found.codebook, dtype=torch.bool)
+        steps = self._steps(found.codebook)
+        candidates = torch.zeros(len(steps), len(own), dtype=steps.dtype)
+        candidates[:, own] = self._on_grid(found.codebook[own] / steps[:, None]) * steps[:, None]
+        found, step = rematch(weight, gram, candidates, found, free_gain=free_gain)
+        self.scale.data[group] = steps[step].to(self.scale)
+        self.codebook.data[group] = found.codebook[own].to(self.codebook)
+        return _inside_cells(weight.double().cpu() / found.gain[:, None], found), found.gain
 
     def _refit_group(self, group: int, values: Tensor) -> None:
         if self.zero == "free":
@@ -126,16 +242,45 @@ class Codebook(Quantizer):
             centroids, counts = centroids[order], counts[order]
         else:
             centroids, counts = kmeans_1d(values, self.levels)
-        self.scale[group] = _best_scale(centroids, counts, self.largest)
+        steps = self._steps(centroids)
+        rounded = (centroids / steps[:, None]).round().clamp(-self.largest, self.largest) * steps[:, None]
+        error = ((rounded - centroids).square() * counts).sum(dim=1)
+        self.scale.data[group] = steps[error.argmin()]
         self.codebook.data[group] = centroids
+
+    def _steps(self, codebook: Tensor, candidates: int = 64) -> Tensor:
+        """Steps of the grid that a codebook ``[M]`` may take: ``[candidates]``.
+
+        Its largest value lands on any integer from half of ``largest`` upwards. Among powers of two, where the choice
+        is coarser, it may also lie beyond the grid and be clipped.
+        """
+        peak = codebook.abs().max()
+        if peak == 0:
+            return torch.ones_like(peak)[None]
+        if self.grid == "power_of_two":
+            return ((peak / self.largest).log2().ceil() - torch.arange(8).to(codebook)).exp2()
+        count = candidates if self.largest > 1 else 1
+        return peak / torch.linspace((self.largest + 1) / 2, self.largest, count).to(codebook)
+
+    def sliced(self, outputs: Tensor, inputs: Tensor) -> "Codebook":
+        """A copy for some outputs and inputs, without the codebooks that no output is left of."""
+        small = copy.deepcopy(self)
+        kept, group_of_output = self.group_of_output[outputs].unique(return_inverse=True)
+        if len(kept):
+            small.group_of_output = group_of_output
+            small.codebook = nn.Parameter(self.codebook.detach()[kept].clone())
+            scale = self.scale.detach()[kept].clone()
+            small.scale = nn.Parameter(scale) if self.grid == "learned" else scale
+        small.index = self.index[outputs][:, inputs].clone()
+        return small
 
     @torch.no_grad()
     def integers(self, weight: Tensor) -> IntegerWeights:
-        """Codebook integers of ``weight`` and the group's scale."""
-        values = self.values()
-        index = assign(weight.reshape(len(values), -1), values)
-        integer = (values / self.scale).round().gather(1, index).view_as(weight).to(torch.int64)
-        scale = self.scale.double().reshape(-1, *[1] * (weight.dim() - 1))
+        """Codebook integers of ``weight`` and the scale, of the layer or of each output."""
+        step = self.step()
+        index = self._rows(self.assignment(weight))
+        integer = self._by_row((self.values() / step).round()).gather(1, index).view_as(weight).to(torch.int64)
+        scale = self._by_row(step.double()).reshape(-1, *[1] * (weight.dim() - 1))
         return IntegerWeights(integer, scale, self.bits)
 
     def extra_repr(self) -> str:
@@ -143,14 +288,28 @@ class Codebook(Quantizer):
         return f"levels={self.levels}, bits={self.bits}, scope={self.scope!r}, zero={self.zero!r}"
 
 
-def _best_scale(centroids: Tensor, counts: Tensor, largest: int, candidates: int = 64) -> Tensor:
-    """The step of the grid that moves the centroids least when they are rounded to it, weighted by cluster size.
+def _groups(outputs: int, scope: Scope, core_outputs: int | None) -> Tensor:
+    """The codebook of each output, int64 ``[out]``, ascending from 0."""
+    if (scope == "core") != (core_outputs is not None):
+        raise ConfigurationError(
+            f"core_outputs: got {core_outputs!r} with scope={scope!r}, expected how many outputs a core holds for "
+            "scope 'core', and null for the others."
+        )
+    order = torch.arange(outputs)
+    if core_outputs is not None:
+        check_range("core_outputs", core_outputs, 1)
+        return order // core_outputs
+    return order if scope == "channel" else torch.zeros_like(order)
 
-    The largest centroid may land on any integer from half of ``largest`` upwards; clipping is not tried.
+
+def _inside_cells(weight: Tensor, match: Match, margin: float = 1e-3) -> Tensor:
+    """``weight`` ``[out, n]`` moved, as little as needed, to where its nearest codebook value is that of ``match``.
+
+    ``margin`` is how far from the cell's border it stays, as a share of the codebook's range.
     """
-    peak = centroids.abs().max()
-    if peak == 0:
-        return torch.ones_like(peak)
-    steps = peak / torch.linspace((largest + 1) / 2, largest, candidates if largest > 1 else 1).to(centroids)
-    error = (centroids / steps[:, None]).round() * steps[:, None] - centroids
-    return steps[(error.square() * counts).sum(dim=1).argmin()]
+    codebook = match.codebook
+    gap = margin * (codebook[-1] - codebook[0])
+    middle = (codebook[1:] + codebook[:-1]) / 2
+    end = torch.full((1,), torch.inf, dtype=codebook.dtype)
+    low, high = (torch.cat([-end, middle]) + gap)[match.index], (torch.cat([middle, end]) - gap)[match.index]
+    return torch.where(low < high, torch.minimum(torch.maximum(weight, low), high), match.values)

@@ -4,16 +4,15 @@ import torch
 from torch import Tensor
 
 from spikefit.errors import ConfigurationError
-from spikefit.functional.quantize import straight_through
-from spikefit.quantize.base import IntegerWeights, Quantizer
+from spikefit.quantize.base import IntegerWeights
+from spikefit.quantize.following import Following
 
 
-class Ternary(Quantizer):
+class Ternary(Following):
     """Ternary weight networks (Li et al. 2016, arXiv 1605.04711).
 
     A weight beyond ``threshold * mean(|w|)`` becomes ``sign(w) * a``, with ``a`` the mean magnitude of those weights;
-    the others become 0. Border and amplitude follow the weights at every training step, with a straight-through
-    gradient, and rest in evaluation, so that a compacted layer keeps its values.
+    the others become 0. Border and amplitude follow the weights (:class:`~spikefit.quantize.following.Following`).
 
     Args:
         weight: the layer's initial weight.
@@ -28,31 +27,29 @@ class Ternary(Quantizer):
     border: Tensor
 
     def __init__(self, weight: Tensor, threshold: float = 0.7) -> None:
-        super().__init__()
-        if threshold <= 0:
+        super().__init__(weight)
+        if not threshold > 0:
             raise ConfigurationError(f"threshold: got {threshold!r}, expected a value above 0.")
         self.threshold = threshold
         self.register_buffer("amplitude", torch.ones((), dtype=weight.dtype))
         self.register_buffer("border", torch.zeros((), dtype=weight.dtype))
         self.refit(weight)
 
-    def quantize(self, weight: Tensor) -> Tensor:
-        """Ternary weights with the gradient of the identity; in training the amplitude follows ``weight`` first."""
-        if self.training:
-            self.refit(weight)
-        return straight_through(weight, self._sign(weight) * self.amplitude)
+    def follow(self, weight: Tensor) -> None:
+        """Set border and amplitude."""
+        magnitude, count = weight.abs() * self.in_use, self.in_use.sum()
+        border = self.threshold * magnitude.sum() / count.clamp_min(1)
+        large = magnitude > border
+        amplitude = (magnitude * large).sum() / large.sum().clamp_min(1)
+        self.border.copy_(torch.where(count > 0, border, self.border))
+        self.amplitude.copy_(torch.where(count > 0, amplitude, self.amplitude))
+
+    def nearest(self, weight: Tensor) -> Tensor:
+        """-a, 0 or a."""
+        return self._sign(weight) * self.amplitude
 
     def _sign(self, weight: Tensor) -> Tensor:
-        return (weight.detach().abs() > self.border) * weight.detach().sign()
-
-    @torch.no_grad()
-    def refit(self, weight: Tensor, live: Tensor | None = None) -> None:
-        """Set border and amplitude from the (live) weights."""
-        magnitude = (weight if live is None else weight[live]).detach().abs()
-        if magnitude.numel():
-            self.border.copy_(self.threshold * magnitude.mean())
-            large = magnitude > self.border
-            self.amplitude.copy_((magnitude * large).sum() / large.sum().clamp_min(1))
+        return (weight.abs() > self.border) * weight.sign()
 
     @torch.no_grad()
     def integers(self, weight: Tensor) -> IntegerWeights:

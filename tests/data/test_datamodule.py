@@ -263,3 +263,38 @@ def test_labelled_dataset_has_as_many_samples_as_labels():
     data = Digits().load("test", 4)
     assert isinstance(data, LabelledDataset)
     assert len(data) == len(data.labels) == 360
+
+
+def subset(samples, seed=0, **options):
+    """Digits' training part, reduced to ``samples``."""
+    data = SpikeDataModule(Digits(), train_samples=samples, seed=seed, **options)
+    data.setup("fit")
+    return data._parts["train"]
+
+
+def test_a_subset_is_stratified_and_one_whatever_the_training_seed():
+    reseed(1)
+    chosen = subset(300, val_fraction=0.0)
+    reseed(2)
+    again = subset(300, val_fraction=0.0)
+    assert chosen.indices == again.indices
+    assert len(set(chosen.indices)) == 300
+    labels = torch.tensor([label for _, label in chosen])
+    everything = torch.bincount(torch.tensor([label for _, label in subset(None, val_fraction=0.0)]))
+    shares = 300 * everything / everything.sum()
+    assert ((torch.bincount(labels) - shares).abs() < 1).all()
+    assert chosen.indices != subset(300, seed=1, val_fraction=0.0).indices
+
+
+def test_a_subset_leaves_the_validation_part_as_it_is():
+    small, whole = digits(train_samples=200), digits()
+    assert keys(images_of(small.val_dataloader())) == keys(images_of(whole.val_dataloader()))
+    assert len(images_of(small.train_dataloader())) == 200
+    assert not set(keys(images_of(small.train_dataloader()))) & set(keys(images_of(small.val_dataloader())))
+    assert len(subset(1437, val_fraction=0.0)) == 1437
+
+
+@pytest.mark.parametrize("samples", [0, 5, 2000])
+def test_an_impossible_subset_is_named(samples):
+    with pytest.raises(ConfigurationError, match=f"train_samples: (got )?{samples}"):
+        subset(samples, val_fraction=0.0)

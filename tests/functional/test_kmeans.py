@@ -1,20 +1,47 @@
-"""Exact k-means against brute force and scikit-learn."""
+"""Exact k-means against brute force, another exact implementation, and scikit-learn."""
 
 from itertools import combinations
 
+import kmeans1d
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sklearn.cluster import KMeans
 
 from spikefit.errors import ConfigurationError
+from spikefit.functional import kmeans_cpu
 from spikefit.functional.kmeans import kmeans_1d
+
+SHAPES = {
+    "normal": lambda x: x,
+    "heavy": lambda x: x**5,
+    "cauchy": lambda x: x / np.roll(x, 1),
+    "uniform": lambda x: np.argsort(np.argsort(x)).astype(float),
+    "rounded": lambda x: x.round(1),
+    "clumps": lambda x: x * 1e-3 + np.arange(len(x)) % 5,
+    "outlier": lambda x: np.concatenate([x[1:], [1e6]]),
+    "few": lambda x: (np.arange(len(x)) % 3).astype(float),
+    "constant": lambda x: np.full(len(x), x[0]),
+}
 
 
 def inertia(values, centroids):
     return float(((np.asarray(values)[:, None] - np.asarray(centroids)) ** 2).min(1).sum())
+
+
+def assert_as_good_as_kmeans1d(values, clusters):
+    """Inertia to 1e-9, or as far as sums of float64 tell inertias apart; clusters in order; every value served."""
+    centroids, counts = kmeans_1d(torch.from_numpy(values), clusters)
+    wide = values.astype(np.float64)
+    other = np.array(kmeans1d.cluster(wide.tolist(), min(clusters, len(np.unique(wide)))).centroids)
+    assert len(centroids) == clusters
+    assert (centroids.diff() >= 0).all()
+    assert int(counts.sum()) == len(values)
+    found, expected = inertia(wide, centroids.double().numpy()), inertia(wide, other)
+    rounding = 1e-12 if values.dtype == np.float64 else np.finfo(np.float32).eps ** 2
+    assert found <= expected * (1 + 1e-9) + rounding * ((wide - wide.mean()) ** 2).sum() + rounding * (wide**2).sum()
 
 
 def best_inertia(values, clusters):
@@ -57,3 +84,57 @@ def test_bad_values_are_refused():
     for values in (torch.tensor([]), torch.tensor([1.0, float("nan")])):
         with pytest.raises(ValueError, match="finite"):
             kmeans_1d(values, 2)
+
+
+@pytest.fixture
+def small_rounds(monkeypatch):
+    """Bins, rounds and a last search so small that a few hundred values go through all of them."""
+    for name, value in {"_BINS": 32, "_CELLS": 6, "_FEW": 3}.items():
+        monkeypatch.setattr(kmeans_cpu, name, value)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.usefixtures("small_rounds")
+@given(
+    seed=st.integers(0, 10**6),
+    size=st.integers(13, 400),
+    clusters=st.sampled_from([1, 2, 3, 4, 7, 16]),
+    exponent=st.integers(-15, 15),
+    dtype=st.sampled_from([np.float32, np.float64]),
+)
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_every_round_keeps_the_optimum(shape, seed, size, clusters, exponent, dtype):
+    values = SHAPES[shape](np.random.default_rng(seed).standard_normal(size)) * 10.0**exponent
+    assert_as_good_as_kmeans1d(values.astype(dtype), clusters)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_many_values(shape):
+    values = SHAPES[shape](np.random.default_rng(0).standard_normal(40000))
+    assert_as_good_as_kmeans1d(values, 4)
+    assert_as_good_as_kmeans1d(values.astype(np.float32), 5)
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1e-160, 1e160, 1e300])
+def test_the_scale_of_float64_values_does_not_matter(scale):
+    """Squares of these would overflow or vanish."""
+    values = torch.randn(500, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    centroids, counts = kmeans_1d(values, 4)
+    scaled, scaled_counts = kmeans_1d(values * scale, 4)
+    torch.testing.assert_close(scaled / scale, centroids, rtol=1e-12, atol=0)
+    assert torch.equal(scaled_counts, counts)
+
+
+def test_half_precision_values():
+    values = torch.randn(500, generator=torch.Generator().manual_seed(0)).bfloat16()
+    centroids, _ = kmeans_1d(values, 4)
+    assert centroids.dtype == torch.bfloat16
+    torch.testing.assert_close(centroids, kmeans_1d(values.float(), 4)[0].bfloat16(), rtol=0, atol=0)
+
+
+def test_the_centroids_are_the_means_of_their_values():
+    values = torch.randn(50000, generator=torch.Generator().manual_seed(0))
+    centroids, counts = kmeans_1d(values, 4)
+    parts = values.double().sort().values.split(counts.tolist())
+    torch.testing.assert_close(centroids, torch.stack([part.mean() for part in parts]).float(), rtol=1e-6, atol=0)
+    assert torch.equal(torch.bucketize(values, (centroids[1:] + centroids[:-1]) / 2).bincount(), counts)

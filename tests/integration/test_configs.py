@@ -1,11 +1,14 @@
 """Every YAML file that ships is parsed and run for one batch."""
 
+import shutil
 from pathlib import Path
 
 import fake_data
 import pytest
 import torch
 import yaml
+from compare_grid import load_grid
+from compare_run import all_runs
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 DIGITS = ("configs/base.yaml", "configs/data/digits.yaml")
@@ -37,7 +40,7 @@ def fake_root(tmp_path, monkeypatch):
 
 
 def test_every_folder_of_configs_is_covered():
-    covered = {"data", "model", "quantizer", "callbacks", "hardware", "logger", "experiment"}
+    covered = {"data", "model", "quantizer", "callbacks", "hardware", "logger", "experiment", "compare"}
     assert {path.name for path in CONFIGS.iterdir() if path.is_dir()} == covered
     assert {path.name for path in CONFIGS.glob("*.yaml")} == {"quickstart.yaml", "base.yaml"}
 
@@ -111,6 +114,40 @@ def test_logger(run, name, monkeypatch):
 def test_experiment(run, fake_root, name):
     status, printed = run("fit", *with_configs(f"configs/experiment/{name}.yaml"), *ONE_BATCH)
     assert status == 0, printed
+
+
+def compared_rows() -> dict[str, tuple[str, str]]:
+    """Grid and name of every row of the method tables; what two grids run alike counts once."""
+    rows = {}
+    for path in sorted((CONFIGS / "compare").glob("*.yaml")):
+        for row in yaml.safe_load(path.read_text())["rows"]:
+            rows[str([row.get(key) for key in ("command", "configs", "options")])] = (path.name, row["name"])
+    return {f"{grid}-{name}": (grid, name) for grid, name in rows.values()}
+
+
+@pytest.mark.parametrize(("grid", "name"), compared_rows().values(), ids=list(compared_rows()))
+def test_compared_row(run, fake_root, grid, name):
+    """As scripts/compare.py runs it; with the checkpoints that it reads if an option names one, else without."""
+    runs = {entry.row.name: entry for entry in all_runs(load_grid(Path("configs/compare") / grid), seeds=(0,))}
+    small = ("--data.init_args.train_samples=60", "--data.init_args.batch_size=8", "--trainer.accelerator=cpu")
+    checkpoints = {}
+    if "{checkpoint:" in str(runs[name].row.options):
+        for needed in runs[name].row.needs:
+            one = ("--trainer.max_epochs=1", "--trainer.limit_train_batches=1", "--trainer.callbacks.max_samples=2")
+            status, printed = run(*runs[needed].arguments(Path("runs"), needed, {}), *small, *one)
+            assert status == 0, printed
+            checkpoints[needed] = Path("runs") / needed / "checkpoints" / "last.ckpt"
+            shutil.copy(checkpoints[needed], checkpoints[needed].with_name("epoch3.ckpt"))
+    status, printed = run(*runs[name].arguments(Path("runs"), "version_0", checkpoints), *small, *ONE_BATCH)
+    assert status == 0, printed
+
+
+def test_every_part_of_a_compared_row_is_in_a_grid(run):
+    used = set()
+    for path in Path("configs/compare").glob("*.yaml"):
+        grid = load_grid(path)
+        used |= {*grid.configs, *(config for row in grid.rows for config in row.configs)}
+    assert {Path(config).name for config in used} >= {path.name for path in CONFIGS.glob("experiment/compare/*.yaml")}
 
 
 def test_options_come_from_the_environment_too(run, monkeypatch):

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import torch
+from compression_cases import CASES
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -50,3 +51,24 @@ def test_two_processes_hold_identical_tensors(tmp_path):
     assert alive[3] < alive[2] < 136
     assert not torch.equal(codebooks[0], codebooks[1])
     assert len(list((tmp_path / "runs" / "ddp").iterdir())) == 1, "the processes share one run directory"
+
+
+def test_two_processes_agree_on_every_quantizer_score_and_schedule(tmp_path):
+    """One pair of processes trains all cases, one after the other."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    command += [str(ROOT / "tests" / "integration" / "ddp_cases.py"), str(tmp_path)]
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")]),
+        "OMP_NUM_THREADS": "1",
+    }
+    done = subprocess.run(
+        command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=600, check=False
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    first, second = (torch.load(tmp_path / f"rank{rank}.pt", weights_only=True) for rank in range(2))
+    assert first.keys() == second.keys() == CASES.keys()
+    for name, state in first.items():
+        for key, value in state.items():
+            if "running_" not in key:  # of a batch norm: its own batches, until the next forward copies process 0's
+                assert torch.equal(value, second[name][key]), f"{name}: {key}"

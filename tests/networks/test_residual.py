@@ -1,5 +1,8 @@
 """The residual network against its wiring written out."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch import nn
@@ -91,3 +94,14 @@ def test_odd_and_tiny_maps(size):
 def test_a_bad_option_is_named(options, named):
     with pytest.raises(ConfigurationError, match=f"^{named}: got" if named else "block stem.*pool 9"):
         ResidualSNN((1, 8, 8), 3, **options)
+
+
+def test_a_narrow_strided_shortcut_trains_without_breaking_the_process():
+    """Channels last, torch 2.14.1 corrupts memory within a few hundred such steps; in a process of its own."""
+    code = (
+        "import torch; from spikefit.networks import ResidualSNN; torch.set_num_threads(1); torch.manual_seed(0)\n"
+        "network = ResidualSNN((1, 8, 8), 3, channels=(4, 6)); x = torch.rand(2, 3, 1, 8, 8)\n"
+        "for _ in range(600): network(x).sum().backward()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr[-500:]

@@ -11,6 +11,7 @@ from spikefit.networks import MLP, VGG, Block, ConvSNN, Network, PositiveBatchNo
 from spikefit.neurons import IF, LinearLeakIF, ParametricLIF
 from spikefit.prune import compact, unit_groups
 from spikefit.prune.groups import set_alive
+from spikefit.prune.mask import attach_mask, mask_of
 from spikefit.prune.scores import recorded_spikes
 from spikefit.quantize import Codebook, Ternary, Uniform
 from spikefit.quantize.base import attach
@@ -24,6 +25,7 @@ NETWORKS = {
 }
 
 
+@pytest.mark.parametrize("masks", [False, True], ids=["units", "units_and_synapses"])
 @pytest.mark.parametrize(
     "quantizer",
     [None, Codebook, partial(Codebook, scope="channel", zero="free"), Uniform, Ternary],
@@ -31,11 +33,14 @@ NETWORKS = {
 )
 @pytest.mark.parametrize("neuron", [ParametricLIF, LinearLeakIF])
 @pytest.mark.parametrize("make", NETWORKS)
-def test_living_units_fire_as_before(wake, make, neuron, quantizer):
+def test_living_units_fire_as_before(wake, make, neuron, quantizer, masks):
     torch.manual_seed(0)
     network = NETWORKS[make]((2, 16, 16), 4, neuron=neuron)
-    for _, layer in network.named_synapses() if quantizer else ():
-        attach(layer, quantizer(layer.weight.detach()))
+    for _, layer in network.named_synapses():
+        if quantizer:
+            attach(layer, quantizer(layer.weight.detach()))
+        if masks:
+            attach_mask(layer).live.copy_(torch.rand(layer.weight.shape) < 0.6)
     x = (torch.rand(4, 5, 2, 16, 16) < 0.4).double()
     wake(network, x.float())
     for group in unit_groups(network):
@@ -50,6 +55,9 @@ def test_living_units_fire_as_before(wake, make, neuron, quantizer):
     for name, spikes in before.items():
         assert spikes.any() or name == "readout", f"{name} is silent: nothing is compared"
         assert torch.equal(spikes[:, :, network.block(name).neuron.alive], after[name]), name
+    for _, layer in small.named_synapses() if masks else ():
+        assert not layer.weight[~mask_of(layer).live].any()
+        assert 0.4 < mask_of(layer).live.float().mean() < 0.8
 
 
 def test_the_original_is_untouched_and_a_whole_network_stays_whole():

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spikefit.errors import ConfigurationError
-from spikefit.prune.schedule import pruned_fraction
+from spikefit.prune.schedule import budget_limit, pruned_fraction
 
 
 @pytest.mark.parametrize(
@@ -25,6 +25,25 @@ def test_every_growth_rises_to_the_final_fraction(final, events, growth):
     fractions = [pruned_fraction(final, event, events, growth) for event in range(1, events + 1)]
     assert fractions[-1] == pytest.approx(final)
     assert all(0 <= a <= b <= final + 1e-12 for a, b in zip([0, *fractions], fractions, strict=False))
+
+
+@pytest.mark.parametrize(
+    ("growth", "expected"),
+    [
+        ("one_shot", [200, 200, 200, 200]),
+        ("linear", [800, 600, 400, 200]),
+        ("cubic", [1000 - 800 * 37 / 64, 1000 - 800 * 56 / 64, 1000 - 800 * 63 / 64, 200]),
+    ],
+)
+def test_the_way_down_to_a_budget_by_hand(growth, expected):
+    """From 1000 to 200 in four events; the budget itself is exact."""
+    limits = [budget_limit(1000, 200, event, 4, growth) for event in range(1, 5)]
+    assert limits == pytest.approx(expected)
+    assert limits[-1] == 200
+
+
+def test_a_network_below_its_budget_may_grow_to_it():
+    assert [budget_limit(150, 200, event, 3, "linear") for event in range(1, 4)] == [200, 200, 200]
 
 
 @pytest.mark.parametrize(

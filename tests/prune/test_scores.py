@@ -1,4 +1,4 @@
-"""Scores against gates that are really there; the choice of units against brute force."""
+"""FSC against gates that are really there; the choice of units against brute force."""
 
 from itertools import product
 
@@ -6,112 +6,127 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_batches import CLASSES, SAMPLES, batches, inputs
 
 from spikefit.errors import ConfigurationError
 from spikefit.losses import CrossEntropy
 from spikefit.networks import ConvSNN, ResidualSNN
-from spikefit.prune import FSC, FiringRate, Magnitude, Random, unit_groups
+from spikefit.prune import FSC, unit_groups
 from spikefit.prune.groups import UnitGroup
 from spikefit.prune.scores import select
 
-STEPS, SAMPLES = 3, 6
+NETWORKS = {
+    "plain": lambda: ConvSNN((1, 8, 8), CLASSES, (3, 4), (5,)),
+    "max pooling": lambda: ConvSNN((1, 8, 8), CLASSES, (3, 4), (5,), pool_kind="max"),
+    "spiking readout": lambda: ConvSNN((1, 8, 8), CLASSES, (3, 4), (5,), readout="spikes"),
+    "residual": lambda: ResidualSNN((1, 8, 8), CLASSES, (3, 4), stem_pool=2),
+}
 
 
-def batches():
-    generator = torch.Generator().manual_seed(0)
-    x = (torch.rand(STEPS, SAMPLES, 1, 8, 8, generator=generator) < 0.5).float()
-    y = torch.randint(0, 3, (SAMPLES,), generator=generator)
-    return [(x[:, :4], y[:4]), (x[:, 4:], y[4:])]  # a last, smaller batch
-
-
-@pytest.mark.parametrize("residual", [False, True])
-def test_fsc_is_the_mean_squared_gradient_of_a_gate_on_all_members(wake, residual):
-    """A gate multiplies the spikes of every block of its group; one sample at a time, by autograd."""
+@pytest.fixture
+def small(wake):
     torch.manual_seed(0)
-    network = ResidualSNN((1, 8, 8), 3, (3, 4)) if residual else ConvSNN((1, 8, 8), 3, (3, 4), (5,))
-    wake(network, torch.cat([x for x, _ in batches()], dim=1))
-    totals, samples = FSC(2).accumulate(network, batches(), CrossEntropy())
+    return wake(NETWORKS["plain"](), inputs())
+
+
+def gate_gradients(network, group, x, label):
+    """Derivatives of one sample's cross entropy with respect to gates on the neurons of every block of ``group``."""
+    gate = torch.ones(group.units, requires_grad=True)
+    handles = [
+        network.block(name).neuron.register_forward_hook(
+            lambda module, inputs, output: output * gate.view(-1, *[1] * (output.dim() - 3))
+        )
+        for name in group.blocks
+    ]
+    logits = network.logits(network(x))
+    for handle in handles:
+        handle.remove()
+    return torch.autograd.grad(torch.nn.functional.cross_entropy(logits, label), gate)[0], logits.softmax(1)[0]
+
+
+@pytest.mark.parametrize("fisher", ["empirical", "exact"])
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_fsc_is_the_mean_squared_gradient_of_a_gate_on_all_members(wake, kind, fisher):
+    """One sample at a time, by autograd: with its own label, or with every label as probable as the network says."""
+    torch.manual_seed(0)
+    network = wake(NETWORKS[kind](), inputs())
+    totals, samples = FSC(2, fisher).accumulate(network, batches(), CrossEntropy())
     assert samples == SAMPLES
     for group in unit_groups(network):
         expected = torch.zeros(group.units)
         for x, y in batches():
-            for sample in range(len(y)):
-                gate = torch.ones(group.units, requires_grad=True)
-                handles = [
-                    network.block(name).neuron.register_forward_hook(
-                        lambda module, inputs, output, gate=gate: output * gate.view(-1, *[1] * (output.dim() - 3))
-                    )
-                    for name in group.blocks
-                ]
-                logits = network.logits(network(x[:, sample : sample + 1]))
-                torch.nn.functional.cross_entropy(logits, y[sample : sample + 1]).backward()
-                expected += gate.grad.square() / 2
-                for handle in handles:
-                    handle.remove()
-        torch.testing.assert_close(totals[group.name], expected, rtol=1e-4, atol=1e-9)
+            for sample, own in enumerate(y.tolist()):
+                for label in [own] if fisher == "empirical" else range(CLASSES):
+                    one = x[:, sample : sample + 1]
+                    gradient, p = gate_gradients(network, group, one, torch.tensor([label]))
+                    weight = 1 if fisher == "empirical" else p[label].detach()
+                    expected += weight * gradient.square() / 2
+        torch.testing.assert_close(totals[group.name], expected, rtol=1e-4, atol=1e-8)
         assert (expected > 0).any()
-    network.zero_grad()
-    FSC(1).accumulate(network, batches()[:1], CrossEntropy())
-    assert all(p.grad is None or not p.grad.any() for p in network.parameters()), "no parameter gets a gradient"
 
 
-def test_firing_rate_is_the_mean_spike(wake):
-    network = wake(ConvSNN((1, 8, 8), 3, (3, 4), (5,)), torch.cat([x for x, _ in batches()], dim=1))
-    totals, samples = FiringRate(2).accumulate(network, batches(), CrossEntropy())
-    conv = network.block("conv1")
-    spikes = torch.cat([conv.neuron(conv.current(x)) for x, _ in batches()], dim=1)
-    torch.testing.assert_close(totals["conv1"] / samples, spikes.mean((0, 1, 3, 4)))
+@pytest.mark.parametrize(("fisher", "tolerance"), [("sketched", 0.25), ("drawn", 0.6)])
+def test_random_labels_and_sketches_come_near_the_exact_fisher_information(small, fisher, tolerance):
+    exact, _ = FSC(2, "exact").accumulate(small, batches(), CrossEntropy())
+    found, _ = FSC(2, fisher, draws=100).accumulate(small, batches(), CrossEntropy())
+    for name, score in exact.items():
+        torch.testing.assert_close(found[name], score, rtol=tolerance, atol=1e-9)
 
 
-def test_magnitude_is_the_mean_absolute_live_weight():
-    network = ConvSNN((1, 8, 8), 3, (3, 4), (5,))
-    network.block("conv1").neuron.alive[0] = False
-    scores, _ = Magnitude().accumulate(network, [], CrossEntropy())
-    expected = network.block("conv2").synapses.weight[:, 1:].abs().mean((1, 2, 3))
-    torch.testing.assert_close(scores["conv2"], expected)
+def test_the_data_s_labels_count_for_the_empirical_fisher_information_alone(small):
+    others = [(x, (y + 1) % CLASSES) for x, y in batches()]
+
+    def changed(fisher):
+        own, _ = FSC(2, fisher).accumulate(small, batches(), CrossEntropy())
+        other, _ = FSC(2, fisher).accumulate(small, others, CrossEntropy())
+        return not all(torch.equal(own[name], other[name]) for name in own)
+
+    assert [changed(fisher) for fisher in ("empirical", "exact", "sketched", "drawn")] == [True, False, False, False]
 
 
-def test_tied_blocks_add_their_magnitudes():
-    """The stem and the second convolution of the pair, each the mean of its incoming weights."""
-    network = ResidualSNN((1, 8, 8), 3, channels=(4,))
-    scores, _ = Magnitude().accumulate(network, [], CrossEntropy())
-    rows = [network.block(name).synapses.weight.abs().mean((1, 2, 3)) for name in ("stem", "stage1_1b")]
-    torch.testing.assert_close(scores["stem+stage1_1b"], rows[0] + rows[1])
+def test_fsc_needs_no_trainable_parameter_and_gives_none_a_gradient(small):
+    scores, _ = FSC(2).accumulate(small, batches(), CrossEntropy())
+    assert all(parameter.grad is None for parameter in small.parameters())
+    frozen, _ = FSC(2).accumulate(small.requires_grad_(False), batches(), CrossEntropy())
+    assert all(torch.equal(frozen[name], score) for name, score in scores.items())
+    assert (scores["conv1"] > 0).any()
 
 
-@pytest.mark.xfail(reason="Magnitude leaves the weights of a convolved shortcut out", strict=True)
-def test_the_weights_of_a_convolved_shortcut_are_incoming_weights_too():
-    network = ResidualSNN((1, 8, 8), 3, channels=(4, 6))
-    block = network.block("stage2_1b")
-    weights = torch.cat([block.synapses.weight.flatten(1), block.skip.weight.flatten(1)], dim=1)
-    scores, _ = Magnitude().accumulate(network, [], CrossEntropy())
-    torch.testing.assert_close(scores["stage2_1b"], weights.abs().mean(1))
+def test_fsc_leaves_the_kernels_fused_and_no_hook_behind(small, monkeypatch):
+    used = []
+    fused = type(small.block("conv1"))._fused
+    monkeypatch.setattr(type(small.block("conv1")), "_fused", lambda self, *args: used.append(1) or fused(self, *args))
+    FSC(1).accumulate(small, batches()[:1], CrossEntropy())
+    assert len(used) == 3, "each of the three hidden blocks once"
+    assert not any(module._forward_hooks for module in small.modules())
 
 
-def test_random_is_seeded_and_leaves_the_global_state_alone():
-    network = ConvSNN((1, 8, 8), 3, (3, 4), (5,))
+def test_fsc_is_seeded_and_leaves_the_global_state_alone(small):
     state = torch.get_rng_state()
-    first, _ = Random(1).accumulate(network, [], CrossEntropy())
-    again, _ = Random(1).accumulate(network, [], CrossEntropy())
-    other, _ = Random(2).accumulate(network, [], CrossEntropy())
+    first, again, other = (FSC(2, seed=seed).accumulate(small, batches(), CrossEntropy())[0] for seed in (0, 0, 1))
     assert torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert not torch.equal(first["conv2"], other["conv2"])
 
 
-@pytest.mark.parametrize("score", [FSC, FiringRate])
-def test_a_score_of_spikes_needs_a_batch(score):
-    with pytest.raises(ConfigurationError, match="batches"):
-        score(0)
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"batches": 0}, "batches: got 0, expected at least 1"),
+        ({"draws": 0}, "draws: got 0, expected at least 1"),
+        ({"fisher": "guessed"}, "fisher: got 'guessed', expected one of 'sketched', 'exact', 'drawn', 'empirical'"),
+    ],
+)
+def test_wrong_options_are_named(options, message):
+    with pytest.raises(ConfigurationError, match=message):
+        FSC(**options)
 
 
-def test_scores_of_the_dead_and_the_silent_are_zero(wake):
-    network = wake(ConvSNN((1, 8, 8), 3, (3, 4), (5,)), torch.cat([x for x, _ in batches()], dim=1))
-    network.block("conv2").neuron.alive[1] = False
-    for score in (FSC(2), FiringRate(2)):
-        totals, _ = score.accumulate(network, batches(), CrossEntropy())
-        assert totals["conv2"][1] == 0
-        assert (totals["conv2"] > 0).sum() >= 2
+def test_the_dead_score_zero(small):
+    small.block("conv2").neuron.alive[1] = False
+    totals, _ = FSC(2).accumulate(small, batches(), CrossEntropy())
+    assert totals["conv2"][1] == 0
+    assert (totals["conv2"] > 0).sum() >= 2
 
 
 @given(

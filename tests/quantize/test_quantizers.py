@@ -11,8 +11,20 @@ from torch import nn
 
 from spikefit.errors import ConfigurationError
 from spikefit.functional.kmeans import kmeans_1d
-from spikefit.quantize import Codebook, Ternary, Uniform
+from spikefit.quantize import AxonCodebook, Codebook, PostTraining, RescaledUniform, Ternary, Uniform
 from spikefit.quantize.base import attach, latent_weight, quantizer_of, touch
+
+
+def switched_on(factory):
+    """What the callback does to a quantizer that starts at strength 0."""
+
+    def make(w):
+        quantizer = factory(w)
+        quantizer.strength.fill_(1)
+        return quantizer
+
+    return make
+
 
 QUANTIZERS = {
     "codebook4": (Codebook, 4),
@@ -25,6 +37,14 @@ QUANTIZERS = {
     "lsq2": (partial(Uniform, bits=2), 4),
     "lsq8": (partial(Uniform, bits=8), 256),
     "ternary": (Ternary, 3),
+    "rescaled2_channel": (RescaledUniform, 4),
+    "rescaled8_channel": (partial(RescaledUniform, bits=8, coefficient="max"), 256),
+    "rescaled4": (partial(RescaledUniform, bits=4, scope="layer"), 16),
+    "kmeans_after": (switched_on(PostTraining), 4),
+    "kmeans_after_full": (switched_on(partial(PostTraining, levels=None, bits=2)), 3),
+    "uniform_after": (switched_on(partial(PostTraining, method="uniform")), 4),
+    "uniform_after_full": (switched_on(partial(PostTraining, method="uniform", levels=None, bits=2)), 4),
+    "axon_by_channel": (AxonCodebook, 5),
 }
 
 
@@ -61,6 +81,8 @@ def test_gradients_reach_weights_and_own_parameters(case):
     (quantizer(w) * torch.randn(w.shape)).sum().backward()
     assert (w.grad != 0).float().mean() > 0.5
     for name, parameter in quantizer.named_parameters():
+        if not parameter.requires_grad:
+            continue
         assert parameter.grad is not None, name
         assert (parameter.grad != 0).any(), name
 
@@ -324,6 +346,13 @@ def test_touch_gives_unused_parameters_a_gradient_of_zero():
         (partial(Codebook, zero="no"), "zero"),
         (partial(Uniform, bits=1), "bits"),
         (partial(Ternary, threshold=0.0), "threshold"),
+        (partial(RescaledUniform, bits=3), "bits"),
+        (partial(RescaledUniform, coefficient="median"), "coefficient"),
+        (partial(RescaledUniform, scope="core"), "scope"),
+        (partial(PostTraining, method="lloyd"), "method"),
+        (partial(PostTraining, bits=3), "bits"),
+        (partial(PostTraining, levels=16), "levels.*at most 15"),
+        (partial(PostTraining, method="uniform", levels=17), "levels.*got 17.*from 2 to 16"),
     ],
 )
 def test_a_bad_option_is_named(make, named):

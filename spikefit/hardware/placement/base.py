@@ -77,12 +77,12 @@ class Placement:
         return len(self.cores)
 
 
-def too_many_cores(target: HardwareTarget, cores: int) -> list[Finding]:
-    """A finding when the chip has fewer cores."""
+def too_many_cores(target: HardwareTarget, cores: int, other: str = "") -> list[Finding]:
+    """A finding when the chip has fewer cores; ``other`` ends the sentence on what would mend it."""
     available = known(target.limits.cores)
     if available is None or cores <= available:
         return []
-    mend = "prune neurons or synapses, or spread the network over more chips"
+    mend = f"prune neurons or synapses, or spread the network over more chips{other}"
     return [Finding("cores", target.name, cores, available, mend, "capacity")]
 
 
@@ -90,7 +90,8 @@ def too_many_cores(target: HardwareTarget, cores: int) -> list[Finding]:
 class Kernel:
     """A projection as one ungrouped convolution over the pooled map of its source.
 
-    A dense layer is a kernel as large as the map. ``live`` is float32 0/1 ``[out, in, kh, kw]``.
+    A dense layer is a kernel as large as the map. ``live`` is float32 0/1 ``[out, in, kh, kw]``. ``types``, if the
+    projection carries them, are the types of the inputs, int64 ``[in, kh, kw]``.
     """
 
     projection: Projection
@@ -100,6 +101,7 @@ class Kernel:
     stride: tuple[int, int]
     padding: tuple[int, int]
     dilation: tuple[int, int]
+    types: Tensor | None = None
 
     @property
     def copies(self) -> int:
@@ -117,7 +119,11 @@ def as_kernel(projection: Projection, source: tuple[int, ...]) -> Kernel:
     else:
         weight = _ungrouped(projection.weight, projection.groups)
         options = (projection.stride, projection.padding, projection.dilation)
-    return Kernel(projection, weight, (weight != 0).float(), (channels, height, width), *options)
+    types = projection.axon_types
+    if types is not None:
+        places = (height, width) if projection.kind == "dense" else (1, 1)
+        types = types.reshape(channels, *places).expand(weight.shape[1:])
+    return Kernel(projection, weight, (weight != 0).float(), (channels, height, width), *options, types)
 
 
 def kernels_of(program: Program, projections: list[Projection]) -> list[Kernel]:

@@ -1,9 +1,10 @@
 """Placement on crossbar cores (TrueNorth): a grid of axons and neurons, where a synapse is one bit.
 
-The weight of a synapse is chosen by its axon's *type*; each neuron has one value a type. A source whose
-synapses onto a core use several types needs one axon copy of each, which is exact. A population is cut into
-tiles, each a block of channels over a rectangle of the map, such that a core's axons hold the tile's
-receptive field (behind any pooling).
+The weight of a synapse is chosen by its axon's *type*; each neuron has one value a type. A projection that
+carries the types of its inputs needs one axon a source. Else types follow values, and a source whose synapses
+onto a core use several types needs one axon copy of each, which is exact. A population is cut into tiles,
+each a block of channels over a rectangle of the map, such that a core's axons hold the tile's receptive field
+(behind any pooling).
 
 A neuron sends to one axon of one core. One that is needed on several axons drives a row of *splitters*
 instead: relay neurons on another core, one for each destination, in a tree where one core is not enough. A
@@ -20,6 +21,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import conv_transpose2d
 
+from spikefit.errors import ConfigurationError
 from spikefit.hardware.check import Finding, chip_projections
 from spikefit.hardware.figures import known
 from spikefit.hardware.placement.base import (
@@ -48,9 +50,11 @@ def place_on_crossbars(target: HardwareTarget, program: Program) -> Placement:
     cores: list[CoreLoad] = []
     findings: list[Finding] = []
     unplaced: list[str] = []
+    copied: list[str] = []
     destinations = {p.name: torch.zeros(map_shape(p.shape), dtype=torch.int64) for p in program.populations}
     for population in program.populations[1:]:
         layer = _Layer.of(target, program, population)
+        copied += [population.name] if layer.copies_axons else []
         side, groups = layer.best_tiling(size)
         if not groups:
             findings.append(_too_many_axons(layer, size.axons))
@@ -63,7 +67,7 @@ def place_on_crossbars(target: HardwareTarget, program: Program) -> Placement:
         rows = [r for p in program.populations[1:] for r in _splitter_rows(destinations[p.name], size.neurons)]
         splitters = sum(rows)
         cores += _splitter_cores(rows, size, len(cores))
-    findings += too_many_cores(target, len(cores))
+    findings += too_many_cores(target, len(cores), _one_axon_a_source(copied))
     bound = math.ceil(program.neurons / size.neurons)
     return Placement("crossbar", tuple(cores), tuple(findings), bound, tuple(unplaced), splitters)
 
@@ -87,6 +91,53 @@ def axon_types(rows: Tensor, limit: int | None) -> Tensor:
         own = own[own != 0]
         types[channel] = torch.searchsorted(own, row) + 1 if len(own) else 0
     return types * (rows != 0)
+
+
+def _types_of_population(kernels: list[Kernel], limit: int | None) -> list[Tensor]:
+    """The type of the axon that each weight of ``kernels`` needs, from 1; 0 for no synapse: int64, their shapes.
+
+    Kernels that carry types keep them, each a range of its own, and the values of the others make the types
+    behind. When those are too many for a core, all are made from values.
+    """
+    carrying = [kernel for kernel in kernels if kernel.types is not None]
+    free = [kernel for kernel in kernels if kernel.types is None]
+    found: dict[str, Tensor] = {}
+    last = 0
+    for group in [[kernel] for kernel in carrying] + [free] * bool(free):
+        types = _types_of_values(group, limit) if group is free else [_carried_types(group[0])]
+        for kernel, own in zip(group, types, strict=True):
+            found[kernel.projection.name] = torch.where(own > 0, own + last, 0)
+        last = max(last, *(int(found[kernel.projection.name].max()) for kernel in group))
+    if carrying and limit is not None and last > limit:
+        return _types_of_values(kernels, limit)
+    return [found[kernel.projection.name] for kernel in kernels]
+
+
+def _types_of_values(kernels: list[Kernel], limit: int | None) -> list[Tensor]:
+    """:func:`axon_types` of all ``kernels`` together."""
+    rows = axon_types(torch.cat([kernel.weight.flatten(1) for kernel in kernels], dim=1), limit)
+    parts = rows.split([kernel.weight[0].numel() for kernel in kernels], dim=1)
+    return [part.view(kernel.weight.shape) for kernel, part in zip(kernels, parts, strict=True)]
+
+
+def _carried_types(kernel: Kernel) -> Tensor:
+    """The types that ``kernel`` carries, from 1 on, where it has synapses; 0 elsewhere.
+
+    Raises:
+        ConfigurationError: if a neuron has several values of one type.
+    """
+    assert kernel.types is not None
+    rows, columns = kernel.weight.flatten(1), kernel.types.flatten()
+    for kind in columns.unique().tolist():
+        own = rows[:, columns == kind]
+        first = own.gather(1, (own != 0).to(torch.int64).argmax(dim=1, keepdim=True))
+        wrong = ((own != 0) & (own != first)).any(dim=1).nonzero()
+        if len(wrong):
+            raise ConfigurationError(
+                f"axon_types: got a projection {kernel.projection.name} whose output {int(wrong[0])} has several "
+                f"weights of type {kind}, expected at most one value beside 0 a type."
+            )
+    return (kernel.types + 1) * (kernel.weight != 0)
 
 
 @dataclass(frozen=True)
@@ -132,15 +183,16 @@ class _Layer:
         if not kernels:
             return cls(population, [], [], fan_in)
         rule = target.weights.unique_values
-        limit = None if rule is None else rule.count.value
-        rows = axon_types(torch.cat([kernel.weight.flatten(1) for kernel in kernels], dim=1), limit)
-        count = max(1, int(rows.max()))
-        parts = rows.split([kernel.weight[0].numel() for kernel in kernels], dim=1)
-        types = []
-        for kernel, part in zip(kernels, parts, strict=True):
-            index = part.view(kernel.weight.shape)
-            types.append(torch.cat([index == kind for kind in range(1, count + 1)], dim=1))
+        found = _types_of_population(kernels, None if rule is None else rule.count.value)
+        count = max(1, *(int(types.max()) for types in found))
+        types = [torch.cat([own == kind for kind in range(1, count + 1)], dim=1) for own in found]
         return cls(population, kernels, types, fan_in)
+
+    @property
+    def copies_axons(self) -> bool:
+        """Whether types follow values, of which there are several."""
+        several = any(len(types[0]) > kernel.source[0] for kernel, types in zip(self.kernels, self.types, strict=True))
+        return several and all(kernel.types is None for kernel in self.kernels)
 
     def best_tiling(self, size: _Core) -> tuple[int, list[tuple[int, int]]]:
         """Side of the tiles and their groups of channels for the fewest cores; no groups if none fit."""
@@ -250,6 +302,13 @@ class _Layer:
 def _origin(kernel: Kernel, top: int, left: int) -> tuple[int, int]:
     """Place of the map at which the receptive field of a tile begins; negative in the padding."""
     return top * kernel.stride[0] - kernel.padding[0], left * kernel.stride[1] - kernel.padding[1]
+
+
+def _one_axon_a_source(populations: list[str]) -> str:
+    """What would save the axon copies of ``populations``, to be added to a sentence."""
+    if not populations:
+        return ""
+    return f", or use codebook scope axon (spikefit.quantize.AxonCodebook) in {', '.join(populations)}"
 
 
 def _too_many_axons(layer: _Layer, available: int) -> Finding:

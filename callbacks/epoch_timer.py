@@ -1,0 +1,31 @@
+"""Measure how long epochs take."""
+
+import time
+
+import lightning.pytorch as pl
+
+
+class EpochTimer(pl.Callback):
+    """Logs ``time/epoch_seconds`` (wall clock) and ``time/epoch_cpu_seconds`` (processor time of this process).
+
+    An epoch lasts from the end of the one before to its own end: reclustering, pruning, validation and what other
+    callbacks do belong to it. On a machine that other programs share the processor time is the steadier figure.
+    """
+
+    def __init__(self) -> None:
+        self._start = (0.0, 0.0)
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the clocks."""
+        self._start = _clocks()
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Log the epoch and start the clocks anew."""
+        now = _clocks()
+        pl_module.log("time/epoch_seconds", now[0] - self._start[0])
+        pl_module.log("time/epoch_cpu_seconds", now[1] - self._start[1])
+        self._start = now
+
+
+def _clocks() -> tuple[float, float]:
+    return time.perf_counter(), time.process_time()

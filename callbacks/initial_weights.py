@@ -1,0 +1,110 @@
+"""Start from the weights of another run."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor
+
+from spikefit.checkpoints import read_checkpoint, require_same_tensors
+from spikefit.module import SpikingClassifier
+from spikefit.prune.groups import live_synapses
+from spikefit.quantize.base import latent_weight
+
+OPTION = "InitialWeights.checkpoint"
+PREFIX = "network."
+_ORIGINAL = re.compile(r"\.parametrizations\.weight\.original$")
+_PARAMETRIZATION = re.compile(r"\.parametrizations\.weight\.\d+\.")
+
+
+class InitialWeights(pl.Callback):
+    """Copies the network of another run's checkpoint into this one before training or testing starts.
+
+    Weights, norms, leaks and the masks of pruned units are copied by the names of their layers, whatever the quantizer
+    of either side: so codebook training starts from a float network, and pruning from one that was trained with a
+    codebook. Quantizers are fitted to the weights that came, or copied too. Optimizer, schedules and epochs start anew.
+
+    A run that resumes from a checkpoint of its own (``ckpt_path``) is left alone, and so is a test that follows a
+    training in the same program.
+
+    Args:
+        checkpoint: the file.
+        copy_quantizers: take over the quantizers' codebooks and steps instead of fitting them to the weights; both
+            runs must have the same quantizers. Whether they are on is always for the new run to say.
+
+    Raises:
+        CheckpointError: when the file is missing or damaged, or holds another network or (with ``copy_quantizers``)
+            other quantizers: names the first few tensors that differ.
+    """
+
+    def __init__(self, checkpoint: str, copy_quantizers: bool = False) -> None:
+        self.checkpoint, self.copy_quantizers = Path(checkpoint), copy_quantizers
+        self._started = False
+
+    def preflight(self, module: SpikingClassifier) -> None:
+        """Read the checkpoint and compare it with the network, before any data is loaded."""
+        self._given(module)
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Copy before training."""
+        self._start(trainer, pl_module)
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Copy before a validation that no training comes before."""
+        self._start(trainer, pl_module)
+
+    def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Copy before a test that no training comes before."""
+        self._start(trainer, pl_module)
+
+    def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Copy before predictions that no training comes before."""
+        self._start(trainer, pl_module)
+
+    def _start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Copy, once, unless Lightning has restored a checkpoint; every process reads the same file."""
+        if not self._started and trainer.ckpt_path is None:
+            assert isinstance(module, SpikingClassifier)
+            self._copy(module)
+        self._started = True
+
+    @torch.no_grad()
+    def _copy(self, module: SpikingClassifier) -> None:
+        given = self._given(module)
+        plain, quantizers = _split(module.network.state_dict())  # these share memory with the network
+        for name, tensor in given.items():
+            (plain if name in plain else quantizers)[name].copy_(tensor)
+        if not self.copy_quantizers:
+            for name, layer, quantizer in module.quantized_layers():
+                quantizer.refit(latent_weight(layer).detach(), live_synapses(module.network, name))
+
+    def _given(self, module: SpikingClassifier) -> dict[str, Tensor]:
+        """The tensors to copy, by the names of :func:`_split`."""
+        state = read_checkpoint(self.checkpoint, OPTION)["state_dict"]
+        given, codes = _split({name[len(PREFIX) :]: t for name, t in state.items() if name.startswith(PREFIX)})
+        own, own_codes = _split(module.network.state_dict())
+        # A network may have masks of single synapses that the checkpoint lacks: all its synapses live.
+        require_same_tensors(own, given, OPTION, self.checkpoint, optional=".live")
+        if self.copy_quantizers:
+            require_same_tensors(own_codes, codes, OPTION, self.checkpoint)
+        return {**given, **codes} if self.copy_quantizers else given
+
+
+def _split(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """A network's tensors, and apart from them those of its quantizers, under names that are the same with and without.
+
+    ``conv1.synapses.parametrizations.weight.original`` is ``conv1.synapses.weight``. The strength belongs to neither.
+    A mask of single synapses (``live``) is part of the network.
+    """
+    plain, quantizers = {}, {}
+    for name, tensor in state.items():
+        renamed = _PARAMETRIZATION.sub(".", name)
+        if renamed == name:
+            plain[_ORIGINAL.sub(".weight", name)] = tensor
+        elif renamed.endswith(".live"):
+            plain[renamed] = tensor
+        elif not renamed.endswith(".strength"):
+            quantizers[renamed] = tensor
+    return plain, quantizers

@@ -1,0 +1,187 @@
+"""What pruning callbacks share: a growing fraction or a budget, scores just before an event, time to recover."""
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import replace
+from itertools import islice
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning_utilities.core.rank_zero import rank_zero_warn
+from torch import Tensor
+
+from callbacks.base import Interval, ScheduledCallback, broadcast, reduce_sum, training_batches, undisturbed
+from spikefit.deploy.budget import Budget
+from spikefit.deploy.footprint import Footprint, Traffic, alive_by_block, traffic
+from spikefit.errors import ConfigurationError, check_choice, check_range
+from spikefit.module import SpikingClassifier
+from spikefit.prune.schedule import Growth, budget_limit, pruned_fraction
+from spikefit.prune.scores import Score, SynapseScore
+
+ROUNDING = 1 + 1e-9  # sums of the same terms in another order
+
+
+class PruningCallback(ScheduledCallback):
+    """Removes more and more of the network, at scheduled events, until a fraction is gone or a budget holds.
+
+    Under a budget the network's size is led from what it is before the first event down to the budget, and every event
+    removes the least that meets the size that is due. Behind the last event the size is still checked at the same
+    distances, because an energy rises and falls with the firing rates while training goes on: more goes as soon as the
+    budget is exceeded. A checkpoint saved between two checks may exceed it by what the size rose in between.
+
+    Args:
+        fraction: share that is gone after the last event, in [0, 1); 0.5 when there is no budget either.
+        budget: the size to reach; given instead of ``fraction``.
+        start: epoch (or step) of the first event.
+        stop: last position at which an event may be; fraction or budget is reached at the last event.
+        every: distance between events.
+        interval: ``epoch`` or ``step``.
+        growth: ``one_shot``, ``linear`` or ``cubic``.
+        recovery: epochs (or steps) behind the last event during which the network does not count as settled.
+        name: tells two callbacks of the same schedule apart.
+
+    Raises:
+        ConfigurationError: for values that are not allowed.
+    """
+
+    stop: int
+
+    def __init__(
+        self,
+        fraction: float | None,
+        budget: Budget | None,
+        start: int,
+        stop: int,
+        every: int,
+        interval: Interval,
+        growth: Growth,
+        recovery: int,
+        name: str,
+    ) -> None:
+        super().__init__(start, stop, every, interval, name)
+        if fraction is not None and budget is not None:
+            raise ConfigurationError("fraction: got a budget beside it, expected one of fraction and budget.")
+        if fraction is not None and not 0 <= fraction < 1:
+            raise ConfigurationError(f"fraction: got {fraction!r}, expected a value in [0, 1).")
+        check_choice("growth", growth, ("one_shot", "linear", "cubic"))
+        check_range("recovery", recovery, 0)
+        self.fraction = 0.5 if fraction is None else fraction
+        self.budget, self.growth, self.recovery = budget, growth, recovery
+        self.first_size: float | None = None
+
+    @property
+    def last_event(self) -> int:
+        """Position of the last scheduled event."""
+        return self.stop - (self.stop - self.start) % self.every
+
+    def due(self, position: int) -> bool:
+        """Whether to act at epoch (or step) ``position``; a budget is checked behind the last event too."""
+        if self.budget is None:
+            return super().due(position)
+        return position >= self.start and (position - self.start) % self.every == 0
+
+    def settled(self, position: int) -> bool:
+        """Whether the last scheduled event and the recovery are over.
+
+        Under a budget a later check may still remove a little; that is no reason to wait, or no network would ever
+        count as settled.
+        """
+        return position >= self.last_event + self.recovery
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Say so when training ends before the last event, or within the recovery."""
+        end = trainer.max_epochs if self.interval == "epoch" else trainer.max_steps
+        if stage != "fit" or end is None or end <= 0:
+            return
+        if end <= self.last_event:
+            goal = f"fraction of {self.fraction}" if self.budget is None else self.budget.goal
+            rank_zero_warn(
+                f"stop: the last pruning event is due at {self.interval} {self.last_event}, but training ends at "
+                f"{end}; the {goal} will not be reached."
+            )
+        elif not self.settled(end - 1 if self.interval == "epoch" else end):
+            rank_zero_warn(
+                f"recovery: the network recovers until {self.interval} {self.last_event + self.recovery}, but training "
+                f"ends at {end}; no checkpoint will count as compressed."
+            )
+
+    def act(self, trainer: pl.Trainer, module: SpikingClassifier, position: int) -> None:
+        """Measure, score and prune, equally in every process."""
+        events = (self.last_event - self.start) // self.every + 1
+        event = min(events, (position - self.start) // self.every + 1)
+        if self.budget is None:
+            fraction = pruned_fraction(self.fraction, event, events, self.growth)
+            self.prune_to_fraction(trainer, module, position, fraction)
+            return
+        footprint = self._footprint(trainer, module, position)
+        size = footprint.total(alive_by_block(module.network))
+        if self.first_size is None:
+            self.first_size = size
+        limit = budget_limit(self.first_size, self.budget.amount, event, events, self.growth)
+        if size > limit * ROUNDING:
+            size = self.prune_to_limit(trainer, module, position, footprint, limit)
+        self.publish(module, {f"prune/{self.budget.quantity}": size})
+
+    @abstractmethod
+    def prune_to_fraction(self, trainer: pl.Trainer, module: SpikingClassifier, position: int, fraction: float) -> None:
+        """Remove what matters least until ``fraction`` is gone."""
+
+    @abstractmethod
+    def prune_to_limit(
+        self, trainer: pl.Trainer, module: SpikingClassifier, position: int, footprint: Footprint, limit: float
+    ) -> float:
+        """Remove what matters least until the size of ``footprint`` is at most ``limit``; the size that is left.
+
+        Raises:
+            ConfigurationError: when ``limit`` is below the least that may be left.
+        """
+
+    def mean_scores(
+        self, trainer: pl.Trainer, module: SpikingClassifier, position: int, score: Score | SynapseScore
+    ) -> dict[str, Tensor]:
+        """Mean scores over the samples of all processes; the module's mode and the random state stay as they were."""
+        with undisturbed(module, "pruning", position, trainer.global_rank):
+            module.eval()
+            totals, samples = score.accumulate(
+                module.network, islice(training_batches(trainer), score.batches), module.loss
+            )
+        count = reduce_sum(trainer, torch.tensor(float(samples), device=module.device))
+        return {name: reduce_sum(trainer, total.to(module.device)) / count for name, total in totals.items()}
+
+    def publish(self, module: SpikingClassifier, values: Mapping[str, float]) -> None:
+        """Log ``values``, where Lightning lets a callback log: at the start of an epoch."""
+        if self.interval == "epoch":
+            module.log_dict({name: float(value) for name, value in values.items()})
+
+    def _footprint(self, trainer: pl.Trainer, module: SpikingClassifier, position: int) -> Footprint:
+        """The budget's quantity, the same in every process."""
+        assert self.budget is not None
+        with undisturbed(module, "traffic", position, trainer.global_rank):
+            module.eval()
+            found = None
+            if self.budget.needs_traffic:
+                batches = islice(training_batches(trainer), self.budget.batches)
+                found = shared(trainer, traffic(module.network, batches))
+            return self.budget.footprint(module.network, found)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The position of the last action and the size before the first."""
+        return {**super().state_dict(), "first_size": self.first_size}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore what :meth:`state_dict` gave."""
+        super().load_state_dict(state_dict)
+        self.first_size = state_dict["first_size"]
+
+
+def shared(trainer: pl.Trainer, found: Traffic) -> Traffic:
+    """``found`` added up over processes, to the last bit the same in each. Every process must call it."""
+    if trainer.world_size == 1:
+        return found
+    any_tensor = next(iter(found.sent.values()))
+    counts = torch.tensor([found.samples, found.graded], dtype=torch.float32, device=any_tensor.device)
+    for tensor in (*found.sent.values(), counts):
+        reduce_sum(trainer, tensor)
+    broadcast(trainer, [*found.sent.values(), counts])
+    return replace(found, samples=int(counts[0]), graded=bool(counts[1]))

@@ -1,0 +1,69 @@
+"""Plot what codebooks did in training, from the metrics.csv of runs with ``callbacks.CodebookMonitor``.
+
+    python scripts/plot_codebooks.py runs/a/version_0/metrics.csv runs/b/version_0/metrics.csv --out flips.png
+
+One row of panels a run: share of the weights that changed their value within each epoch, way that the values went,
+values that no weight has; one line a layer.
+"""
+
+import argparse
+import csv
+from pathlib import Path
+
+PANELS = {
+    "flips": "share of weights that changed value",
+    "drift": "relative way of the values",
+    "dead": "values without a weight",
+}
+
+
+def read(path: Path) -> dict[str, dict[str, list[tuple[int, float]]]]:
+    """``{panel: {layer: [(epoch, value)]}}`` of one metrics.csv."""
+    found: dict[str, dict[str, list[tuple[int, float]]]] = {panel: {} for panel in PANELS}
+    with path.open(newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            for key, value in row.items():
+                parts = key.split("/")
+                if value and parts[0] == "codebook" and parts[1] in found:
+                    found[parts[1]].setdefault(parts[2], []).append((int(row["epoch"]), float(value)))
+    return found
+
+
+def plot(paths: list[Path], names: list[str], out: Path) -> None:
+    """Draw ``paths`` one below the other."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, grid = pyplot.subplots(
+        len(paths), len(PANELS), figsize=(10, 0.6 + 2.2 * len(paths)), squeeze=False, sharex="col", layout="constrained"
+    )
+    for axes, path, name in zip(grid, paths, names, strict=True):
+        for axis, (panel, series) in zip(axes, read(path).items(), strict=True):
+            for layer, points in series.items():
+                axis.plot(*zip(*points, strict=True), marker="o", markersize=3, label=layer)
+            axis.set_ylim(bottom=0)
+            axis.xaxis.get_major_locator().set_params(integer=True)
+            axis.set_title(f"{name}: {PANELS[panel]}", fontsize=8)
+            axis.grid(alpha=0.3)
+    for axis in grid[-1]:
+        axis.set_xlabel("epoch")
+    grid[0][0].legend(fontsize=8)
+    figure.savefig(out, dpi=120)
+    pyplot.close(figure)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("metrics", type=Path, nargs="+")
+    parser.add_argument("--names", nargs="+", help="of the runs; their folders if not given")
+    parser.add_argument("--out", type=Path, default=Path("codebooks.png"))
+    arguments = parser.parse_args()
+    names = arguments.names or [path.parent.parent.name for path in arguments.metrics]
+    plot(arguments.metrics, names, arguments.out)
+    print(arguments.out)
+
+
+if __name__ == "__main__":
+    main()

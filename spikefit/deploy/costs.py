@@ -1,0 +1,128 @@
+"""What a unit costs on a chip: a score divided by it prunes the unit that matters least for what it takes."""
+
+import copy
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+from spikefit.deploy.footprint import alive_by_block, energy, is_graded, known_price, synapses, traffic
+from spikefit.deploy.lower import lower
+from spikefit.errors import check_range
+from spikefit.hardware.figures import known
+from spikefit.hardware.placement import Placement, place
+from spikefit.hardware.program import Program
+from spikefit.hardware.target import HardwareTarget
+from spikefit.networks.blocks import Network
+from spikefit.prune.groups import unit_groups
+from spikefit.prune.scores import Batch
+
+
+class UnitCost(ABC):
+    """What removing one living unit saves, with all other units as they are.
+
+    Blocks that a shortcut ties together add up: their unit is one.
+
+    Args:
+        batches: how many training batches to look at; 0 for costs that do not depend on data.
+    """
+
+    def __init__(self, batches: int = 0) -> None:
+        check_range("batches", batches, 0)
+        self.batches = batches
+
+    @abstractmethod
+    def per_unit(self, network: Network, batches: Iterable[Batch]) -> dict[str, Tensor]:
+        """``{group: [units]}``, float64, not negative; what it says of dead units means nothing.
+
+        Args:
+            network: read only, in evaluation mode.
+            batches: inputs ``[T, B, ...]`` and labels ``[B]``.
+        """
+
+
+class SynapseCost(UnitCost):
+    """Live synapses that go with a unit: those that reach it and those that leave it, in bounds and not zero."""
+
+    def __init__(self) -> None:
+        super().__init__(0)
+
+    def per_unit(self, network: Network, batches: Iterable[Batch]) -> dict[str, Tensor]:
+        """Numbers of synapses."""
+        return synapses(network).per_unit(unit_groups(network), alive_by_block(network))
+
+
+class EnergyCost(UnitCost):
+    """Joule of an inference that go with a unit: synops that it causes and receives, and its updates.
+
+    Every unit's firing rate is measured on some batches and held while one is removed. Hops and static power are left
+    out, and the multiplications of a real-valued input where the host does them.
+
+    Args:
+        target: name of a chip in ``configs/hardware`` or path of a YAML file.
+        batches: how many training batches to measure firing rates on.
+
+    Raises:
+        TargetError: for an unknown target, or one whose energy constants are unknown.
+    """
+
+    def __init__(self, target: str = "loihi", batches: int = 4) -> None:
+        check_range("batches", batches, 1)
+        super().__init__(batches)
+        self.target = HardwareTarget.load(target)
+        for constant in ("synop_j", "update_j"):
+            known_price(self.target, constant)
+
+    def per_unit(self, network: Network, batches: Iterable[Batch]) -> dict[str, Tensor]:
+        """Joule."""
+        footprint = energy(network, self.target, traffic(network, batches))
+        return footprint.per_unit(unit_groups(network), alive_by_block(network))
+
+
+class CoreCost(UnitCost):
+    """Share of the target's cores that a unit takes: the cores of its population, over the living units of it.
+
+    From the placement of the lowered network. A core that several populations share counts for each by its neurons;
+    cores of splitters for none. A population that does not fit counts as many cores as its neurons alone would fill.
+
+    Args:
+        target: name of a chip in ``configs/hardware`` or path of a YAML file.
+
+    Raises:
+        TargetError: for an unknown target.
+    """
+
+    def __init__(self, target: str = "loihi") -> None:
+        super().__init__(1)
+        self.target = HardwareTarget.load(target)
+
+    def per_unit(self, network: Network, batches: Iterable[Batch]) -> dict[str, Tensor]:
+        """Cores."""
+        inputs, _ = next(iter(batches))
+        on_cpu, graded = copy.deepcopy(network).cpu(), is_graded(inputs)
+        program = lower(on_cpu, len(inputs), graded_input=graded, precision="target", target=self.target)
+        cores = cores_by_population(self.target, program, place(self.target, program))
+        alive = alive_by_block(network)
+        return {
+            group.name: torch.full(
+                (group.units,),
+                sum(cores[name] / max(1, int(alive[name].sum())) for name in group.blocks),
+                dtype=torch.float64,
+            )
+            for group in unit_groups(network)
+        }
+
+
+def cores_by_population(target: HardwareTarget, program: Program, placement: Placement) -> dict[str, float]:
+    """How many cores each population of ``program`` takes."""
+    cores = dict.fromkeys((population.name for population in program.populations), 0.0)
+    for core in placement.cores:
+        for part in core.parts:
+            cores[part.population] += len(part.neurons) / core.neurons
+    room = known(target.limits.neurons_per_core) or math.inf
+    for name in placement.unplaced:
+        population = program.population(name)
+        cores[name] = max(1.0, math.ceil(population.neurons * target.cells(population) / room))
+    return cores

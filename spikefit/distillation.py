@@ -1,0 +1,71 @@
+"""A loss that also asks a trained network: distillation."""
+
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from spikefit.checkpoints import read_checkpoint
+from spikefit.errors import ConfigurationError, check_range
+from spikefit.losses import CrossEntropy
+from spikefit.module import SpikingClassifier
+
+
+class Distillation(nn.Module):
+    """Loss against the labels and against the answers of a frozen teacher (Hinton et al. 2015, arXiv 1503.02531).
+
+    In training, ``(1 - weight) * loss + weight * T**2 * KL(teacher / T || student / T)`` of each sample, with the
+    temperature ``T`` on the logits. In evaluation, and so for pruning scores, the labels' loss alone.
+
+    The teacher is read when training begins. It belongs to no checkpoint, and is not needed to test or deploy.
+
+    Args:
+        teacher: checkpoint of a network with the same inputs and classes, usually the float network.
+        weight: share of the teacher, in [0, 1].
+        temperature: above 0.
+        loss: of the labels; :class:`~spikefit.losses.CrossEntropy` by default.
+
+    Shape:
+        logits ``[B, classes]``, labels ``[B]``, inputs ``[T, B, ...]`` -> ``[B]``.
+
+    Raises:
+        ConfigurationError: for values that are not allowed, or without inputs in training.
+        CheckpointError: when training begins and the teacher is missing or damaged.
+    """
+
+    def __init__(
+        self, teacher: str, weight: float = 0.5, temperature: float = 2.0, loss: nn.Module | None = None
+    ) -> None:
+        super().__init__()
+        check_range("weight", weight, 0, 1)
+        if not temperature > 0:
+            raise ConfigurationError(f"temperature: got {temperature!r}, expected a value above 0.")
+        self.teacher, self.weight, self.temperature = teacher, weight, temperature
+        self.loss = CrossEntropy() if loss is None else loss
+        self._teacher: list[SpikingClassifier] = []  # in a list, or it would be part of the student's checkpoints
+
+    def preflight(self) -> None:
+        """Raise unless the teacher's checkpoint can be read."""
+        read_checkpoint(Path(self.teacher), "teacher")
+
+    @torch.no_grad()
+    def answers(self, inputs: Tensor) -> Tensor:
+        """The teacher's logits ``[B, classes]`` for ``inputs`` ``[T, B, ...]``."""
+        if not self._teacher:
+            self.preflight()
+            teacher = SpikingClassifier.load_from_checkpoint(self.teacher, map_location=inputs.device)
+            self._teacher.append(teacher.eval().requires_grad_(False))
+        return self._teacher[0].to(inputs.device)(inputs)
+
+    def forward(self, logits: Tensor, labels: Tensor, inputs: Tensor | None = None) -> Tensor:
+        """Loss of each sample, in float32."""
+        by_labels = self.loss(logits, labels, inputs)
+        if not self.training:
+            return by_labels
+        if inputs is None:
+            raise ConfigurationError("inputs: got None, expected what the network saw: the teacher must see it too.")
+        taught = (self.answers(inputs).float() / self.temperature).log_softmax(dim=1)
+        student = (logits.float() / self.temperature).log_softmax(dim=1)
+        by_teacher = F.kl_div(student, taught, reduction="none", log_target=True).sum(dim=1) * self.temperature**2
+        return torch.lerp(by_labels, by_teacher, self.weight)

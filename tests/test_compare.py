@@ -1,0 +1,388 @@
+"""The method table: what is run, what is kept when it is stopped, and what is made of the results."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import compare
+import compare_grid
+import compare_results
+import compare_run
+import pytest
+import yaml
+
+from spikefit.cli import main as spikefit
+from spikefit.errors import ConfigurationError, SpikeFitError
+
+ROOT = Path(__file__).resolve().parents[1]
+
+FIELDS = {
+    "method",
+    "levels",
+    "bits",
+    "scope",
+    "prune_method",
+    "prune_fraction",
+    "seed",
+    "epochs",
+    "accuracy_float",
+    "accuracy_deployed",
+    "unique_weights_max",
+    "bits_per_weight",
+    "model_bytes",
+    "synops_per_inference",
+    "energy_per_inference_j",
+    "target",
+    "samples",
+    "train_samples",
+    "epoch_seconds",
+    "epoch_cpu_seconds",
+    "fits",
+    "neurons",
+    "synapses",
+    "parity_mismatches",
+    "command",
+    "versions",
+}
+
+# Stands for spikefit: writes what a run leaves behind. ``fail`` and ``wait`` in the folder name rows that do so.
+STAND_IN = """
+import json, os, sys, time
+from pathlib import Path
+words = sys.argv[1:]
+logger = json.loads(next(w for w in words if w.startswith("--trainer.logger=")).split("=", 1)[1])["init_args"]
+folder = Path(logger["save_dir"]) / logger["version"]
+name = folder.parent.name
+with open("started.txt", "a") as log:
+    log.write(name + "\\n")
+if name in Path("wait").read_text().split():
+    Path("waiting.txt").write_text(str(os.getpid()))
+    time.sleep(60)
+if name in Path("fail").read_text().split():
+    sys.exit("no luck")
+start = [w for w in words if "InitialWeights" in w]
+if start:
+    assert Path(json.loads(start[0].split("=", 1)[1])["init_args"]["checkpoint"]).is_file()
+(folder / "checkpoints").mkdir(parents=True)
+(folder / "checkpoints" / "last.ckpt").write_text("weights")
+(folder / "metrics.csv").write_text(
+    "epoch,time/epoch_seconds,time/epoch_cpu_seconds,train/loss\\n0,9,5,\\n0,,,1\\n1,3,2,\\n2,4,1,\\n"
+)
+figures = dict.fromkeys(FIGURES, 1)
+(folder / "deployment").mkdir()
+(folder / "deployment" / "report.json").write_text(json.dumps({**figures, "target": "loihi",
+    "units_pruned_fraction": 0.0, "energy": {"model": "horowitz45"}, "parity": {"mismatches": 0}}))
+""".replace("FIGURES", repr(compare_results.FIGURES))
+
+GRID = {
+    "dataset": "none",
+    "configs": ["base.yaml"],
+    "options": {"model.T_max": "{steps}"},
+    "epochs": 5,
+    "train_samples": 100,
+    "batch_size": 30,
+    "seeds": [0, 1],
+    "deployment": {"target": "loihi"},
+    "pretrain": {"epochs": 2},
+    "rows": [
+        {"name": "float", "method": "float", "from": None},
+        {"name": "cat", "method": "cat", "configs": ["cat.yaml"], "options": {"teacher": "{checkpoint:float}"}},
+        {"name": "ptq", "method": "ptq", "command": "test", "from": "float"},
+        {"name": "fsc", "method": "cat", "from": "cat", "epochs": 7, "prune_fractions": [0.5, 0.7]},
+    ],
+}
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A folder with a grid and a program that stands for spikefit."""
+    monkeypatch.chdir(tmp_path)
+    Path("program.py").write_text(STAND_IN)
+    for name in ("fail", "wait"):
+        Path(name).write_text("")
+    Path("base.yaml").write_text("trainer: {max_epochs: 1}")
+    Path("cat.yaml").write_text("model: {levels: 4}")
+    write_grid({})
+    monkeypatch.setattr(compare, "PROGRAM", [sys.executable, "program.py"])
+    return tmp_path
+
+
+def write_grid(change):
+    Path("grid.yaml").write_text(yaml.safe_dump({**GRID, **change}))
+
+
+def run(*options):
+    return compare.main(["grid.yaml", "--out", "results/out.json", "--no-plots", *options])
+
+
+def rows():
+    return json.loads(Path("results/out.json").read_text())
+
+
+def started():
+    return Path("started.txt").read_text().split()
+
+
+def test_every_run_is_made_once_behind_what_it_needs(folder, capsys):
+    assert run("--jobs", "2") == 0
+    assert sorted(started()) == sorted(
+        f"{name}-s{seed}" for seed in (0, 1) for name in ("pretrain", "float", "cat", "ptq", "fsc-p0.5", "fsc-p0.7")
+    )
+    for seed in (0, 1):
+        order = [name for name in started() if name.endswith(f"s{seed}")]
+        for later, earlier in (("cat", "pretrain"), ("cat", "float"), ("ptq", "float"), ("fsc-p0.5", "cat")):
+            assert order.index(f"{earlier}-s{seed}") < order.index(f"{later}-s{seed}")
+    table = {(row["name"], row["prune_fraction"], row["seed"]): row for row in rows()}
+    assert len(table) == len(rows()) == 10
+    assert all(row.keys() >= FIELDS for row in rows())
+    assert {name: table[name, None, 0]["epochs"] for name in ("float", "cat", "ptq")} == {
+        "float": 5,
+        "cat": 5,
+        "ptq": 5,
+    }
+    assert table["fsc", 0.7, 1]["epochs"] == 7
+    assert table["cat", None, 1]["epoch_seconds"] == 4  # the median of 9, 3 and 4
+    assert table["cat", None, 1]["epoch_cpu_seconds"] == 2
+    assert run() == 0
+    assert len(started()) == 12
+    assert "0 runs to do" in capsys.readouterr().out
+
+
+def test_commands_say_what_the_grid_says(folder):
+    grid = compare_grid.load_grid(Path("grid.yaml"))
+    runs = {run.id: run for run in compare_run.all_runs(grid)}
+    places = {name: Path(f"{name}.ckpt") for name in ("pretrain", "float", "cat")}
+    cat = runs["cat-s1"].arguments(Path("f"), "version_3", places)
+    assert cat[:5] == ["fit", "--config", "base.yaml", "--config", "cat.yaml"]
+    assert "--seed_everything=1" in cat
+    assert "--trainer.max_epochs=3" in cat  # 5 with the float start's 2
+    assert "--model.T_max=12" in cat  # 3 epochs of ceil(100 / 30) steps
+    assert "--teacher=float.ckpt" in cat
+    assert any("InitialWeights" in word and "pretrain.ckpt" in word for word in cat)
+    assert any("DeploymentSimulation" in word and '"at_fit_end": true' in word for word in cat)
+    pruned = runs["fsc-p0.7-s0"].arguments(Path("f"), "version_0", places)
+    assert pruned[pruned.index("base.yaml") + 1] == "--trainer.callbacks.fraction=0.7"
+    assert "--trainer.max_epochs=2" in pruned
+    assert not any("InitialWeights" in word for word in runs["float-s0"].arguments(Path("f"), "version_0", {}))
+    tested = runs["ptq-s0"].arguments(Path("f"), "version_0", places)
+    assert tested[0] == "test"
+    assert any('"at_fit_end": false' in word for word in tested)
+    assert not any("DeploymentSimulation" in w for w in runs["pretrain-s0"].arguments(Path("f"), "version_0", {}))
+
+
+def test_a_row_may_start_in_the_middle_of_another(folder):
+    write_grid({"rows": [{"name": "a", "method": "a"}, {"name": "b", "method": "b", "from": "a", "from_epochs": 4}]})
+    grid = compare_grid.load_grid(Path("grid.yaml"))
+    late = next(run for run in compare_run.all_runs(grid) if run.row.name == "b")
+    words = late.arguments(Path("f"), "version_0", {"a": Path("a/checkpoints/last.ckpt")})
+    assert "--trainer.max_epochs=1" in words
+    assert any("InitialWeights" in word and '"a/checkpoints/epoch3.ckpt"' in word for word in words)
+
+
+def test_only_some_rows_and_seeds(folder):
+    assert run("--only", "cat", "--seeds", "4") == 0
+    assert sorted(started()) == ["cat-s4", "float-s4", "pretrain-s4"]
+    assert run("--only", "nothing") == 2
+
+
+def test_a_failed_run_costs_only_those_that_need_it(folder, capsys):
+    Path("fail").write_text("cat-s0")
+    assert run() == 1
+    printed = capsys.readouterr().out
+    assert "cat-s0: FAILED, exit status 1: no luck; see runs/compare/out/cat-s0/version_0.log" in printed
+    assert "fsc-p0.5-s0: FAILED, cat-s0, which it needs, failed" in printed
+    assert len(rows()) == 7
+    Path("fail").write_text("")
+    assert run() == 0
+    assert len(rows()) == 10
+    assert started().count("cat-s0") == 2
+    assert len(started()) == 12 - 2 + 3  # cat-s0 again, and the two that were never started
+
+
+DRIVER = "import sys, compare; compare.PROGRAM = [sys.executable, 'program.py']; sys.exit(compare.main(sys.argv[1:]))"
+
+
+def background(*options):
+    """compare.py in a process of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-c", DRIVER, "grid.yaml", "--out", "results/out.json", "--no-plots", *options],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "scripts"), str(ROOT)])},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def wait_for(condition, seconds=120):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "nothing happened"
+        time.sleep(0.05)
+
+
+def test_a_killed_comparison_goes_on_where_it_was(folder):
+    """Killed while cat-s1 runs: everything before it is kept and not run again, and no half row is left."""
+    Path("wait").write_text("cat-s1")
+    process = background()
+    wait_for(Path("waiting.txt").exists)
+    busy = background()
+    assert "another compare.py writes results/out.json" in busy.communicate()[0]
+    assert busy.returncode == 2
+    process.kill()
+    process.wait()
+    os.kill(int(Path("waiting.txt").read_text()), signal.SIGKILL)
+    kept, before = rows(), started()
+    assert [row["name"] for row in kept if row["seed"] == 1] == ["float"]
+    Path("wait").write_text("")
+    assert run() == 0
+    assert rows()[: len(kept)] == kept
+    assert len(rows()) == 10
+    again = started()[len(before) :]
+    assert again == ["cat-s1", "ptq-s1", "fsc-p0.5-s1", "fsc-p0.7-s1"]
+
+
+def test_a_terminated_comparison_ends_its_runs(folder):
+    Path("wait").write_text("pretrain-s0")
+    process = background()
+    wait_for(Path("waiting.txt").exists)
+    process.terminate()
+    printed, _ = process.communicate(timeout=60)
+    assert process.returncode == 130, printed
+    assert "goes on from here" in printed
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(Path("waiting.txt").read_text()), 0)
+
+
+def test_a_changed_recipe_trains_starts_anew_and_keeps_the_rows(folder, capsys):
+    assert run("--only", "float", "cat", "--seeds", "0") == 0
+    Path("cat.yaml").write_text("# a comment\nmodel: {levels: 4}")
+    assert run("--only", "cat", "--seeds", "0") == 0
+    assert "another configuration" not in capsys.readouterr().out
+    Path("cat.yaml").write_text("model: {levels: 5}")
+    before = rows()
+    assert run("--only", "cat", "fsc", "--seeds", "0") == 0
+    assert "cat-s0: its row was made with another configuration and stays" in capsys.readouterr().out
+    assert rows()[:2] == before
+    assert started() == ["float-s0", "pretrain-s0", "cat-s0", "cat-s0", "fsc-p0.5-s0", "fsc-p0.7-s0"]
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"epoch": 3}, "key of grid.yaml: got 'epoch'"),
+        ({"rows": [{"name": "a", "method": "a", "form": "x"}]}, "key of row a: got 'form'"),
+        ({"rows": [{"name": "a"}]}, "row a: method missing"),
+        ({"rows": [{"name": "a", "method": "a", "from": "b"}]}, "from of a: got 'b', expected one of 'pretrain'"),
+        ({"rows": [{"name": "a", "method": "a"}] * 2}, "the name 'a' is there twice"),
+        ({"rows": [{"name": "a", "method": "a", "epochs": 2}]}, "epochs of a: got 2, expected more than the 2 of pre"),
+        (
+            {"rows": [{"name": "a", "method": "a", "from_epochs": 3}]},
+            "from_epochs of a: got 3, expected a value from 1",
+        ),
+        ({"rows": [{"name": "a", "method": "a", "command": "test", "from": None}]}, "a test needs a row"),
+        ({"rows": [{"name": "a", "method": "a", "configs": ["no.yaml"]}]}, "configs: no.yaml can't be read"),
+        ({"rows": [*GRID["rows"], {"name": "a", "method": "a", "from": "fsc", "epochs": 9}]}, "fsc leaves no checkpo"),
+    ],
+)
+def test_a_wrong_grid_is_explained(folder, change, named):
+    write_grid(change)
+    with pytest.raises(ConfigurationError) as raised:
+        compare_grid.load_grid(Path("grid.yaml"))
+    assert named in str(raised.value)
+    assert run() == 2
+    assert not Path("started.txt").exists()
+
+
+def test_damaged_results_are_not_overwritten(folder):
+    Path("results").mkdir()
+    Path("results/out.json").write_text('[{"name": ')
+    assert run() == 2
+    assert Path("results/out.json").read_text() == '[{"name": '
+    with pytest.raises(SpikeFitError, match="no JSON"):
+        compare_results.read_results(Path("results/out.json"))
+
+
+class InThisProcess:
+    """Stands for ``subprocess.Popen``: runs spikefit at once, without a new interpreter."""
+
+    def __init__(self, words, **options):
+        self.returncode = 0
+        try:
+            spikefit(words[len(compare.PROGRAM) :])
+        except SystemExit as end:
+            self.returncode = int(end.code or 0)
+
+    def poll(self):
+        return self.returncode
+
+
+def test_a_grid_on_digits(tmp_path, monkeypatch):
+    """Real trainings: two methods and two seeds, and on one of them quantization after training and pruning."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["spikefit"])
+    monkeypatch.setattr(compare.subprocess, "Popen", InThisProcess)
+    Path("configs").symlink_to(ROOT / "configs")
+    methods = "configs/experiment/compare"
+    cat = {"method": "cat", "levels": 4, "bits": 4, "scope": "layer"}
+    write_grid(
+        {
+            "dataset": "digits",
+            "configs": [f"{methods}/base.yaml", "configs/data/digits.yaml"],
+            "options": {
+                "model.init_args.lr_scheduler.init_args.total_steps": "{steps}",
+                "data.init_args.val_fraction": 0,
+                "model.init_args.network.init_args": {"channels": [8, 16], "hidden": [16]},
+            },
+            "epochs": 1,
+            "train_samples": 640,
+            "batch_size": 32,
+            "deployment": {"target": "loihi", "energy_model": "horowitz45", "max_samples": 50, "parity_samples": 5},
+            "rows": [
+                {"name": "float", "method": "float", "from": None},
+                {"name": "cat_m4", **cat, "from": None, "configs": [f"{methods}/cat.yaml"]},
+                {
+                    "name": "kmeans",
+                    **{**cat, "method": "kmeans"},
+                    "from": "float",
+                    "command": "test",
+                    "configs": [f"{methods}/cat.yaml"],
+                    "seeds": [0],
+                },
+                {
+                    "name": "fsc",
+                    **cat,
+                    "from": "cat_m4",
+                    "keep_quantizers": True,
+                    "epochs": 2,
+                    "prune_method": "fsc",
+                    "prune_fractions": [0.5],
+                    "configs": [f"{methods}/cat.yaml", f"{methods}/prune.yaml"],
+                    "options": {"trainer.callbacks.stop": 0},
+                    "seeds": [0],
+                },
+            ],
+        }
+    )
+    content = yaml.safe_load(Path("grid.yaml").read_text())
+    del content["pretrain"]
+    Path("grid.yaml").write_text(yaml.safe_dump(content))
+    assert run() == 0
+    table = {(row["name"], row["seed"]): row for row in rows()}
+    assert list(table) == [("float", 0), ("cat_m4", 0), ("kmeans", 0), ("fsc", 0), ("float", 1), ("cat_m4", 1)]
+    assert all(row.keys() >= FIELDS for row in table.values())
+    assert all(row["parity_mismatches"] == 0 and row["samples"] == 50 for row in table.values())
+    assert table["float", 0]["bits_per_weight"] == 32
+    for name in ("cat_m4", "kmeans", "fsc"):
+        assert table[name, 0]["bits_per_weight"] == 2
+        assert table[name, 0]["unique_weights_max"] <= 4
+    assert table["fsc", 0]["units_pruned_fraction"] == 0.5
+    assert table["fsc", 0]["model_bytes"] < table["cat_m4", 0]["model_bytes"] < table["float", 0]["model_bytes"] / 4
+    assert table["fsc", 0]["epochs"] == 2
+    assert table["kmeans", 0]["epoch_seconds"] is None
+    assert table["float", 1]["epoch_cpu_seconds"] > 0
+    assert str(tmp_path) not in Path("results/out.json").read_text()
+    assert "| fsc 50% | 1 | 2 |" in Path("results/out.md").read_text()

@@ -1,0 +1,82 @@
+"""The method table and its plots, from results made up by hand."""
+
+from itertools import pairwise
+
+import compare_plots
+import compare_table
+import pytest
+
+
+def result(name, seed, accuracy, fraction=None, **figures):
+    base = dict.fromkeys(compare_table.MEASURES, 2.0)
+    row = {"name": name, "method": name, "prune_method": None, "prune_fraction": fraction, "seed": seed, "epochs": 8}
+    return {**base, **row, "accuracy_float": accuracy, "accuracy_deployed": accuracy - 0.01, **figures}
+
+
+def test_means_deviations_and_differences():
+    """Deviations of a sample: of 90, 92 and 94 it is 2, of the paired differences 1, 1 and 2 it is 0.577."""
+    results = [
+        *(result("cat", seed, value) for seed, value in ((0, 0.91), (2, 0.96), (1, 0.93))),
+        *(result("float", seed, value) for seed, value in ((0, 0.90), (1, 0.92), (2, 0.94), (3, 0.5))),
+        result("late", 0, 0.8, fraction=0.5, energy_per_inference_j=None),
+    ]
+    first, second, third = compare_table.summarise(results, [("float", None), ("absent", None), ("cat", None)])
+    assert (first.name, first.seeds, second.name, second.seeds) == ("float", 4, "cat", 3)
+    assert third.label == "late 50%"
+    assert second.measures["accuracy_float"].mean == pytest.approx(0.93333, abs=1e-5)
+    assert second.to_float.mean == pytest.approx(0.04 / 3)
+    assert second.to_float.deviation == pytest.approx(0.0057735, abs=1e-6)
+    assert third.to_float.deviation is None
+    lines = compare_table.table([first, second, third]).splitlines()
+    assert len({line.count("|") for line in lines}) == 1
+    assert "| cat | 3 | 8 | 93.33 ± 2.52 | 92.33 ± 2.52 | +1.33 ± 0.58 |" in lines[3]
+    assert "| late 50% | 1 | 8 | 80.00 | 79.00 | -10.00 |" in lines[4]
+    assert "unknown" in lines[4]
+
+
+def crowded():
+    """26 points, many of them at nearly the same accuracy."""
+    results = []
+    for index in range(11):
+        for seed in range(2):
+            energy, size = 1e-6 * (1 + index % 4 / 50), 1e5 * (1 + index % 3)
+            accuracy = 0.92 + index / 2000 + seed / 1000
+            results.append(result(f"method_{index}", seed, accuracy, energy_per_inference_j=energy, model_bytes=size))
+    for index in range(5):
+        for fraction in (0.5, 0.7, 0.85):
+            figures = {"energy_per_inference_j": 1e-6 * (1 - fraction), "prune_method": f"score_{index}"}
+            results.append(result(f"pruned_{index}", 0, 0.92 - fraction**4 / 20 * index, fraction, **figures))
+    results.append(result("poor", 0, 0.4, energy_per_inference_j=8e-7))
+    return compare_table.summarise(results, [])
+
+
+def test_plots_are_written(tmp_path):
+    paths = compare_plots.plot(crowded(), tmp_path / "out.json")
+    assert [path.name for path in paths] == ["out_energy.png", "out_bytes.png"]
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in paths)
+    unknown = compare_table.summarise([result("a", 0, 0.9, energy_per_inference_j=None)], [])
+    assert [path.name for path in compare_plots.plot(unknown, tmp_path / "one.json")] == ["one_bytes.png"]
+
+
+def test_labels_do_not_cover_each_other():
+    from matplotlib.figure import Figure
+
+    axes = Figure(figsize=(10, 6.5), layout="constrained").subplots()
+    compare_plots._draw(axes, crowded(), "energy_per_inference_j")
+    axes.figure.draw_without_rendering()
+    boxes = [text.get_window_extent() for text in axes.texts if text.get_text()]
+    assert len(boxes) == len(crowded())
+    covered = sum(compare_plots._shared(one, other) for index, one in enumerate(boxes) for other in boxes[index + 1 :])
+    assert covered < 0.02 * sum(box.width * box.height for box in boxes)
+
+
+def test_the_accuracy_axis_spreads_the_best():
+    scale = compare_plots.Spread(93.0)
+    accuracies = [40, 80, 90, 91, 92, 92.5]
+    heights = scale.forward(accuracies)
+    assert all(low < high for low, high in pairwise(heights))
+    assert heights[4] - heights[3] > heights[3] - heights[2]
+    assert scale.backward(heights) == pytest.approx(accuracies)
+    ticks = scale.ticks(30, 92.9)
+    assert all(30 <= tick <= 92.9 for tick in ticks)
+    assert 92.5 in ticks

@@ -1,11 +1,14 @@
 """The benchmark scripts run and measure what they say."""
 
+import copy
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+
+from spikefit.networks import ConvSNN
 
 SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
 
@@ -65,3 +68,39 @@ def test_inertia_by_hand(monkeypatch):
     import bench_codebook
 
     assert bench_codebook.inertia(torch.tensor([0.0, 1.0, 4.0]).double(), [3.0, 0.5]) == 1.5
+
+
+def test_codebooks_are_plotted_from_a_runs_metrics(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    import plot_codebooks
+
+    metrics = tmp_path / "metrics.csv"
+    metrics.write_text(
+        "epoch,codebook/flips/conv1,codebook/drift/conv1,codebook/dead/conv1,train/loss\n0,,,1,0.5\n1,0.25,0.1,0,\n"
+    )
+    expected = {"flips": {"conv1": [(1, 0.25)]}, "drift": {"conv1": [(1, 0.1)]}, "dead": {"conv1": [(0, 1), (1, 0)]}}
+    assert plot_codebooks.read(metrics) == expected
+    plot_codebooks.plot([metrics], ["run"], tmp_path / "plot.png")
+    assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_layer_by_currents_loses_less_than_by_weights(monkeypatch, wake):
+    """A network that is told apart by its own answers: quantised by currents it keeps more of them."""
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    import layer_sensitivity
+
+    torch.manual_seed(0)
+    network = ConvSNN((1, 8, 8), 4, (8, 8), (16,))
+    x = torch.rand(300, 1, 8, 8) * torch.rand(300, 1, 1, 1)
+    frames = x.expand(4, -1, -1, -1, -1)
+    wake(network, frames)
+    labels = network.logits(network(frames)).argmax(1)
+    batches = [(frames[:, i : i + 100], labels[i : i + 100]) for i in range(0, 300, 100)]
+    assert layer_sensitivity.accuracy(copy.deepcopy(network), batches, batches) > 0.9
+    kept = {}
+    for metric in ("weights", "currents"):
+        quantised = copy.deepcopy(network)
+        layer_sensitivity.quantise(quantised, "conv1", metric, 2, 8, batches)
+        assert len(quantised.block("conv1").synapses.weight.unique()) <= 2
+        kept[metric] = layer_sensitivity.accuracy(quantised, batches, batches)
+    assert kept["currents"] > kept["weights"]

@@ -25,9 +25,9 @@ import numpy as np
 from spikefit.functional.jit import jit
 
 Array = np.ndarray[Any, Any]
-_BINS = 1 << 13
+_BINS = 1 << 14
 _CELLS = 1 << 10  # for each cut, in a round that looks for shorter stretches
-_FEW = 1 << 13  # places of cuts that are searched without a further round
+_FEW = 1 << 14  # places of cuts that are searched without a further round
 _SLACK = 1e-11  # rounding of sums, relative to the total sum of squares
 
 
@@ -172,7 +172,7 @@ def _cells(values: Array, frame: Array, clusters: int) -> tuple[Array, list[Arra
         count, sum and sum of squares up to each border, ``[C + 1, 3]``; for each cut its stretches ``[n, 2]``, the
         first and the last border at which it may lie.
     """
-    if len(values) > 4 * _FEW:
+    if len(values) > 2 * _FEW:
         bins = np.zeros((_BINS, 2))
         _histogram(values, frame, bins)
         if np.count_nonzero(bins[:, 0]) >= clusters:  # else there may be too few distinct values for as many cuts
@@ -240,7 +240,8 @@ def _shrink(prefix: Array, stretches: list[Array], few: int, spread: float = 0.0
     while max(lengths, default=0) > few:
         strides = [-(-length // _CELLS) for length in lengths]
         inside = [np.arange(a, b, s) for part, s in zip(stretches, strides, strict=True) for a, b in part]
-        chosen = np.unique(np.concatenate([*inside, *map(np.ravel, stretches), [0, len(prefix) - 1]]))
+        chosen = np.sort(np.concatenate([*inside, *map(np.ravel, stretches), [0, len(prefix) - 1]]))
+        chosen = chosen[np.append(True, chosen[1:] != chosen[:-1])]
         spans = [np.searchsorted(chosen, part) for part in stretches]
         ceiling, kept = _narrow(prefix[chosen], spans, ceiling, spread)
         stretches = [chosen[_stretches(part)] for part in kept]

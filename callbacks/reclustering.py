@@ -178,8 +178,9 @@ class CodebookReclustering(ScheduledCallback):
             module.eval()
             inputs = (batch[0] for batch in islice(training_batches(trainer), self.batches))
             moments = input_moments(module.network, name, inputs)
-        for total in (moments.count, moments.first, moments.second):
-            reduce_sum(trainer, total)
+        for part in ("count", "first", "second"):  # summed where the processes can reach them: NCCL knows no CPU
+            total = reduce_sum(trainer, getattr(moments, part).to(module.device))
+            setattr(moments, part, total.cpu())
         block = module.network.block(name.partition(".")[0])
         free_gain = block.norm is not None and block.skip is None
         weight, factor = latent_weight(layer), torch.ones(len(quantizer.group_of_output))

@@ -104,8 +104,8 @@ def channels_last(x: Tensor) -> Tensor:
 def laid_out_for(layer: nn.Module, x: Tensor) -> Tensor:
     """``x`` as ``layer`` reads it: :func:`channels_last`.
 
-    But a 1x1 convolution with a stride and fewer than 8 input channels reads channels first: for channels last torch's
-    gradient of its weight writes beyond its memory on a CPU (seen with torch 2.14.1; the process then aborts).
+    But a 1x1 convolution with fewer than 8 input channels reads channels first: for channels last torch's gradient of
+    its weight writes beyond its memory on a CPU (seen with a stride and torch 2.14.1; the process then aborts).
     """
     if isinstance(layer, nn.Conv2d) and set(layer.kernel_size) == {1} and layer.in_channels < 8:
         return x.contiguous()

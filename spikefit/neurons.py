@@ -6,6 +6,7 @@ convolution, neurons behind a linear layer. The membrane starts at rest in every
 
 import math
 from collections.abc import Callable
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,13 @@ from torch import Tensor, nn
 from spikefit.errors import ConfigurationError, check_choice, check_range
 from spikefit.functional.lif import Dynamics, Leak, Reset, multi_step
 from spikefit.functional.surrogate import SURROGATES
+
+
+class ChipNeurons(Protocol):
+    """Neurons as a chip computes them."""
+
+    def fire(self, current: Tensor, surrogate: str, alpha: float) -> Tensor:
+        """Spikes ``[T, B, units, ...]`` for integer currents of the same shape, with a surrogate gradient."""
 
 
 class SpikingNeuron(nn.Module):
@@ -71,9 +79,12 @@ class SpikingNeuron(nn.Module):
         """The decay factor or the linear loss of one step, in units of the membrane."""
         return 0.0
 
-    def forward(self, current: Tensor) -> Tensor:
-        """Spikes ``[T, B, units, ...]`` for currents of the same shape."""
-        spikes = multi_step(current, self.dynamics, self.leak_amount())
+    def forward(self, current: Tensor, chip: ChipNeurons | None = None) -> Tensor:
+        """Spikes ``[T, B, units, ...]`` for currents of the same shape; with ``chip``, as its integers fire."""
+        if chip is not None:
+            spikes = chip.fire(current, self.surrogate, self.alpha)
+        else:
+            spikes = multi_step(current, self.dynamics, self.leak_amount())
         return spikes * self.alive.view(-1, *[1] * (current.dim() - 3))
 
     def extra_repr(self) -> str:

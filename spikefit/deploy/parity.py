@@ -38,6 +38,8 @@ class Parity:
 def compare(network: Network, program: Program, inputs: Tensor, tolerance: float = 1e-9) -> Parity:
     """Compare all spikes of ``program`` with those of ``network``, evaluated in float64.
 
+    An ``exact`` program is compared with the network's own numbers, even if the network emulates a chip.
+
     Args:
         network: trained; compared without its dead units, as the program is.
         program: lowered from it, in either precision.
@@ -45,6 +47,8 @@ def compare(network: Network, program: Program, inputs: Tensor, tolerance: float
         tolerance: distance of a membrane from its threshold, in the program's units, below which rounding decides.
     """
     reference = compact(network).double().eval()
+    if program.precision == "exact":
+        reference.emulation = None
     with recorded_spikes(reference) as expected:
         reference(inputs.double())
     simulation = Simulator(program)(inputs, record=True)

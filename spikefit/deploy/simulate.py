@@ -57,19 +57,7 @@ class Simulator:
             for projection in program.projections
             if projection.pool_kind == "max" and projection.pool > 1
         }
-        self._formats = {projection.name: self._exact_format(projection) for projection in program.projections}
-
-    def _exact_format(self, projection: Projection) -> torch.dtype:
-        if not self.program.arithmetic.integer:
-            return torch.float64
-        bound = int(projection.weight.abs().flatten(1).sum(dim=1).max())
-        if projection.pool_kind == "sum":
-            bound *= projection.pool**2
-        if self.program.is_encoder(projection):
-            bound *= self.program.arithmetic.input_max or 1
-        if bound < 2**24:
-            return torch.float32
-        return torch.float64 if bound < 2**53 else torch.int64
+        self._formats = {projection.name: exact_format(program, projection) for projection in program.projections}
 
     @torch.no_grad()
     def __call__(self, inputs: Tensor, record: bool = False) -> Simulation:
@@ -160,6 +148,20 @@ class Simulator:
             updates=float(population.neurons * steps),
             overflows=overflows / samples,
         )
+
+
+def exact_format(program: Program, projection: Projection) -> torch.dtype:
+    """The narrowest format in which all sums of ``projection`` are exact (float64 where nothing is rounded)."""
+    if not program.arithmetic.integer:
+        return torch.float64
+    bound = int(projection.weight.abs().flatten(1).sum(dim=1).max())
+    if projection.pool_kind == "sum":
+        bound *= projection.pool**2
+    if program.is_encoder(projection):
+        bound *= program.arithmetic.input_max or 1
+    if bound < 2**24:
+        return torch.float32
+    return torch.float64 if bound < 2**53 else torch.int64
 
 
 def pool(signal: Tensor, projection: Projection) -> Tensor:

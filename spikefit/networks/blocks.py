@@ -5,7 +5,7 @@ output of one earlier block (a residual input). The last block is the readout, w
 pruning, statistics and reports all walk this list.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import Literal
@@ -18,6 +18,7 @@ from torch.utils.checkpoint import checkpoint
 
 from spikefit.errors import ConfigurationError, check_choice
 from spikefit.functional.lif import Norm, normed_multi_step
+from spikefit.networks.chip import ChipBlock, ChipSynapses
 from spikefit.neurons import SpikingNeuron
 
 Readout = Literal["membrane", "spikes"]
@@ -209,12 +210,36 @@ class Block(nn.Module):
         pool = F.avg_pool2d if self.pool_kind == "avg" else F.max_pool2d
         return pool(spikes.flatten(0, 1), self.pool).unflatten(0, spikes.shape[:2])
 
-    def forward(self, x: Tensor, skip: Tensor | None = None) -> Tensor:
-        """Pooled spikes, or the current of a readout without neurons."""
+    def forward(self, x: Tensor, skip: Tensor | None = None, chip: ChipBlock | None = None) -> Tensor:
+        """Pooled spikes, or the current of a readout without neurons; with ``chip``, as a chip computes them."""
+        if chip is not None:
+            return self._on_chip(chip, x, skip)
         if self._fusible(x):
             return self._fused(x, skip)
         current = self.current(x, skip)
         return current if self.neuron is None else self.pooled(self.neuron(current))
+
+    def _on_chip(self, chip: ChipBlock, x: Tensor, skip: Tensor | None) -> Tensor:
+        with torch.autocast(x.device.type, enabled=False):
+            current = self._delivered(self.synapses, chip.synapses, x)
+            if self.skip is not None and chip.skip is not None and skip is not None:
+                current = current + self._delivered(self.skip, chip.skip, skip)
+            current = current + chip.bias.view(-1, *[1] * (current.dim() - 3))
+            current = current.expand(x.shape[0], *current.shape[1:])
+            return chip.readout(current) if self.neuron is None else self.pooled(self.neuron(current, chip))
+
+    def _delivered(self, layer: nn.Module, chip: ChipSynapses, x: Tensor) -> Tensor:
+        """Integer currents ``[T, B, units, ...]``, float64, or of one frame where all are the same."""
+        if x.shape[0] > 1 and x.stride(0) == 0:
+            x = x[:1]
+        arriving = chip.arriving(x).flatten(0, 1)
+        if isinstance(layer, nn.Conv2d):
+            y = F.conv2d(arriving, chip.weight, None, layer.stride, layer.padding, layer.dilation, layer.groups)
+        elif isinstance(layer, nn.Linear):
+            y = F.linear(arriving.flatten(1), chip.weight)
+        else:
+            y = arriving * chip.weight.view(-1, 1, 1)
+        return y.double().unflatten(0, (x.shape[0], -1))
 
     def _fusible(self, x: Tensor) -> bool:
         """Whether norm, neurons and pooling may run as one operation: nobody watches or replaces one of them."""
@@ -255,6 +280,9 @@ def _first_and_second_pass(
     return nullcontext(), nullcontext() if norm is None else norm.untracked()
 
 
+Emulation = Callable[["Network", int], Mapping[str, ChipBlock]]
+
+
 class Network(nn.Module):
     """An ordered list of named blocks; the last one is the readout.
 
@@ -267,6 +295,8 @@ class Network(nn.Module):
             ``spikes`` (spike counts are the logits).
         gradient_checkpointing: whether training keeps the inputs of the blocks alone and computes what lies between
             anew in the backward pass: memory for time, where T is large. Off at first.
+        emulation: gives, for the network and T, the integers with which each block is to compute instead of its own
+            numbers (:mod:`spikefit.deploy.emulate`); None, as at first, for the network as it is.
 
     Shape:
         ``[T, B, C, H, W]`` -> ``[T, B, num_classes]``.
@@ -291,6 +321,7 @@ class Network(nn.Module):
         self.blocks = nn.ModuleDict(blocks)
         self.input_shape = tuple(input_shape)
         self.gradient_checkpointing = False
+        self.emulation: Emulation | None = None
         self._skip_sources = {block.skip_from for block in blocks.values()}
 
     def named_blocks(self) -> Iterator[tuple[str, Block]]:
@@ -322,13 +353,14 @@ class Network(nn.Module):
         """Output of the readout at every step, ``[T, B, num_classes]``."""
         kept: dict[str | None, Tensor] = {}
         recompute = self.gradient_checkpointing and self.training and torch.is_grad_enabled()
+        chips = {} if self.emulation is None else self.emulation(self, len(x))
         for name, block in self.named_blocks():
-            skip = kept.get(block.skip_from)
+            skip, chip = kept.get(block.skip_from), chips.get(name)
             if recompute:
                 contexts = partial(_first_and_second_pass, block.norm)
-                x = checkpoint(block, x, skip, use_reentrant=False, context_fn=contexts)
+                x = checkpoint(block, x, skip, chip, use_reentrant=False, context_fn=contexts)
             else:
-                x = block(x, skip)
+                x = block(x, skip, chip)
             if name in self._skip_sources:
                 kept[name] = x
         return x

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from spikefit.errors import ConfigurationError
 from spikefit.networks.blocks import Block, Network, PositiveBatchNorm
-from spikefit.prune.groups import _spread, input_alive
+from spikefit.prune.groups import input_alive, source_alive
 from spikefit.prune.mask import attach_mask, mask_of
 from spikefit.quantize.base import attach, latent_weight, quantizer_of
 
@@ -28,7 +28,7 @@ def compact(network: Network) -> Network:
         inputs = input_alive(network, name)
         target.synapses = _slice_layer(name, block.synapses, alive, inputs)
         if isinstance(block.skip, nn.Conv2d):
-            skip_inputs = _spread(network, str(block.skip_from), block.skip)
+            skip_inputs = source_alive(network, str(block.skip_from), block.skip)
             target.skip = _slice_layer(f"{name}.skip", block.skip, alive, skip_inputs)  # type: ignore[assignment]
         if alive is not None:
             _slice_units(target, alive)

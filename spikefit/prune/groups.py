@@ -68,7 +68,7 @@ def input_alive(network: Network, name: str) -> Tensor | None:
     position = names.index(name)
     if position == 0:
         return None
-    return _spread(network, names[position - 1], network.block(name).synapses)
+    return source_alive(network, names[position - 1], network.block(name).synapses)
 
 
 def live_synapses(network: Network, name: str) -> Tensor:
@@ -79,7 +79,7 @@ def live_synapses(network: Network, name: str) -> Tensor:
     block_name, _, part = name.partition(".")
     block = network.block(block_name)
     layer = block.skip if part else block.synapses
-    inputs = _spread(network, str(block.skip_from), layer) if part else input_alive(network, block_name)
+    inputs = source_alive(network, str(block.skip_from), layer) if part else input_alive(network, block_name)
     assert isinstance(layer, nn.Conv2d | nn.Linear)
     live = torch.ones_like(layer.weight, dtype=torch.bool)
     shape = [1] * (live.dim() - 2)
@@ -96,7 +96,7 @@ def live_synapses(network: Network, name: str) -> Tensor:
     return live if mask is None else live & mask.live
 
 
-def _spread(network: Network, source: str, layer: nn.Module | None) -> Tensor:
+def source_alive(network: Network, source: str, layer: nn.Module | None) -> Tensor:
     """The alive mask of block ``source`` as the inputs of ``layer`` see it: a channel is H * W features when flat."""
     block: Block = network.block(source)
     assert block.neuron is not None

@@ -2,6 +2,7 @@
 
 from callbacks.base import ScheduledCallback
 from callbacks.checkpoint import CompressedCheckpoint
+from callbacks.chip_arithmetic import ChipArithmetic
 from callbacks.codebook_monitor import CodebookMonitor
 from callbacks.deployment import DeploymentSimulation
 from callbacks.epoch_timer import EpochTimer
@@ -14,6 +15,7 @@ from callbacks.spike_monitor import SpikeMonitor
 from callbacks.synapse_pruning import SynapsePruning
 
 __all__ = [
+    "ChipArithmetic",
     "CodebookMonitor",
     "CodebookReclustering",
     "CompressedCheckpoint",

@@ -9,6 +9,7 @@ from torch.optim.swa_utils import update_bn
 
 from callbacks.base import reduce_sum, training_batches, undisturbed
 from spikefit.errors import check_range
+from spikefit.module import SpikingClassifier
 
 
 class NormCalibration(pl.Callback):
@@ -17,6 +18,7 @@ class NormCalibration(pl.Callback):
     A moving average lags behind weights that jump between a few values, and mixes the statistics of many networks. Here
     they are the plain average over ``batches`` training batches that pass through the finished network (the precise
     batch norm of Wu and Johnson 2021, arXiv 2105.07576). Statistics fold into thresholds, so a chip profits in full.
+    A network that emulates a chip (:class:`~callbacks.chip_arithmetic.ChipArithmetic`) keeps those that it has.
 
     Args:
         batches: how many training batches to average over; an epoch has at most its own number.
@@ -35,7 +37,8 @@ class NormCalibration(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Behind the last batch of an epoch; evaluation and checkpoints come later. Processes share their averages."""
-        if not trainer.is_last_batch or trainer.current_epoch < self.start:
+        assert isinstance(pl_module, SpikingClassifier)
+        if not trainer.is_last_batch or trainer.current_epoch < self.start or pl_module.network.emulation is not None:
             return
         with undisturbed(pl_module, "norms", trainer.current_epoch, trainer.global_rank):
             update_bn(islice(training_batches(trainer), self.batches), pl_module)

@@ -13,6 +13,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger, WandbLogger
 
+from callbacks.chip_arithmetic import ChipArithmetic
 from callbacks.deployment import DeploymentSimulation
 from callbacks.initial_weights import InitialWeights
 from spikefit.checkpoints import read_checkpoint
@@ -112,7 +113,7 @@ class SpikeFitCLI(LightningCLI):
         if self.subcommand == "fit" and before_training is not None:
             before_training()
         for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
-            if isinstance(callback, DeploymentSimulation):
+            if isinstance(callback, DeploymentSimulation | ChipArithmetic):
                 callback.preflight(self.model, self.datamodule)
             elif isinstance(callback, InitialWeights) and not self.config[self.subcommand].get("ckpt_path"):
                 callback.preflight(self.model)

@@ -11,16 +11,19 @@ from torch import Tensor, nn
 from torchmetrics import MeanMetric, Metric
 from torchmetrics.classification import MulticlassAccuracy
 
+from spikefit import quantize as quantizers
 from spikefit.checkpoints import require_same_tensors
+from spikefit.deploy.emulate import ChipEmulation
 from spikefit.errors import ConfigurationError, check_choice, check_range
 from spikefit.losses import CrossEntropy
 from spikefit.networks.blocks import Network
 from spikefit.prune.mask import attach_mask
-from spikefit.quantize.base import Quantizer, QuantizerFactory, attach, quantizer_of
+from spikefit.quantize.base import Quantizer, QuantizerFactory, attach, latent_weight, quantizer_of, replace
 from spikefit.seeding import global_seed, reseed
 
 NetworkFactory = Callable[[tuple[int, ...], int], Network]
 STAGES = ("train", "val", "test")
+STATE = "spikefit"  # key in a checkpoint
 
 
 def quantizers_by_layer(
@@ -108,6 +111,7 @@ class SpikingClassifier(pl.LightningModule):
         self.lr_scheduler_factory = lr_scheduler
         self.lr_interval = lr_interval
         self.codebook_lr_factor = codebook_lr_factor
+        self._given_quantizers: dict[str, dict[str, Any]] = {}
         factories = quantizers_by_layer(self.network, quantizer, layer_quantizers or {})
         for name, layer in self.network.named_synapses():
             factory = factories[name]
@@ -131,12 +135,42 @@ class SpikingClassifier(pl.LightningModule):
         """Logits ``[B, num_classes]`` of frames or spikes ``[T, B, ...]``."""
         return self.network.logits(self.network(x))
 
+    def give_quantizers(self, wanted: Mapping[str, dict[str, Any]]) -> None:
+        """Exchange quantizers for others, before the optimizer is made; checkpoints remember it.
+
+        Args:
+            wanted: by layer, ``{"class": name in spikefit.quantize, **arguments}``, primitives only. A quantizer is
+                fitted to the layer's weight, and is as strong as the one that it replaces.
+        """
+        layers = dict(self.network.named_synapses())
+        for name, description in wanted.items():
+            options = dict(description)
+            quantizer = getattr(quantizers, options.pop("class"))(latent_weight(layers[name]).detach(), **options)
+            before = quantizer_of(layers[name])
+            if before is not None:
+                quantizer.strength.copy_(before.strength)
+            replace(layers[name], quantizer.to(layers[name].weight.device))
+            self._given_quantizers[name] = dict(description)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add what callbacks have changed of the network beside its tensors: quantizers, and the chip it emulates."""
+        emulation = self.network.emulation
+        checkpoint[STATE] = {
+            "quantizers": self._given_quantizers,
+            "emulation": emulation.state_dict() if isinstance(emulation, ChipEmulation) else None,
+        }
+
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse the weights of another network with a message that fits on a screen.
+        """Take over what :meth:`on_save_checkpoint` added; refuse the weights of another network.
 
         Raises:
-            CheckpointError: naming the first few tensors that differ.
+            CheckpointError: with a message that fits on a screen, naming the first few tensors that differ.
         """
+        state = checkpoint.get(STATE, {"quantizers": {}, "emulation": None})
+        layers = dict(self.network.named_synapses())
+        self.give_quantizers({name: given for name, given in state["quantizers"].items() if name in layers})
+        emulation = state["emulation"]
+        self.network.emulation = None if emulation is None else ChipEmulation.from_state_dict(emulation)
         require_same_tensors(self.state_dict(), checkpoint["state_dict"], "ckpt_path")
 
     def on_train_epoch_start(self) -> None:

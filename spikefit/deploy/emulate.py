@@ -7,6 +7,7 @@ the network fires as the lowered program does, spike for spike, and its validate
 Norms keep the statistics that they have when the emulation begins; their gain and shift go on learning.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -22,22 +23,21 @@ from spikefit.networks.chip import ChipBlock, ChipSynapses
 from spikefit.prune.groups import input_alive, source_alive
 
 
+@dataclass(frozen=True)
 class ChipEmulation:
     """Makes a network compute as ``target`` will: set it as ``network.emulation``.
 
-    Args:
+    Attributes:
         target: the chip.
         graded_input: whether inputs are real numbers (direct coding) instead of spikes.
     """
 
-    def __init__(self, target: HardwareTarget, graded_input: bool) -> None:
-        self.target, self.graded_input = target, graded_input
-        self._key: tuple[Any, ...] = ()
-        self._program: Program | None = None
+    target: HardwareTarget
+    graded_input: bool
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "ChipEmulation":
-        """A copy of a network gets an emulation of its own, which remembers nothing."""
-        return ChipEmulation(self.target, self.graded_input)
+        """Itself: lowering copies the network that it belongs to, in every step, and nothing here changes."""
+        return self
 
     def state_dict(self) -> dict[str, Any]:
         """Plain content for a checkpoint."""
@@ -53,21 +53,10 @@ class ChipEmulation:
         target = HardwareTarget.from_dict(state["target"], name=state["name"], file="checkpoint")
         return cls(target, bool(state["graded_input"]))
 
-    def program(self, network: Network, time_steps: int) -> Program:
-        """The program of ``network`` as it is now; kept until a tensor of the network changes."""
-        tensors = (*network.parameters(), *network.buffers())
-        key = (time_steps, *((tensor.data_ptr(), tensor._version) for tensor in tensors))
-        if self._program is None or key != self._key:
-            with torch.no_grad():
-                self._program = lower(
-                    network, time_steps, graded_input=self.graded_input, precision="target", target=self.target
-                )
-            self._key = key
-        return self._program
-
     def __call__(self, network: Network, time_steps: int) -> dict[str, ChipBlock]:
         """The integers of every block, differentiable."""
-        program = self.program(network, time_steps)
+        with torch.no_grad():
+            program = lower(network, time_steps, graded_input=self.graded_input, precision="target", target=self.target)
         blocks: dict[str, ChipBlock] = {}
         previous: str | None = None
         for name, _ in network.named_blocks():

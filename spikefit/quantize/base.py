@@ -120,6 +120,20 @@ def attach(layer: nn.Module, quantizer: Quantizer) -> None:
     parametrize.register_parametrization(layer, "weight", quantizer)
 
 
+def replace(layer: nn.Module, quantizer: Quantizer) -> None:
+    """Put ``quantizer`` in the place of the one that ``layer`` has, if any; latent weight and masks stay."""
+    if not parametrize.is_parametrized(layer, "weight"):
+        attach(layer, quantizer)
+        return
+    chain = layer.parametrizations.weight  # type: ignore[union-attr]
+    assert isinstance(chain, nn.ModuleList)
+    position = next((i for i, module in enumerate(chain) if isinstance(module, Quantizer)), None)
+    if position is None:
+        chain.insert(0, quantizer)
+    else:
+        chain[position] = quantizer
+
+
 def quantizer_of(layer: nn.Module) -> Quantizer | None:
     """The quantizer on ``layer``, or None."""
     if not parametrize.is_parametrized(layer, "weight"):

@@ -1,0 +1,115 @@
+"""Train with a chip's arithmetic on digits: the trained network and the deployed program are one and the same."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+QUICK = ("--config", "configs/quickstart.yaml", "--trainer.enable_progress_bar=false")
+NEURONS = {
+    "loihi": ("LIF", {"decay": 0.45, "reset": "zero"}, "membrane"),
+    "truenorth": ("LinearLeakIF", {"leak_per_step": 0.13, "reset": "zero"}, "spikes"),
+}
+
+
+def deployment(target):
+    options = {"target": target, "at_fit_end": True, "parity_samples": 360}
+    return json.dumps([{"class_path": "callbacks.DeploymentSimulation", "init_args": options}])
+
+
+@pytest.mark.parametrize("target", NEURONS)
+def test_deployed_accuracy_is_the_validated_one(run, csv_only, target):
+    neuron, options, readout = NEURONS[target]
+    checkpoints = [
+        {"class_path": "lightning.pytorch.callbacks.ModelCheckpoint", "init_args": {"filename": "last"}},
+        {"class_path": "callbacks.CodebookReclustering", "init_args": {"start": 2}},
+        {"class_path": "callbacks.FSCPruning", "init_args": {"fraction": 0.3, "start": 3, "stop": 4}},
+        {"class_path": "callbacks.NormCalibration"},
+        {"class_path": "callbacks.ChipArithmetic", "init_args": {"target": target, "start": 6}},
+    ]
+    network = {
+        "class_path": "spikefit.networks.ConvSNN",
+        "init_args": {
+            "channels": [12, 16],
+            "hidden": [32],
+            "readout": readout,
+            "neuron": {"class_path": f"spikefit.neurons.{neuron}", "init_args": options},
+        },
+    }
+    status, printed = run(
+        "fit",
+        *QUICK,
+        csv_only,
+        "--trainer.max_epochs=8",
+        f"--trainer.callbacks={json.dumps(checkpoints)}",
+        f"--trainer.callbacks+={deployment(target)[1:-1]}",
+        f"--model.init_args.network={json.dumps(network)}",
+    )
+    assert status == 0, printed
+    folder = Path("runs/quickstart/version_0")
+    report = json.loads((folder / "deployment" / "report.json").read_text())
+    assert_one_and_the_same(report)
+    assert report["parity"]["mismatches"] == 0, "the network's own numbers are still lowered exactly"
+    assert report["accuracy_deployed"] > 0.8
+
+    # A test of the checkpoint knows the chip without the callback.
+    status, printed = run(
+        "test", *QUICK, csv_only, "--ckpt_path", folder / "checkpoints" / "last.ckpt",
+        f"--trainer.callbacks={deployment(target)}", f"--model.init_args.network={json.dumps(network)}",
+    )  # fmt: skip
+    assert status == 0, printed
+    again = json.loads(Path("runs/quickstart/version_1/deployment/report.json").read_text())
+    assert_one_and_the_same(again)
+    assert again["accuracy_deployed"] == report["accuracy_deployed"]
+
+
+def assert_one_and_the_same(report):
+    agreement = report["target_agreement"]
+    assert report["samples"] == 360
+    assert agreement["compared"] > 360 * 4 * 500
+    assert (agreement["mismatches"], agreement["ties"]) == (0, 0)
+    assert report["accuracy_deployed"] == report["accuracy_float"]
+
+
+def test_a_checkpoint_from_before_the_chip_turns_it_off(tmp_path):
+    """What is restored is the network as it was saved."""
+    from tiny_fit import module
+
+    from spikefit.deploy.emulate import ChipEmulation
+    from spikefit.hardware.target import HardwareTarget
+
+    plain, chip = module(), module()
+    chip.network.emulation = ChipEmulation(HardwareTarget.load("loihi"), False)
+    checkpoints = []
+    for model in (plain, chip):
+        checkpoint = {"state_dict": model.state_dict()}
+        model.on_save_checkpoint(checkpoint)
+        checkpoints.append(checkpoint)
+    torch.save(checkpoints[1], tmp_path / "c.ckpt")
+    plain.on_load_checkpoint(torch.load(tmp_path / "c.ckpt", weights_only=True))
+    assert plain.network.emulation == chip.network.emulation
+    chip.on_load_checkpoint(checkpoints[0])
+    assert chip.network.emulation is None
+
+
+def test_given_quantizers_come_back_with_the_checkpoint(tmp_path):
+    """A quantizer that a callback chose needs neither the callback nor the configuration to be restored."""
+    from tiny_fit import module
+
+    from spikefit.quantize.base import latent_weight
+
+    model = module()
+    latent = latent_weight(model.network.block("fc1").synapses).detach().clone()
+    model.give_quantizers({"fc1": {"class": "Codebook", "levels": 2, "bits": 8, "zero": "free"}})
+    layer = model.network.block("fc1").synapses
+    assert torch.equal(latent_weight(layer), latent)
+    assert len(layer.weight.unique()) <= 3
+    checkpoint = {"state_dict": model.state_dict()}
+    model.on_save_checkpoint(checkpoint)
+    torch.save(checkpoint, tmp_path / "q.ckpt")
+    restored = module()
+    loaded = torch.load(tmp_path / "q.ckpt", weights_only=True)
+    restored.on_load_checkpoint(loaded)
+    restored.load_state_dict(loaded["state_dict"])
+    assert torch.equal(restored.network.block("fc1").synapses.weight, layer.weight)

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from spikefit.functional.quantize import round_ste, straight_through
+from spikefit.functional.quantize import round_ste
 from spikefit.functional.surrogate import surrogate
 from spikefit.hardware.program import Arithmetic
 
@@ -72,18 +72,10 @@ class ChipBlock:
         """Spikes ``[T, B, C, ...]`` of integer currents of that shape, in float32."""
         assert self.threshold is not None
         assert self.leak is not None
-        threshold, leak = per_channel(self.threshold, current), per_channel(self.leak, current)
         # In the network's own units, of which the gain is part: so the gradients of norms are those of the network.
-        slope = per_channel(self.gain * self.unit.detach(), current)
-        state = torch.zeros_like(current[0])
-        spikes = []
-        for step in current:
-            membrane = bounded(self._leaked(state, leak) + step, self.arithmetic)
-            fired = Fire.apply((membrane - threshold) * slope, surrogate_name, alpha)
-            past = fired.detach()
-            state = membrane * (1 - past) if self.reset == "zero" else membrane - threshold * past
-            spikes.append(fired)
-        return torch.stack(spikes).float()
+        slope = self.gain * self.unit.detach()
+        rule = Rule(self.model, self.reset, self.arithmetic, surrogate_name, alpha)
+        return ChipScan.apply(current, self.threshold, self.leak, slope, rule)
 
     def readout(self, current: Tensor) -> Tensor:
         """What a readout without neurons gives for integer currents ``[T, B, C]``: the same in every step, float64.
@@ -93,46 +85,104 @@ class ChipBlock:
         mean = current.sum(dim=0, keepdim=True) * self.unit.detach() / len(current)
         return mean.expand_as(current)
 
-    def _leaked(self, state: Tensor, leak: Tensor) -> Tensor:
+
+@dataclass(frozen=True)
+class Rule:
+    """What all neurons of a population have in common: model, reset, the chip's arithmetic, the surrogate."""
+
+    model: str
+    reset: str
+    arithmetic: Arithmetic
+    surrogate: str
+    alpha: float
+
+    def leaked(self, state: Tensor, leak: Tensor) -> Tensor:
+        """The membrane behind one step's leak, integers."""
         if self.model == "if":
             return state
         if self.model == "linear_leak_if":
-            return state - state.detach().sign() * torch.minimum(state.abs(), leak)
+            return state - state.sign() * torch.minimum(state.abs(), leak)
         one = 2.0**self.arithmetic.decay_bits
-        product = state * (one - leak)
-        part = product / one
-        exact = part.detach()
-        exact = exact.floor() if self.arithmetic.decay_rounding == "floor" else exact.trunc()
-        return straight_through(part, exact)
+        part = state * (one - leak) / one
+        return part.floor() if self.arithmetic.decay_rounding == "floor" else part.trunc()
+
+    def through_leak(self, grad: Tensor, state: Tensor, leak: Tensor) -> tuple[Tensor, Tensor]:
+        """Gradients of state and leak, given that of the leaked membrane, as if nothing were rounded."""
+        if self.model == "if":
+            return grad, torch.zeros_like(grad)
+        if self.model == "linear_leak_if":
+            passed = grad * (state.abs() > leak)
+            return passed, -passed * state.sign()
+        one = 2.0**self.arithmetic.decay_bits
+        return grad * ((one - leak) / one), -grad * state / one
 
 
-class Fire(torch.autograd.Function):
-    """1 where ``x >= 0``, with the derivative of a surrogate."""
+class ChipScan(torch.autograd.Function):
+    """The scan of :mod:`spikefit.functional.lif` in integers; its backward pass takes the rounding for none.
+
+    Integers are held by float64 forward, where the bounds of all chips are far away. The backward pass is computed in
+    float32 from the membranes, as distances from the threshold in the network's units.
+    """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, name: str, alpha: float) -> Tensor:
-        """Spikes in the dtype of ``x``."""
-        ctx.save_for_backward(x)
-        ctx.name, ctx.alpha = name, alpha
-        return (x >= 0).to(x.dtype)
+    def forward(ctx: Any, current: Tensor, threshold: Tensor, leak: Tensor, slope: Tensor, rule: Rule) -> Tensor:
+        """Spikes of ``current`` ``[T, B, C, ...]``; ``threshold``, ``leak`` and ``slope`` are ``[C]``."""
+        theta, loss, scale = (per_channel(constant, current) for constant in (threshold, leak, slope))
+        distance = torch.empty(current.shape, dtype=torch.float32, device=current.device)
+        spikes = torch.empty_like(distance)
+        state = torch.zeros_like(current[0])
+        for step, arriving in enumerate(current):
+            membrane = bounded(rule.leaked(state, loss) + arriving, rule.arithmetic)
+            fired = membrane >= theta
+            distance[step], spikes[step] = (membrane - theta) * scale, fired
+            state = membrane.masked_fill(fired, 0) if rule.reset == "zero" else membrane - theta * fired
+        ctx.save_for_backward(distance, threshold, leak, slope)
+        ctx.rule = rule
+        return spikes
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        """Gradient of ``x``."""
-        (x,) = ctx.saved_tensors
-        return grad * surrogate(ctx.name)(x, ctx.alpha), None, None
+    def backward(ctx: Any, grad_spikes: Tensor) -> tuple[Tensor | None, ...]:
+        """Gradients of current, threshold, leak and slope; the reset is taken as a constant."""
+        distance, threshold, leak, slope = ctx.saved_tensors
+        rule: Rule = ctx.rule
+        theta, loss, scale = (per_channel(constant, distance).float() for constant in (threshold, leak, slope))
+        derivative = surrogate(rule.surrogate)
+        fired = distance >= 0
+        grad_current = torch.empty_like(distance)
+        totals = [torch.zeros_like(distance[0]) for _ in range(3)]
+        grad_state = torch.zeros_like(distance[0])  # from the step after
+        for step in range(len(distance) - 1, -1, -1):
+            grad_x = grad_spikes[step] * derivative(distance[step], rule.alpha)
+            at_threshold = grad_x * scale
+            totals[0] -= at_threshold
+            totals[2] += grad_x * (distance[step] / scale)
+            if rule.reset == "zero":
+                kept = grad_state * ~fired[step]
+            else:
+                kept = grad_state
+                totals[0] -= grad_state * fired[step]
+            grad_current[step] = at_threshold + kept
+            if step == 0:
+                break
+            membrane = distance[step - 1] / scale + theta
+            before = fired[step - 1]
+            state = membrane.masked_fill(before, 0) if rule.reset == "zero" else membrane - theta * before
+            grad_state, of_leak = rule.through_leak(grad_current[step], state, loss)
+            totals[1] += of_leak
+        over = [dim for dim in range(totals[0].dim()) if dim != 1]
+        by_channel = [total.sum(dim=over).to(threshold) for total in totals]
+        return grad_current.to(torch.float64), *by_channel, None
 
 
 def bounded(membrane: Tensor, arithmetic: Arithmetic) -> Tensor:
-    """The membrane within the state's range, straight through, as the chip saturates or wraps it."""
+    """The membrane within the state's range, as the chip saturates or wraps it."""
     low, high = arithmetic.state_min, arithmetic.state_max
     if low is None or high is None:
         return membrane
-    value = membrane.detach()
     if arithmetic.overflow == "saturate":
-        return straight_through(membrane, value.clamp(low, high))
-    return straight_through(membrane, (value - low) % (high - low + 1) + low)
+        return membrane.clamp(low, high)
+    return (membrane - low) % (high - low + 1) + low
 
 
 def per_channel(constant: Tensor, like: Tensor) -> Tensor:

@@ -84,18 +84,18 @@ class FSCPruning(PruningCallback):
         network = pl_module.network
         if stage != "fit" or self.budget is None or not self.budget.depends_on_units_alone(network):
             return
-        groups, alive = self._groups(network)
+        groups, alive = self.prunable(network)
         fewest = select({group.name: torch.zeros(group.units) for group in groups}, groups, alive, 0, self.min_units)
         least = self.budget.footprint(network).total(with_groups(alive_by_block(network), groups, fewest))
         self._require(least, self.budget.amount, groups)
 
     def prune_to_fraction(self, trainer: pl.Trainer, module: SpikingClassifier, position: int, fraction: float) -> None:
         """Keep the units of highest score."""
-        groups, alive = self._groups(module.network)
+        groups, alive = self.prunable(module.network)
         total = sum(group.units for group in groups)
         keep = total - round(total * fraction)
-        masks = select(self._scores(trainer, module, position), groups, alive, keep, self.min_units)
-        left = self._kill(trainer, module, groups, masks)
+        masks = select(self.scores(trainer, module, position), groups, alive, keep, self.min_units)
+        left = self.keep(trainer, module, groups, masks)
         if left > keep:
             rank_zero_warn(
                 f"fraction: {1 - keep / total:.1%} of {total} units can't go, because each of {len(groups)} groups "
@@ -106,19 +106,19 @@ class FSCPruning(PruningCallback):
         self, trainer: pl.Trainer, module: SpikingClassifier, position: int, footprint: Footprint, limit: float
     ) -> float:
         """Remove the fewest units, in the order of their scores."""
-        groups, alive = self._groups(module.network)
+        groups, alive = self.prunable(module.network)
         blocks = alive_by_block(module.network)
 
         def size(masks: Masks) -> float:
             return footprint.total(with_groups(blocks, groups, masks))
 
-        scores = self._scores(trainer, module, position)
+        scores = self.scores(trainer, module, position)
         masks = select_within(scores, groups, alive, self.min_units, size, limit * ROUNDING)
         self._require(size(masks), limit, groups)
-        self._kill(trainer, module, groups, masks)
+        self.keep(trainer, module, groups, masks)
         return size(masks)
 
-    def _groups(self, network: Network) -> tuple[list[UnitGroup], Masks]:
+    def prunable(self, network: Network) -> tuple[list[UnitGroup], Masks]:
         """The groups that may lose units, and which of these live."""
         groups = [group for group in unit_groups(network) if group.kind in self.units]
         return groups, {group.name: alive_units(network, group).clone() for group in groups}
@@ -128,7 +128,7 @@ class FSCPruning(PruningCallback):
         if least > limit * ROUNDING:
             raise self.budget.unreachable(least, f"each of {len(groups)} groups keeps min_units={self.min_units}")
 
-    def _kill(self, trainer: pl.Trainer, module: SpikingClassifier, groups: list[UnitGroup], masks: Masks) -> int:
+    def keep(self, trainer: pl.Trainer, module: SpikingClassifier, groups: list[UnitGroup], masks: Masks) -> int:
         """Put the masks of process 0 into every process; how many units are left."""
         broadcast(trainer, masks.values())
         for group in groups:
@@ -138,7 +138,7 @@ class FSCPruning(PruningCallback):
         self.publish(module, {"prune/units_alive": left, "prune/fraction": 1 - left / total})
         return left
 
-    def _scores(self, trainer: pl.Trainer, module: SpikingClassifier, position: int) -> dict[str, Tensor]:
+    def scores(self, trainer: pl.Trainer, module: SpikingClassifier, position: int) -> dict[str, Tensor]:
         """Scores, over costs if there are any, the same in every process."""
         scores = self.mean_scores(trainer, module, position, self.score)
         if self.cost is None:

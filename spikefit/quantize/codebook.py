@@ -1,7 +1,7 @@
 """CAT, clusterization-aware training: the values that synapses may take are learned together with the weights."""
 
 import copy
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -102,6 +102,13 @@ class Codebook(Quantizer):
         self.register_buffer("frozen", torch.zeros((), dtype=torch.bool))
         self.register_buffer("index", torch.zeros(weight.shape, dtype=torch.uint8))
         self.refit(weight)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The arguments that make such a codebook of a weight of as many outputs; primitives."""
+        names = ("levels", "bits", "scope", "zero", "grid", "handover", "gradient_scale")
+        core_outputs = int((self.group_of_output == 0).sum()) if self.scope == "core" else None
+        return {**{name: getattr(self, name) for name in names}, "core_outputs": core_outputs}
 
     @property
     def largest(self) -> int:

@@ -7,6 +7,7 @@ the network fires as the lowered program does, spike for spike, and its validate
 Norms keep the statistics that they have when the emulation begins; their gain and shift go on learning.
 """
 
+import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,8 +56,9 @@ class ChipEmulation:
 
     def __call__(self, network: Network, time_steps: int) -> dict[str, ChipBlock]:
         """The integers of every block, differentiable."""
+        on_cpu = network if _device(network).type == "cpu" else copy.deepcopy(network).cpu()
         with torch.no_grad():
-            program = lower(network, time_steps, graded_input=self.graded_input, precision="target", target=self.target)
+            program = lower(on_cpu, time_steps, graded_input=self.graded_input, precision="target", target=self.target)
         blocks: dict[str, ChipBlock] = {}
         previous: str | None = None
         for name, _ in network.named_blocks():
@@ -92,6 +94,10 @@ def _chip_block(network: Network, program: Program, name: str, previous: str | N
         gain=gain,
         arithmetic=program.arithmetic,
     )
+
+
+def _device(network: Network) -> torch.device:
+    return next(network.parameters()).device
 
 
 def _folded(block: Block, device: torch.device) -> tuple[Tensor, Tensor]:

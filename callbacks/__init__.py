@@ -6,6 +6,7 @@ from callbacks.chip_arithmetic import ChipArithmetic
 from callbacks.codebook_monitor import CodebookMonitor
 from callbacks.deployment import DeploymentSimulation
 from callbacks.epoch_timer import EpochTimer
+from callbacks.fit_to_hardware import FitToHardware
 from callbacks.fsc_pruning import FSCPruning
 from callbacks.initial_weights import InitialWeights
 from callbacks.norm_calibration import NormCalibration
@@ -22,6 +23,7 @@ __all__ = [
     "DeploymentSimulation",
     "EpochTimer",
     "FSCPruning",
+    "FitToHardware",
     "InitialWeights",
     "NormCalibration",
     "PostTrainingQuantization",

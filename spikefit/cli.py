@@ -15,6 +15,7 @@ from lightning.pytorch.loggers import CSVLogger, WandbLogger
 
 from callbacks.chip_arithmetic import ChipArithmetic
 from callbacks.deployment import DeploymentSimulation
+from callbacks.fit_to_hardware import FitToHardware
 from callbacks.initial_weights import InitialWeights
 from spikefit.checkpoints import read_checkpoint
 from spikefit.cli_errors import explain
@@ -113,7 +114,7 @@ class SpikeFitCLI(LightningCLI):
         if self.subcommand == "fit" and before_training is not None:
             before_training()
         for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
-            if isinstance(callback, DeploymentSimulation | ChipArithmetic):
+            if isinstance(callback, DeploymentSimulation | ChipArithmetic | FitToHardware):
                 callback.preflight(self.model, self.datamodule)
             elif isinstance(callback, InitialWeights) and not self.config[self.subcommand].get("ckpt_path"):
                 callback.preflight(self.model)

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from spikefit.errors import ConfigurationError, check_choice
+from spikefit.hardware.figures import known
 from spikefit.hardware.program import Arithmetic, Population, Precision, Program, Projection
 from spikefit.hardware.target import HardwareTarget
 from spikefit.networks.blocks import Block, IdentitySkip, Network
@@ -217,7 +218,7 @@ def _to_integers(
 def _room(
     integer: Tensor, inputs: float, population: Population, unit: Tensor, target: HardwareTarget, host: bool
 ) -> float:
-    """How often the weights' unit may be divided before threshold, bias or a one-step current leaves its range.
+    """How often the weights' unit may be divided before threshold, bias, leak or a one-step current leaves its range.
 
     Half of the state is left to what the membrane has gathered before.
     """
@@ -230,6 +231,9 @@ def _room(
         bounds.append(target.threshold_max / float((population.threshold / unit).max()))
     if population.bias is not None and bias_max is not None and not host and bool(population.bias.any()):
         bounds.append(bias_max / float((population.bias / unit).abs().max()))
+    leak_max = known(target.neuron.leak_max)
+    if population.model == "linear_leak_if" and population.leak is not None and leak_max is not None:
+        bounds.append(leak_max / max(float((population.leak / unit).max()), 1e-30))
     return min(bounds)
 
 

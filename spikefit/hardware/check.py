@@ -31,6 +31,7 @@ class Finding:
         available: what the chip has.
         mend: a sentence that says what would help.
         kind: ``structure`` or ``capacity``.
+        prune_blocks: populations of which fewer units would mend it; empty where pruning can't.
     """
 
     limit: str
@@ -39,6 +40,7 @@ class Finding:
     available: int | float | str
     mend: str
     kind: Literal["structure", "capacity"]
+    prune_blocks: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.where}: {self.limit}: needs {self.needed}, the chip has {self.available}; {self.mend}."
@@ -71,7 +73,7 @@ def check_capacity(target: HardwareTarget, program: Program) -> list[Finding]:
     findings = [*_neuron_count(target, program), *_fans(target, program), *_destinations(target, program)]
     for population in program.populations[1:]:
         findings += _unique_values(target, program, population)
-        findings += _channels(target, population)
+        findings += _channels(target, program, population)
     if program.precision == "target":
         for projection in chip_projections(target, program):
             findings += _weight_range(target, projection)
@@ -103,8 +105,26 @@ def _structure(limit: str, where: str, needed: object, available: object, mend: 
     return Finding(limit, where, _plain(needed), _plain(available), mend, "structure")
 
 
-def _capacity(limit: str, where: str, needed: object, available: object, mend: str) -> Finding:
-    return Finding(limit, where, _plain(needed), _plain(available), mend, "capacity")
+def _capacity(
+    limit: str, where: str, needed: object, available: object, mend: str, prune_blocks: tuple[str, ...] = ()
+) -> Finding:
+    return Finding(limit, where, _plain(needed), _plain(available), mend, "capacity", prune_blocks)
+
+
+def prunable(program: Program, *names: str) -> tuple[str, ...]:
+    """Which of the populations ``names`` (of all, if none is given) may lose units: neither the input nor the last."""
+    hidden = tuple(population.name for population in program.populations[1:-1])
+    return tuple(name for name in hidden if name in names) if names else hidden
+
+
+def senders(program: Program, name: str) -> tuple[str, ...]:
+    """Populations that may lose units and send to ``name``."""
+    return prunable(program, *(projection.source for projection in program.inputs_of(name)), "")
+
+
+def receivers(program: Program, name: str) -> tuple[str, ...]:
+    """Populations that may lose units and receive from ``name``."""
+    return prunable(program, *(projection.target for projection in program.outputs_of(name)), "")
 
 
 def _plain(value: object) -> int | float | str:
@@ -194,22 +214,22 @@ def _neuron_count(target: HardwareTarget, program: Program) -> Iterator[Finding]
         mend = f"prune {needed - available} neurons"
         if needed > program.neurons:
             mend += " (a neuron that subtracts its threshold takes several) or reset to zero"
-        yield _capacity("neurons per chip", target.name, needed, available, mend)
+        yield _capacity("neurons per chip", target.name, needed, available, mend, prunable(program))
 
 
 def _fans(target: HardwareTarget, program: Program) -> Iterator[Finding]:
     projections = chip_projections(target, program)
     ways = (
-        ("fan-in", known(target.limits.fan_in), "target", Program.fan_in),
-        ("fan-out", known(target.limits.fan_out), "source", Program.fan_out),
+        ("fan-in", known(target.limits.fan_in), "target", Program.fan_in, senders),
+        ("fan-out", known(target.limits.fan_out), "source", Program.fan_out, receivers),
     )
-    for limit, available, side, count in ways:
+    for limit, available, side, count, others in ways:
         for population in program.populations if available is not None else ():
             fans = [count(program, p).flatten() for p in projections if getattr(p, side) == population.name]
             worst = int(torch.stack(fans).sum(dim=0).max()) if fans else 0
             if available is not None and worst > available:
                 mend = f"prune {worst - available} synapses of its densest neuron"
-                yield _capacity(limit, population.name, worst, available, mend)
+                yield _capacity(limit, population.name, worst, available, mend, others(program, population.name))
 
 
 def _destinations(target: HardwareTarget, program: Program) -> Iterator[Finding]:
@@ -221,10 +241,11 @@ def _destinations(target: HardwareTarget, program: Program) -> Iterator[Finding]
             yield _capacity("destination layers", population.name, needed, available, mend)
 
 
-def _channels(target: HardwareTarget, population: Population) -> Iterator[Finding]:
+def _channels(target: HardwareTarget, program: Program, population: Population) -> Iterator[Finding]:
     needed, available = population.shape[0], known(target.layers.channels_max)
     if available is not None and needed > available:
-        yield _capacity("channels", population.name, needed, available, f"prune {needed - available} channels")
+        mend, own = f"prune {needed - available} channels", prunable(program, population.name)
+        yield _capacity("channels", population.name, needed, available, mend, own)
 
 
 def _unique_values(target: HardwareTarget, program: Program, population: Population) -> Iterator[Finding]:

@@ -77,13 +77,13 @@ class Placement:
         return len(self.cores)
 
 
-def too_many_cores(target: HardwareTarget, cores: int, other: str = "") -> list[Finding]:
+def too_many_cores(target: HardwareTarget, cores: int, prune_blocks: tuple[str, ...], other: str = "") -> list[Finding]:
     """A finding when the chip has fewer cores; ``other`` ends the sentence on what would mend it."""
     available = known(target.limits.cores)
     if available is None or cores <= available:
         return []
     mend = f"prune neurons or synapses, or spread the network over more chips{other}"
-    return [Finding("cores", target.name, cores, available, mend, "capacity")]
+    return [Finding("cores", target.name, cores, available, mend, "capacity", prune_blocks)]
 
 
 @dataclass(frozen=True, eq=False)

@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.nn.functional import conv_transpose2d
 
 from spikefit.errors import ConfigurationError
-from spikefit.hardware.check import Finding, chip_projections
+from spikefit.hardware.check import Finding, chip_projections, prunable, senders
 from spikefit.hardware.figures import known
 from spikefit.hardware.placement.base import (
     CoreLoad,
@@ -57,7 +57,7 @@ def place_on_crossbars(target: HardwareTarget, program: Program) -> Placement:
         copied += [population.name] if layer.copies_axons else []
         side, groups = layer.best_tiling(size)
         if not groups:
-            findings.append(_too_many_axons(layer, size.axons))
+            findings.append(_too_many_axons(layer, size.axons, senders(program, population.name)))
             unplaced.append(population.name)
             continue
         for tile in layer.tiles(side, groups):
@@ -67,7 +67,7 @@ def place_on_crossbars(target: HardwareTarget, program: Program) -> Placement:
         rows = [r for p in program.populations[1:] for r in _splitter_rows(destinations[p.name], size.neurons)]
         splitters = sum(rows)
         cores += _splitter_cores(rows, size, len(cores))
-    findings += too_many_cores(target, len(cores), _one_axon_a_source(copied))
+    findings += too_many_cores(target, len(cores), prunable(program), _one_axon_a_source(copied))
     bound = math.ceil(program.neurons / size.neurons)
     return Placement("crossbar", tuple(cores), tuple(findings), bound, tuple(unplaced), splitters)
 
@@ -311,10 +311,10 @@ def _one_axon_a_source(populations: list[str]) -> str:
     return f", or use codebook scope axon (spikefit.quantize.AxonCodebook) in {', '.join(populations)}"
 
 
-def _too_many_axons(layer: _Layer, available: int) -> Finding:
+def _too_many_axons(layer: _Layer, available: int, prune_blocks: tuple[str, ...]) -> Finding:
     needed = int(layer.fan_in.max())
     mend = f"prune {needed - available} synapses of its densest neuron"
-    return Finding("fan-in (axons of a core)", layer.population.name, needed, available, mend, "capacity")
+    return Finding("fan-in (axons of a core)", layer.population.name, needed, available, mend, "capacity", prune_blocks)
 
 
 def _splitter_rows(destinations: Tensor, largest: int) -> list[int]:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from spikefit.hardware.check import Finding, chip_projections, on_host
+from spikefit.hardware.check import Finding, chip_projections, on_host, prunable, senders
 from spikefit.hardware.figures import known
 from spikefit.hardware.placement.base import CoreLoad, Part, Placement, kernels_of, map_shape, too_many_cores
 from spikefit.hardware.program import Population, Program, Projection
@@ -49,10 +49,11 @@ def place_layers(target: HardwareTarget, program: Program) -> Placement:
     needs = [layer_needs(target, program, population) for population in populations]
     chosen = assign(needs, cores)
     loads = []
-    findings = too_many_cores(target, len(populations))
+    findings = too_many_cores(target, len(populations), ())
     for population, need, index in zip(populations, needs, chosen, strict=True):
         if index is None:
-            findings.append(_homeless(population, need, cores))
+            smaller = prunable(program, population.name, *senders(program, population.name))
+            findings.append(_homeless(population, need, cores, smaller))
             continue
         synapses = sum(program.synapses(p) for p in chip_projections(target, program, population.name))
         part = Part(population.name, np.arange(population.neurons))
@@ -116,7 +117,7 @@ def _utilisation(need: Needs, core: Needs) -> dict[str, float]:
     return {name: amount / size for name, (amount, size) in parts.items() if math.isfinite(size)}
 
 
-def _homeless(population: Population, need: Needs, cores: list[Needs]) -> Finding:
+def _homeless(population: Population, need: Needs, cores: list[Needs], prune_blocks: tuple[str, ...]) -> Finding:
     """Why no core was left: which memory is too small on every core, or that others took those that fit."""
     where = population.name
     largest = Needs(
@@ -131,10 +132,10 @@ def _homeless(population: Population, need: Needs, cores: list[Needs]) -> Findin
     )
     for limit, needed, available, mend in parts:
         if needed > available:
-            return Finding(limit, where, int(needed), int(available), mend, "capacity")
+            return Finding(limit, where, int(needed), int(available), mend, "capacity", prune_blocks)
     wanted = f"{int(need.kernel)} kernel and {int(need.neurons)} neuron entries on one core"
     mend = "prune its channels or those of a layer as large"
-    return Finding("cores", where, wanted, "no core of that size left", mend, "capacity")
+    return Finding("cores", where, wanted, "no core of that size left", mend, "capacity", prune_blocks)
 
 
 def _encoded(target: HardwareTarget, program: Program, population: Population) -> bool:

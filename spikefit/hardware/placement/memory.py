@@ -13,7 +13,7 @@ import math
 import numpy as np
 import torch
 
-from spikefit.hardware.check import Finding, chip_projections
+from spikefit.hardware.check import Finding, chip_projections, prunable, senders
 from spikefit.hardware.figures import known
 from spikefit.hardware.placement.base import (
     CoreLoad,
@@ -51,7 +51,7 @@ def place_in_memory(target: HardwareTarget, program: Program) -> Placement:
             unplaced.append(population.name)
             continue
         cores += fill.cores(len(cores))
-    findings += too_many_cores(target, len(cores))
+    findings += too_many_cores(target, len(cores), prunable(program))
     if len(cores) <= (known(target.limits.cores) or math.inf):
         findings += _output_axons(target, program, cores)
     bound = max(
@@ -66,6 +66,7 @@ class _Fill:
 
     def __init__(self, target: HardwareTarget, program: Program, population: Population) -> None:
         self.population, limits = population, target.limits
+        self.senders = senders(program, population.name)
         self.shape = map_shape(population.shape)
         self.cells = target.cells(population)
         self.max_cells = known(limits.neurons_per_core) or math.inf
@@ -85,7 +86,9 @@ class _Fill:
         worst_bits, worst_fan = int(self.bits.max()), int(self.fan_in.max())
         if worst_fan > self.max_axons:
             mend = f"prune {worst_fan - int(self.max_axons)} synapses of its densest neuron"
-            return Finding("fan-in", self.population.name, worst_fan, int(self.max_axons), mend, "capacity")
+            return Finding(
+                "fan-in", self.population.name, worst_fan, int(self.max_axons), mend, "capacity", self.senders
+            )
         if worst_bits > self.max_bits:
             mend = "prune synapses of its densest neuron or store narrower weights"
             return Finding(
@@ -95,6 +98,7 @@ class _Fill:
                 int(self.max_bits),
                 mend,
                 "capacity",
+                self.senders,
             )
         return None
 
@@ -163,7 +167,7 @@ def _output_axons(target: HardwareTarget, program: Program, cores: list[CoreLoad
             worst[part.population] = max(needed, worst.get(part.population, 0))
     mend = "prune so that the next layers fit into fewer cores"
     return [
-        Finding("output axons per core", name, needed, available, mend, "capacity")
+        Finding("output axons per core", name, needed, available, mend, "capacity", prunable(program))
         for name, needed in worst.items()
         if needed > available
     ]

@@ -1,0 +1,182 @@
+"""Make the network fit a chip while it trains."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import lightning.pytorch as pl
+from lightning_utilities.core.rank_zero import rank_zero_info
+
+from callbacks.base import Interval, ScheduledCallback
+from callbacks.fsc_pruning import FSCPruning, UnitKind
+from spikefit.deploy.costs import UnitCost
+from spikefit.deploy.emulate import ChipEmulation
+from spikefit.deploy.fitting import Trial, fewest_units, findings_on, masks_that_fit, suited_quantizers, towards
+from spikefit.deploy.run import require_structure
+from spikefit.errors import ConfigurationError, TargetError
+from spikefit.hardware.check import Finding
+from spikefit.hardware.target import HardwareTarget
+from spikefit.module import SpikingClassifier
+from spikefit.prune.schedule import Growth, growth_progress
+from spikefit.prune.scores import Score
+from spikefit.prune.selection import Masks
+
+
+class FitToHardware(ScheduledCallback):
+    """Leads a network to where every limit of a chip holds: other quantizers, fewer units, the chip's own arithmetic.
+
+    Before training it says which limits the dense network violates, gives layers whose weights the chip can't hold a
+    quantizer that it can (:func:`~spikefit.deploy.fitting.suited_quantizers`), and refuses a chip that the network
+    does not fit even with ``min_units`` units left in every group.
+
+    At each event from ``start`` to ``stop`` it works out which units of least score have to go for every limit to
+    hold, and removes the share of them that is due. Limits are those of the check and of the placement, on the network
+    as it is by then. As soon as all hold nothing more is removed; if training breaks one again, the next event mends
+    it.
+
+    From epoch ``arithmetic`` on the network computes with the integers of the chip
+    (:class:`~callbacks.chip_arithmetic.ChipArithmetic`), so that the validated accuracy is the deployed one.
+
+    Put it in front of ``CodebookReclustering``, which then finds the quantizers that it gave. Logs ``fit/findings``,
+    how many limits pruning has still to mend, ``prune/units_alive`` and ``prune/fraction``.
+
+    Args:
+        target: name of a chip in ``configs/hardware`` or path of a YAML file that describes one.
+        start: epoch (or step) of the first event.
+        stop: position by which the network fits.
+        every: distance between events, also of the checks behind ``stop``.
+        interval: ``epoch`` or ``step``.
+        growth: of the share that is gone: ``one_shot``, ``linear`` or ``cubic``.
+        score: importance of units; :class:`~spikefit.prune.scores.FSC` on 8 batches by default.
+        units: which kinds to prune: ``channel``, ``neuron``, or both.
+        min_units: every group of units keeps at least this many.
+        cost: what a unit takes on a chip; scores are divided by it.
+        quantize: whether to exchange quantizers that the chip can't hold.
+        arithmetic: position, behind ``stop``, from which the network computes as the chip; None for never.
+        recovery: epochs (or steps) behind ``stop`` during which ``CompressedCheckpoint`` waits.
+        name: tells two callbacks of the same schedule apart.
+
+    Raises:
+        ConfigurationError: for options that are not allowed.
+        TargetError: for an unknown or malformed target; before training for one that the network can't fit, with the
+            findings.
+    """
+
+    stop: int
+
+    def __init__(
+        self,
+        target: str = "loihi",
+        start: int = 1,
+        stop: int = 5,
+        every: int = 1,
+        interval: Interval = "epoch",
+        growth: Growth = "cubic",
+        score: Score | None = None,
+        units: Sequence[UnitKind] = ("channel", "neuron"),
+        min_units: int = 2,
+        cost: UnitCost | None = None,
+        quantize: bool = True,
+        arithmetic: int | None = None,
+        recovery: int = 0,
+        name: str = "",
+    ) -> None:
+        super().__init__(start, stop, every, interval, name)
+        if arithmetic is not None and arithmetic <= stop:
+            raise ConfigurationError(
+                f"arithmetic: got {arithmetic!r}, expected a position behind stop={stop}, or null."
+            )
+        self.target = HardwareTarget.load(target)
+        self.pruning = FSCPruning(
+            0.0, start, stop, every, interval, growth, score, units, min_units, cost=cost, recovery=recovery
+        )
+        self.growth, self.quantize, self.arithmetic, self.recovery = growth, quantize, arithmetic, recovery
+        self.removed, self.fits = 0, False
+        self._time_steps, self._graded, self._checked = 1, False, False
+
+    def due(self, position: int) -> bool:
+        """Whether to act at epoch (or step) ``position``: also behind ``stop``, until the chip's arithmetic begins."""
+        if self.arithmetic is not None and position >= self.arithmetic:
+            return position == self.arithmetic
+        return position >= self.start and (position - self.start) % self.every == 0
+
+    def settled(self, position: int) -> bool:
+        """Whether every limit holds, and recovery and the beginning of the chip's arithmetic are over."""
+        behind = position >= self.pruning.last_event + self.recovery
+        return behind and self.fits and (self.arithmetic is None or position >= self.arithmetic)
+
+    def preflight(self, module: SpikingClassifier, data: object) -> None:
+        """Give the quantizers, say what the dense network violates, refuse what can't be mended."""
+        self._checked = True
+        self._graded = bool(getattr(data, "static", False))
+        self._time_steps = int(getattr(data, "time_steps", 1))
+        require_structure(module.network, self.target, self._time_steps, self._graded)
+        wanted = suited_quantizers(module.network, self.target) if self.quantize else {}
+        for layer, description in wanted.items():
+            options = ", ".join(f"{option}={value}" for option, value in description.items() if option != "class")
+            rank_zero_info(f"{self.target.name}: {layer} gets {description['class']}({options}).")
+        module.give_quantizers(wanted)
+        findings = findings_on(module.network, self.target, self._time_steps, self._graded)
+        if findings:
+            rank_zero_info(f"{self.target.name}: the network violates {_listed(findings)}")
+        groups, alive = self.pruning.prunable(module.network)
+        trial = Trial(module.network, self.target, self._time_steps, self._graded, groups)
+        left = trial.findings(fewest_units(groups, alive, self.pruning.min_units))
+        if left:
+            raise TargetError(
+                f"target {self.target.name} can't be fitted: with min_units={self.pruning.min_units} units left in "
+                f"each of {len(groups)} groups the network still violates {_listed(left)}"
+            )
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """The same for programs that do not use the command line."""
+        if stage == "fit" and not self._checked:
+            assert isinstance(pl_module, SpikingClassifier)
+            self.preflight(pl_module, getattr(trainer, "datamodule", None))
+
+    def act(self, trainer: pl.Trainer, module: SpikingClassifier, position: int) -> None:
+        """Remove what is due, equally in every process; begin the chip's arithmetic."""
+        if position == self.arithmetic:
+            module.network.emulation = ChipEmulation(self.target, self._graded)
+            rank_zero_info(f"From {self.interval} {position} on the network computes as {self.target.name}.")
+            return
+        groups, alive = self.pruning.prunable(module.network)
+        trial = Trial(module.network, self.target, self._time_steps, self._graded, groups)
+        findings = trial.findings(alive)
+        if findings:
+            findings = self._prune(trainer, module, position, trial, alive)
+        self.fits = not findings
+        self.pruning.publish(module, {"fit/findings": len(findings)})
+
+    def _prune(
+        self, trainer: pl.Trainer, module: SpikingClassifier, position: int, trial: Trial, alive: Masks
+    ) -> list[Finding]:
+        """One event; what is still violated behind it."""
+        scores = self.pruning.scores(trainer, module, position)
+        goal, left = masks_that_fit(trial, scores, alive, self.pruning.min_units)
+        if left:
+            raise TargetError(
+                f"target {self.target.name} can't be fitted: with no more than min_units={self.pruning.min_units} "
+                f"units left where it matters the network still violates {_listed(left)}"
+            )
+        events = (self.pruning.last_event - self.start) // self.every + 1
+        event = min(events, (position - self.start) // self.every + 1)
+        going = sum(int((alive[name] & ~goal[name]).sum()) for name in alive)
+        due = round(growth_progress(event, events, self.growth) * (self.removed + going)) - self.removed
+        masks = goal if event == events else towards(alive, goal, scores, max(0, due))
+        before = sum(int(mask.sum()) for mask in alive.values())
+        self.removed += before - self.pruning.keep(trainer, module, trial.groups, masks)
+        return trial.findings(masks)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The position of the last action, how many units are gone, and whether the network fits."""
+        return {**super().state_dict(), "removed": self.removed, "fits": self.fits}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore what :meth:`state_dict` gave."""
+        super().load_state_dict(state_dict)
+        self.removed, self.fits = int(state_dict["removed"]), bool(state_dict["fits"])
+
+
+def _listed(findings: Sequence[Finding]) -> str:
+    lines = "\n".join(f"  - {finding}" for finding in findings)
+    return f"{len(findings)} limits:\n{lines}"

@@ -1,0 +1,158 @@
+"""What it takes to make a network fit a chip: other quantizers, and fewer units.
+
+What a chip can't do at all (a neuron model, a pooling, a readout) is left to
+:func:`~spikefit.deploy.run.require_structure`; everything here is a matter of size and of weights.
+"""
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from spikefit.deploy.lower import lower
+from spikefit.hardware.check import Finding, check
+from spikefit.hardware.figures import known
+from spikefit.hardware.placement import place
+from spikefit.hardware.target import HardwareTarget
+from spikefit.networks.blocks import Network
+from spikefit.prune.groups import UnitGroup, set_alive
+from spikefit.prune.selection import Masks, select, select_within
+from spikefit.quantize import AxonCodebook, Codebook
+from spikefit.quantize.base import quantizer_of
+
+Scores = dict[str, Tensor]
+STORED_BITS = (2, 4, 8)  # of a codebook's values
+
+
+def findings_on(network: Network, target: HardwareTarget, time_steps: int, graded_input: bool) -> list[Finding]:
+    """All limits of ``target`` that ``network`` violates as it is, those of the placement included."""
+    on_cpu = copy.deepcopy(network).cpu()
+    program = lower(on_cpu, time_steps, graded_input=graded_input, precision="target", target=target)
+    return [*check(target, program), *place(target, program).findings]
+
+
+def mendable_by_pruning(findings: Sequence[Finding]) -> list[Finding]:
+    """The findings that go away when enough units do."""
+    return [finding for finding in findings if finding.prune_blocks]
+
+
+class Trial:
+    """Tries masks of living units on a copy of a network.
+
+    Args:
+        network: not changed.
+        target: the chip.
+        time_steps: steps of one inference.
+        graded_input: whether inputs are real numbers (direct coding).
+        groups: the groups that may lose units.
+    """
+
+    def __init__(
+        self, network: Network, target: HardwareTarget, time_steps: int, graded_input: bool, groups: list[UnitGroup]
+    ) -> None:
+        self.network = copy.deepcopy(network).cpu().eval()
+        self.target, self.time_steps, self.graded_input, self.groups = target, time_steps, graded_input, groups
+
+    def findings(self, masks: Masks) -> list[Finding]:
+        """What pruning would have to mend if ``masks`` lived."""
+        for group in self.groups:
+            set_alive(self.network, group, masks[group.name])
+        return mendable_by_pruning(findings_on(self.network, self.target, self.time_steps, self.graded_input))
+
+
+def masks_that_fit(trial: Trial, scores: Scores, alive: Masks, min_units: int) -> tuple[Masks, list[Finding]]:
+    """The living units with which a network fits, and what is still violated if none do.
+
+    Finding after finding, as few units as possible go from the blocks that it names, those of least score. Removing
+    units never breaks a limit that held, but may show one that was hidden: so this goes on until none is left.
+
+    Args:
+        trial: of the network.
+        scores: ``{group: [units]}``.
+        alive: ``{group: bool [units]}``; the dead stay dead.
+        min_units: every group keeps at least this many.
+    """
+    masks = {name: mask.clone() for name, mask in alive.items()}
+    findings = trial.findings(masks)
+    # Those of few blocks first: they leave fewer units to choose from.
+    while findings:
+        finding = min(findings, key=lambda finding: len(finding.prune_blocks))
+        chosen = [group for group in trial.groups if set(group.blocks) & set(finding.prune_blocks)]
+        smaller = _mended(trial, finding, chosen, scores, masks, min_units)
+        if all(torch.equal(smaller[name], masks[name]) for name in masks):
+            break
+        masks = smaller
+        findings = trial.findings(masks)
+    return masks, findings
+
+
+def _mended(
+    trial: Trial, finding: Finding, chosen: list[UnitGroup], scores: Scores, masks: Masks, min_units: int
+) -> Masks:
+    """``masks`` less the fewest units of ``chosen`` such that ``finding`` is gone, or all that may go."""
+
+    def violated(part: Masks) -> float:
+        left = trial.findings({**masks, **part})
+        return float(any((other.limit, other.where) == (finding.limit, finding.where) for other in left))
+
+    own = {group.name: masks[group.name] for group in chosen}
+    return {**masks, **select_within(scores, chosen, own, min_units, violated, 0.0)}
+
+
+def fewest_units(groups: list[UnitGroup], alive: Masks, min_units: int) -> Masks:
+    """Masks that keep ``min_units`` living units of each group (all that live, if these are fewer)."""
+    return select({group.name: torch.zeros(group.units) for group in groups}, groups, alive, 0, min_units)
+
+
+def towards(masks: Masks, goal: Masks, scores: Scores, removed: int) -> Masks:
+    """``masks`` less the ``removed`` units of least score among those that ``goal`` lacks."""
+    going = [
+        (float(scores[name][unit]), position, unit)
+        for position, (name, mask) in enumerate(masks.items())
+        for unit in (mask & ~goal[name]).nonzero().flatten().tolist()
+    ]
+    names = list(masks)
+    left = {name: mask.clone() for name, mask in masks.items()}
+    for _, position, unit in sorted(going)[:removed]:
+        left[names[position]][unit] = False
+    return left
+
+
+def suited_quantizers(network: Network, target: HardwareTarget) -> dict[str, dict[str, Any]]:
+    """Quantizers for the layers whose own ones ``target`` can't hold, by layer, as primitives.
+
+    What has at most as many values and bits as the chip allows stays as it is. Where the chip limits the values, a
+    layer without a codebook gets one; where the values belong to a neuron and their index to the axon (TrueNorth),
+    that is an ``AxonCodebook`` behind the first layer, which takes one axon a source.
+
+    Args:
+        network: with the quantizers that the user chose.
+        target: the chip.
+    """
+    rule = target.weights.unique_values
+    count = None if rule is None else known(rule.count)
+    widest = max((bits for bits in STORED_BITS if bits <= target.widest_bits), default=STORED_BITS[0])
+    by_axon = target.family == "crossbar" and rule is not None and known(rule.scope) == "neuron"
+    wanted: dict[str, dict[str, Any]] = {}
+    for position, (name, layer) in enumerate(network.named_synapses()):
+        quantizer = quantizer_of(layer)
+        bits = min(getattr(quantizer, "bits", widest), widest)
+        if isinstance(quantizer, Codebook):
+            levels = min(quantizer.levels, count or quantizer.levels, 2**bits - 1 - (quantizer.zero != "counted"))
+            if levels < quantizer.levels or bits < quantizer.bits:
+                wanted[name] = {"class": "Codebook", **quantizer.options, "levels": levels, "bits": bits}
+        elif isinstance(quantizer, AxonCodebook):
+            types = min(quantizer.types, count or quantizer.types)
+            if types < quantizer.types or bits < quantizer.bits:
+                wanted[name] = {"class": "AxonCodebook", "types": types, "bits": bits}
+        elif count is not None or getattr(quantizer, "bits", bits) > bits:
+            # The unit of a membrane is that of its weights: at 8 bits biases and leaks outgrow narrow registers.
+            narrow, free = min(bits, 4), rule is not None and bool(known(rule.zero_is_free))
+            levels = min(count or 2**narrow, 2**narrow - 1 - free)
+            zero = "free" if free else "counted"
+            wanted[name] = {"class": "Codebook", "levels": levels, "bits": narrow, "zero": zero}
+            if by_axon and position > 0:
+                wanted[name] = {"class": "AxonCodebook", "types": count, "bits": narrow}
+    return wanted

@@ -1,7 +1,7 @@
 """A program as two files: ``program.json`` (what it is) and ``program.safetensors`` (its numbers).
 
 The JSON names every field of the program, the layout of every tensor (:mod:`spikefit.deploy.packing`), the SHA-256 of
-the safetensors file and that of its own content (``checksum``: of everything else in it, with sorted keys and no blanks).
+the safetensors file and that of its own content (``checksum``: of all the rest of it, keys sorted and without blanks).
 It is written from the dataclasses' fields, so that a field that is new to them is stored without a change here.
 
 Writing is atomic, in a folder that may hold other files too. The new JSON is laid beside the old one under another

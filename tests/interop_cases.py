@@ -81,7 +81,7 @@ def samples(count: int = 12) -> Tensor:
 Recorded = dict[str, Tensor]
 
 
-def _recording(module: nn.Module, wanted: Callable[[str], bool]) -> tuple[dict[str, list[Tensor]], list]:
+def recording(module: nn.Module, wanted: Callable[[str], bool]) -> tuple[dict[str, list[Tensor]], list]:
     """What modules with a wanted name gave, call by call, and the hooks to remove."""
     kept: dict[str, list[Tensor]] = {}
 
@@ -109,7 +109,7 @@ def _step_by_step(
     found: list[Recorded] = []
     for part in parts:
         module = load().to(dtype)
-        kept, hooks = _recording(module, lambda name: name.endswith("_neurons"))
+        kept, hooks = recording(module, lambda name: name.endswith("_neurons"))
         state, outputs = None, []
         for step in part.to(dtype):
             result = module(step, state) if stateful else module(step)
@@ -166,7 +166,7 @@ def run_sinabs(path: str, inputs: Tensor) -> Recorded:
     for part in module.modules():
         if isinstance(part, sinabs.layers.LIF | sinabs.layers.IAF):
             part.spike_fn, part.min_v_mem = sinabs.activation.SingleSpike, None
-    kept, _ = _recording(module, lambda name: name.endswith("_neurons"))
+    kept, _ = recording(module, lambda name: name.endswith("_neurons"))
     output, _ = module(inputs.transpose(0, 1).flatten(0, 1))
     found = {name: calls[0] for name, calls in kept.items()} | {"output": output}
     return {name: value.unflatten(0, (batch, steps)).transpose(0, 1) for name, value in found.items()}

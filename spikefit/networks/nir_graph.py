@@ -176,10 +176,9 @@ class Reader:
         shape = tuple(int(side) for side in np.asarray(self.nodes[node].input_type["input"]).reshape(-1))
         wanted = {"Conv1d": 2, "Conv2d": 3, "Linear": 1, "Affine": 1}
         ranks = {wanted.get(self.kind(reader), len(shape)) for reader in self.behind[node]}
-        # Some libraries leave the batch of the sample in the shape.
-        while len(shape) > max(ranks) and shape[0] == 1:
-            shape = shape[1:]
-        return shape
+        # Some libraries leave the batch of their sample in the shape.
+        frame = shape[len(shape) - max(ranks) :]
+        return frame if len(ranks) == 1 and math.prod(frame) == math.prod(shape) and shape[0] == 1 else shape
 
     def _signal(self, node: str, signals: Mapping[str, Signal]) -> Signal:
         (source,) = self.before[node]

@@ -54,8 +54,8 @@ def flatten(*shape):
     return nir.Flatten(input_type={"input": np.array(shape)}, start_dim=0, end_dim=-1)
 
 
-def pool(cls=nir.AvgPool2d, side=2, stride=None, padding=0):
-    return cls(*(np.array([value, value]) for value in (side, stride or side, padding)))
+def pool(cls=None, side=2, stride=None, padding=0):
+    return (cls or nir.AvgPool2d)(*(np.array([value, value]) for value in (side, stride or side, padding)))
 
 
 def graph(*nodes, edges=None, shape=None, outputs=3, **metadata):

@@ -32,11 +32,18 @@ snnTorch and SpikingJelly take one threshold a layer. sinabs' neurons may send s
 
 NIR's own documentation settles the differences so: a neuron fires *above* its threshold (SpikingJelly and sinabs fire
 at it too), it is set to ``v_reset`` (sinabs subtracts the threshold), and R counts (Norse warns that it ignores R,
-sinabs does not). Some things go wrong in a library and can't be mended here: snnTorch reads ``IF`` as a leaky neuron
-with a decay of 0.9; sinabs gives an ``IF`` a floor of minus its threshold (set its ``min_v_mem`` to None), and writes R
-= 1 for a LIF with ``norm_input=False``, whose G is 1; Norse writes ``tau * dt`` for ``tau`` unless its ``to_nir`` is
-called with ``dt=1``. snnTorch and Norse flatten the batch too when they read a ``Flatten`` that starts at NIR's first
-dimension, so that such a network takes one sample at a time there.
+sinabs does not).
+
+What goes wrong in a library, and can't be mended here:
+
+* snnTorch reads ``IF`` as a leaky neuron with a decay of 0.9. It writes neither a reset by subtraction nor a delayed
+  one, which in its ``Synaptic`` swallows the input of a step: build ``Leaky`` with ``reset_mechanism="zero"`` and
+  ``Synaptic`` with ``reset_delay=False`` too.
+* sinabs gives an ``IF`` that it reads a floor of minus its threshold (set its ``min_v_mem`` to None), can't read a LIF
+  on a map, and writes R = 1 for a LIF with ``norm_input=False``, whose G is 1.
+* Norse writes ``tau * dt`` for ``tau`` unless its ``to_nir`` is called with ``dt=1``.
+* snnTorch and Norse flatten the batch too when they read a ``Flatten`` that starts at NIR's first dimension: such a
+  network takes one sample at a time there.
 """
 
 import importlib

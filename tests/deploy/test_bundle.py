@@ -134,10 +134,8 @@ def test_what_has_no_form_is_refused_and_nothing_is_written(wake, tmp_path):
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    from conftest import wake
-
     folder = tmp_path_factory.mktemp("whole")
-    written = program(wake, MLP, hidden=(6,))
+    written = program(lambda network, inputs: network, MLP, hidden=(6,))
     write_bundle(written, folder)
     return written, {name: (folder / name).read_bytes() for name in FILES}
 

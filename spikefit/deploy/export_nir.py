@@ -19,6 +19,7 @@ it. A library that keeps only one threshold a layer gets weights and biases divi
 (M distinct weights of a layer then become M a channel). All numbers are rounded to ``dtype``.
 """
 
+import dataclasses
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -34,6 +35,34 @@ from spikefit.hardware.program import Population, Program, Projection
 from spikefit.networks.nir_dialects import Dialect, dialect_called, require_nir
 
 Dtype = Literal["float32", "float64"]
+
+# Fields of populations and projections that the graph has, or that say nothing about an exact program's function.
+_WRITTEN = frozenset(
+    [
+        "name",
+        "shape",
+        "model",
+        "threshold",
+        "bias",
+        "leak",
+        "reset",
+        "graded",
+        "unit",
+        "source",
+        "target",
+        "kind",
+        "weight",
+        "stride",
+        "padding",
+        "dilation",
+        "groups",
+        "pool",
+        "pool_kind",
+        "bits",
+        "exponent",
+        "axon_types",
+    ]
+)
 
 
 def to_nir(program: Program, dialect: str = "nir", dt: float | None = None, dtype: Dtype = "float32") -> Any:
@@ -160,8 +189,15 @@ class _Writer:
     def _check(self, population: Population) -> None:
         """Refuse what NIR or the dialect can't say."""
         name, dialect = population.name, self.dialect
+        parts: list[Population | Projection] = [population, *self.program.inputs_of(name)]
+        for part in parts:
+            for field in dataclasses.fields(part):
+                if field.name not in _WRITTEN and getattr(part, field.name) != field.default:
+                    raise ExchangeError(f"{part.name}: its {field.name} has no place in a NIR graph.")
         if population.model == "linear_leak_if":
             raise ExchangeError(f"{name}: NIR knows no linear leak; use IF or LIF neurons.")
+        if population.model not in ("if", "lif", "readout"):
+            raise ExchangeError(f"{name}: neurons {population.model!r} can't be written; use IF or LIF neurons.")
         if population.spiking and population.reset != dialect.reset:
             hint = "train with reset 'zero'"
             if population.reset == "subtract":

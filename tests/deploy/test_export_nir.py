@@ -1,5 +1,6 @@
 """Written NIR graphs, run by NIR's own equations, fire as the network does; what NIR can't say is refused."""
 
+import dataclasses
 import math
 import os
 import sys
@@ -15,6 +16,7 @@ from spikefit.deploy.export_nir import graph_differences, to_nir, write_nir
 from spikefit.deploy.lower import lower
 from spikefit.deploy.simulate import Simulator
 from spikefit.errors import ConfigurationError, ExchangeError
+from spikefit.hardware.program import Population
 from spikefit.hardware.target import HardwareTarget
 from spikefit.networks import MLP, ConvSNN, FromNIR, ResidualSNN
 from spikefit.networks.blocks import Block, Network, PositiveBatchNorm
@@ -190,6 +192,21 @@ def test_what_nir_can_t_say_is_refused_by_layer(wake):
         to_nir(program, dtype="float16")
     with pytest.raises(ExchangeError, match=r"dt: got 0, expected a value above 0"):
         to_nir(program, dt=0)
+
+
+def test_a_field_that_the_graph_would_lose_is_refused(wake):
+    """A description with more in it than there is now; as long as it says nothing, the graph is whole."""
+    net, _ = network(wake)
+    program = lower(net, STEPS, graded_input=False)
+    Wider = dataclasses.make_dataclass("Population", [("delay", int, 0)], bases=(Population,), frozen=True)
+
+    def widened(delay):
+        fields = ({f.name: getattr(p, f.name) for f in dataclasses.fields(p)} for p in program.populations)
+        return dataclasses.replace(program, populations=tuple(Wider(**one, delay=delay) for one in fields))
+
+    assert graph_differences(to_nir(widened(0)), to_nir(program)) == []
+    with pytest.raises(ExchangeError, match=r"conv1: its delay has no place in a NIR graph"):
+        to_nir(widened(2))
 
 
 def test_without_nir_the_message_says_how_to_get_it(wake, monkeypatch):

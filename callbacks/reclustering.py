@@ -185,7 +185,10 @@ class CodebookReclustering(ScheduledCallback):
         free_gain = block.norm is not None and block.skip is None
         weight, factor = latent_weight(layer), torch.ones(len(quantizer.group_of_output))
         if trainer.is_global_zero:
-            gram, live = moments.gram(centred=block.norm is not None), live_synapses(module.network, name)
+            gram, live = (
+                moments.gram(centred=block.norm is not None and block.norm.centres),
+                live_synapses(module.network, name),
+            )
             moved, factor = quantizer.match(weight, gram, free_gain, live)
             weight.copy_(moved)
         factor = factor.to(weight)

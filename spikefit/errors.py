@@ -23,6 +23,14 @@ class CheckpointError(SpikeFitError):
     """A checkpoint is missing, damaged, or belongs to another network."""
 
 
+class BundleError(SpikeFitError):
+    """A bundle is missing, damaged, or of another format, or a program can't be stored in one."""
+
+
+class ExchangeError(SpikeFitError, ValueError):
+    """A network can't be written to, or read from, another library's format as it is."""
+
+
 def check_choice(option: str, value: object, allowed: Iterable[object]) -> None:
     """Raise :class:`ConfigurationError` naming ``option`` unless ``value`` is one of ``allowed``."""
     allowed = list(allowed)

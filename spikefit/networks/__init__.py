@@ -1,7 +1,19 @@
 """Spiking networks, every one an ordered list of blocks."""
 
-from spikefit.networks.blocks import Block, IdentitySkip, Network, PositiveBatchNorm
+from spikefit.networks.blocks import Block, FixedNorm, IdentitySkip, Network, PositiveBatchNorm
+from spikefit.networks.from_nir import FromNIR
 from spikefit.networks.plain import MLP, VGG, ConvSNN
 from spikefit.networks.residual import ResidualSNN
 
-__all__ = ["MLP", "VGG", "Block", "ConvSNN", "IdentitySkip", "Network", "PositiveBatchNorm", "ResidualSNN"]
+__all__ = [
+    "MLP",
+    "VGG",
+    "Block",
+    "ConvSNN",
+    "FixedNorm",
+    "FromNIR",
+    "IdentitySkip",
+    "Network",
+    "PositiveBatchNorm",
+    "ResidualSNN",
+]

@@ -36,6 +36,7 @@ class PositiveBatchNorm(_BatchNorm):
     """
 
     minimum_gain = 1e-3
+    centres = True  # whether training takes the mean of a batch away
 
     def _check_input_dim(self, input: Tensor) -> None:
         if input.dim() not in (2, 4):
@@ -92,6 +93,33 @@ class PositiveBatchNorm(_BatchNorm):
         assert self.running_var is not None
         g = self.gain.double() / (self.running_var.double() + self.eps).sqrt()
         return g, self.bias.double() / g - self.running_mean.double()
+
+
+class FixedNorm(PositiveBatchNorm):
+    """A gain and a bias for each channel, and no statistics: the same function in training and in evaluation.
+
+    It gives channels thresholds of their own: ``1 / gain`` in front of neurons with threshold 1. Nothing measures its
+    mean (0) and variance (1), but both may be rescaled with the layer in front of it.
+
+    Args:
+        channels: number of channels.
+    """
+
+    centres = False
+
+    def __init__(self, channels: int, eps: float = 0.0, momentum: float | None = 0.1) -> None:
+        super().__init__(channels, eps=eps, momentum=momentum)
+        self.measured = True
+        self.eval()
+
+    def train(self, mode: bool = True) -> "FixedNorm":
+        """Stays in evaluation."""
+        return super().train(False)
+
+    def reset_running_stats(self) -> None:
+        """Keeps the statistics, also when those of all norms are measured anew."""
+        if not hasattr(self, "measured"):  # while it is made
+            super().reset_running_stats()
 
 
 def channels_last(x: Tensor) -> Tensor:

@@ -82,7 +82,7 @@ def _slice_units(block: Block, alive: Tensor) -> None:
     neuron.units = int(alive.sum())
     neuron.alive = alive[alive].clone()
     if isinstance(norm, PositiveBatchNorm):
-        fresh = PositiveBatchNorm(neuron.units, eps=norm.eps, momentum=norm.momentum)
+        fresh = type(norm)(neuron.units, eps=norm.eps, momentum=norm.momentum)
         fresh = fresh.to(dtype=norm.weight.dtype, device=norm.weight.device)
         with torch.no_grad():
             for name in ("weight", "bias", "running_mean", "running_var"):

@@ -1,0 +1,113 @@
+"""scripts/export.py: from a checkpoint of the command line to a bundle, a NIR graph, and another training."""
+
+import re
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
+
+import export
+
+from spikefit.deploy.bundle import TENSORS, read_bundle
+from spikefit.deploy.lower import lower
+from spikefit.deploy.simulate import Simulator
+from spikefit.module import SpikingClassifier
+
+pytest.importorskip("safetensors", reason="bundles need safetensors")
+
+SHORT = ("--trainer.max_epochs=1", "--trainer.limit_train_batches=5", "--trainer.limit_val_batches=1")
+ONE_CHECKPOINT = (
+    '--trainer.callbacks=[{"class_path": "lightning.pytorch.callbacks.ModelCheckpoint", '
+    '"init_args": {"filename": "last", "enable_version_counter": false}}]'
+)
+
+
+@pytest.fixture
+def checkpoint(run, csv_only):
+    """A checkpoint of a short training, below the working directory."""
+    status, printed = run("fit", "--config", "configs/quickstart.yaml", csv_only, *SHORT, ONE_CHECKPOINT)
+    assert status == 0, printed
+    return Path("runs/quickstart/version_0/checkpoints/last.ckpt")
+
+
+def test_a_checkpoint_becomes_a_bundle_and_every_mistake_is_explained(checkpoint, capsys):
+    def call(*options):
+        capsys.readouterr()
+        status = export.main([str(option) for option in options])
+        printed = capsys.readouterr()
+        return status, printed.out, printed.err
+
+    status, out, err = call(checkpoint, "--target", "loihi", "--out", "bundle")
+    assert (status, err) == (0, "")
+    assert "4 steps, encoding direct" in out, "from the configuration of the run"
+    size = sum(path.stat().st_size for path in Path("bundle").iterdir())
+    assert int(re.search(r"bundle bundle: ([\d,]+) bytes, read back and equal", out)[1].replace(",", "")) == size
+    network = SpikingClassifier.load_from_checkpoint(checkpoint, map_location="cpu").network
+    exact, read = lower(network, 4, graded_input=True), read_bundle("bundle")
+    images = torch.rand(1, 20, 1, 8, 8).expand(4, -1, -1, -1, -1)
+    assert read.target == "loihi"
+    agreeing = Simulator(read)(images).logits.argmax(1) == Simulator(exact)(images).logits.argmax(1)
+    assert float(agreeing.float().mean()) > 0.7
+
+    assert call(checkpoint, "--target", "loihi", "--out", "bundle", "--time_steps", 7, "--encoding", "rate")[0] == 0
+    assert (read_bundle("bundle").time_steps, read_bundle("bundle").populations[0].graded) == (7, False)
+
+    before = (Path("bundle") / TENSORS).read_bytes()
+    alone = shutil.copy(checkpoint, "alone.ckpt")
+    for options, message in (
+        ((checkpoint, "--target", "truenorth"), "target truenorth can't run this network"),
+        ((checkpoint, "--target", "loihi9"), "target: got 'loihi9', expected one of"),
+        ((checkpoint, "--target", "loihi", "--time_steps", 0), "time_steps: got 0, expected at least 1"),
+        (("nowhere.ckpt", "--target", "loihi"), "checkpoint: no file nowhere.ckpt"),
+        (("configs/quickstart.yaml", "--target", "loihi"), "configs/quickstart.yaml can't be read as a checkpoint"),
+        ((alone, "--target", "loihi"), "has no config.yaml that says it; expected --time_steps"),
+    ):
+        status, out, err = call(*options, "--out", "bundle")
+        assert status == 2
+        assert err.startswith("export: error: ")
+        assert message in err
+    assert (Path("bundle") / TENSORS).read_bytes() == before
+
+    content = torch.load(checkpoint, weights_only=True)
+    del content["hyper_parameters"]["network"]
+    torch.save(content, "python.ckpt")
+    assert "does not say which network it holds" in call("python.ckpt", "--target", "loihi", "--out", "bundle")[2]
+    Path("file").write_text("")
+    assert "can't be written" in call(checkpoint, "--target", "loihi", "--out", "file")[2]
+
+
+def test_the_nir_graph_starts_another_training(checkpoint, run, csv_only, capsys):
+    pytest.importorskip("nir", reason="nir is not installed")
+    assert export.main([str(checkpoint), "--target", "loihi", "--out", "bundle", "--nir"]) == 0
+    assert "network.nir, in the dialect nir: read back and equal" in capsys.readouterr().out
+    shutil.rmtree("bundle")
+    assert export.main([str(checkpoint), "--target", "loihi", "--out", "bundle", "--nir", "sinabs"]) == 2
+    assert "its reset is 'zero', a sinabs graph means 'subtract'" in capsys.readouterr().err
+    assert not Path("bundle").exists(), "refused before anything is written"
+    assert export.main([str(checkpoint), "--target", "loihi", "--out", "bundle", "--nir"]) == 0
+    network = '--model.init_args.network={"class_path": "spikefit.networks.FromNIR", "init_args": {"path": "PATH"}}'
+    status, printed = run(
+        "fit",
+        "--config",
+        "configs/quickstart.yaml",
+        csv_only,
+        *SHORT,
+        ONE_CHECKPOINT,
+        network.replace("PATH", "bundle/network.nir"),
+    )
+    assert status == 0, printed
+    second = Path("runs/quickstart/version_1/checkpoints/last.ckpt")
+    assert export.main([str(second), "--target", "loihi", "--out", "second"]) == 0
+    first, last = read_bundle("bundle"), read_bundle("second")
+    assert [population.shape for population in first.populations] == [
+        population.shape for population in last.populations
+    ]
+    status, printed = run(
+        "fit", "--config", "configs/quickstart.yaml", csv_only, *SHORT, network.replace("PATH", "lost.nir")
+    )
+    assert status == 2
+    assert "path: no file lost.nir" in printed

@@ -3,9 +3,18 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any
 
-from callbacks import CodebookMonitor, CodebookReclustering, FSCPruning, NormCalibration, SynapsePruning
+from callbacks import (
+    ChipArithmetic,
+    CodebookMonitor,
+    CodebookReclustering,
+    FitToHardware,
+    FSCPruning,
+    NormCalibration,
+    SynapsePruning,
+)
 from spikefit import prune
 from spikefit.deploy.budget import Budget
 from spikefit.deploy.costs import CoreCost, EnergyCost, SynapseCost
@@ -31,6 +40,20 @@ def fsc(**options):
 
 def synapses(**options):
     return lambda: [CodebookReclustering(start=1), SynapsePruning(**{"start": 1, "stop": 3, **options})]
+
+
+def chip():
+    return [CodebookReclustering(start=1), NormCalibration(2), ChipArithmetic("loihi", start=2)]
+
+
+def fitted():
+    """Half of the neurons of the network have to go."""
+    target = Path(__file__).parent / "small_chip.yaml"
+    return [
+        FitToHardware(str(target), start=1, stop=2, arithmetic=3),
+        CodebookReclustering(start=1),
+        NormCalibration(2),
+    ]
 
 
 QUANTIZERS = {
@@ -80,5 +103,7 @@ CASES: dict[str, Case] = {
         f"synapses-{name}": Case(Codebook, synapses(score=score), {"prunable_synapses": True})
         for name, score in SYNAPSE_SCORES.items()
     },
+    "chip-arithmetic": Case(callbacks=chip),
+    "fit-to-hardware": Case(partial(Codebook, levels=8, bits=8), callbacks=fitted),
     "synapses-budget": Case(Codebook, synapses(budget=Budget(synapses=4000)), {"prunable_synapses": True}),
 }

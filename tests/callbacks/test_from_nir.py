@@ -7,9 +7,10 @@ import pytest
 import torch
 from tiny_fit import TinyData, fit
 
-from callbacks import CodebookReclustering, FSCPruning, NormCalibration
+from callbacks import ChipArithmetic, CodebookReclustering, FSCPruning, NormCalibration
 from spikefit.deploy.export_nir import to_nir
 from spikefit.deploy.lower import lower
+from spikefit.deploy.parity import compare
 from spikefit.deploy.run import Deployment
 from spikefit.hardware.target import HardwareTarget
 from spikefit.module import SpikingClassifier
@@ -35,6 +36,18 @@ def test_it_tells_digits_as_well_as_before_and_learns_on():
     cases.train(model.network, epochs=2, rate=1e-3)
     assert cases.accuracy(model.network) > before - 0.02
     assert not torch.equal(norm.weight, gains)
+
+
+def test_it_trains_with_the_integers_of_a_chip(tmp_path):
+    """Thresholds of its own for each channel survive: the program on the chip fires as the network does."""
+    model = imported(partial(Codebook, levels=4, bits=8))
+    fit(tmp_path, [CodebookReclustering(start=0), ChipArithmetic("loihi", start=1)], model, epochs=2)
+    network, data = model.network.eval(), TinyData()
+    x, _ = data.on_after_batch_transfer(next(iter(data.val_dataloader())), 0)
+    program = lower(network, len(x), graded_input=False, precision="target", target=HardwareTarget.load("loihi"))
+    result = compare(network, program, x, tolerance=0.0)
+    assert result.mismatches + result.ties == 0
+    assert result.compared > 1000
 
 
 @pytest.mark.parametrize("metric", ["weights", "currents"])

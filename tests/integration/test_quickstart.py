@@ -45,6 +45,10 @@ def test_fit_then_test_then_predict(run, monkeypatch):
     assert report["unique_weights_max"] <= 4
     assert all(layer["unique_weights"] <= 4 for layer in report["layers"])
     assert report["parity"]["mismatches"] == 0
+    # Its last epochs train with the chip's integers: what was validated is what runs there.
+    agreement = report["target_agreement"]
+    assert (agreement["mismatches"], agreement["ties"]) == (0, 0)
+    assert report["accuracy_deployed"] == report["accuracy_float"]
     assert report["energy"]["model"] == "target"
     assert report["encoder"] == "conv1"
     for words in ("accuracy, deployed", "cores used", "synops", "unique weights", "energy", "report.json"):

@@ -105,19 +105,19 @@ class FitToHardware(ScheduledCallback):
         return behind and self.fits and (self.arithmetic is None or position >= self.arithmetic)
 
     def preflight(self, module: SpikingClassifier, data: object) -> None:
-        """Give the quantizers, say what the dense network violates, refuse what can't be mended."""
+        """Say what the dense network violates, give the quantizers, refuse what can't be mended."""
         self._checked = True
         self._graded = bool(getattr(data, "static", False))
         self._time_steps = int(getattr(data, "time_steps", 1))
         require_structure(module.network, self.target, self._time_steps, self._graded)
+        findings = findings_on(module.network, self.target, self._time_steps, self._graded)
+        if findings:
+            rank_zero_info(f"{self.target.name}: the dense network violates {_listed(findings)}")
         wanted = suited_quantizers(module.network, self.target) if self.quantize else {}
         for layer, description in wanted.items():
             options = ", ".join(f"{option}={value}" for option, value in description.items() if option != "class")
             rank_zero_info(f"{self.target.name}: {layer} gets {description['class']}({options}).")
         module.give_quantizers(wanted)
-        findings = findings_on(module.network, self.target, self._time_steps, self._graded)
-        if findings:
-            rank_zero_info(f"{self.target.name}: the network violates {_listed(findings)}")
         groups, alive = self.pruning.prunable(module.network)
         trial = Trial(module.network, self.target, self._time_steps, self._graded, groups)
         left = trial.findings(fewest_units(groups, alive, self.pruning.min_units))

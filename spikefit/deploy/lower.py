@@ -243,10 +243,11 @@ def _gain(integer: Tensor, room: float, bits: int, target: HardwareTarget, host:
     A chip with exponents keeps the codebook's integers and shifts them. The host's weights are not stored anywhere.
     """
     low, high = target.exponent_range(bits)
+    power = math.floor(math.log2(min(max(1.0, room), 2.0**16 if host else 2.0**high)))  # of a room without end too
     if host:
-        return 2 ** max(0, min(16, math.floor(math.log2(max(1.0, room))))), 0
+        return 2**power, 0
     if high > 0:
-        return 1, max(low, min(high, math.floor(math.log2(max(1.0, room)))))
+        return 1, max(low, power)
     reach = target.largest_weight(bits) // max(1, int(integer.abs().max()))
     return max(1, int(min(reach, room))), 0
 

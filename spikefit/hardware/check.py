@@ -73,6 +73,7 @@ def check_capacity(target: HardwareTarget, program: Program) -> list[Finding]:
     findings = [*_neuron_count(target, program), *_fans(target, program), *_destinations(target, program)]
     for population in program.populations[1:]:
         findings += _unique_values(target, program, population)
+        findings += _signs(target, program, population)
         findings += _channels(target, program, population)
     if program.precision == "target":
         for projection in chip_projections(target, program):
@@ -139,8 +140,9 @@ def _neuron_structure(target: HardwareTarget, population: Population) -> Iterato
     models, resets = known(target.neuron.models) or (), known(target.neuron.resets) or ()
     if population.model not in models:
         names = " or ".join(_NEURON_NAMES[model] for model in models)
-        yield _structure("neuron model", population.name, population.model, models, f"use {names} neurons")
-    if population.reset not in resets:
+        mend = f"use {names} neurons" if models else "no integrate-and-fire neuron runs there; use another chip"
+        yield _structure("neuron model", population.name, population.model, models or "none", mend)
+    if resets and population.reset not in resets:
         mend = f"reset to {' or '.join(resets)}" if resets == ("zero",) else f"use reset {' or '.join(resets)}"
         yield _structure("reset", population.name, population.reset, resets, mend)
 
@@ -265,6 +267,19 @@ def _unique_values(target: HardwareTarget, program: Program, population: Populat
         limit = f"unique weights per {rule.scope.value}"
         mend = f"use a codebook of {rule.count.value} values"
         yield _capacity(limit, population.name, needed, rule.count.value, mend)
+
+
+def _signs(target: HardwareTarget, program: Program, population: Population) -> Iterator[Finding]:
+    """Sources (channels of a convolution, whose neurons share their weights) that excite and inhibit."""
+    if not known(target.weights.sign_by_source):
+        return
+    for projection in chip_projections(target, program, population.name):
+        by_group = projection.weight.flatten(2).chunk(projection.groups) if projection.kind == "conv" else None
+        parts = by_group or (projection.weight.unsqueeze(2),)  # [out, in, taps] each
+        mixed = sum(int(((part > 0).any(2).any(0) & (part < 0).any(2).any(0)).sum()) for part in parts)
+        if mixed:
+            mend = f"split {mixed} of its sources into those that excite and those that inhibit"
+            yield _capacity("signs per source", projection.name, 2, 1, mend)
 
 
 def _weight_range(target: HardwareTarget, projection: Projection) -> Iterator[Finding]:

@@ -67,6 +67,13 @@ def some(kind: Kind) -> Kind:
     )
 
 
+def any_of(kind: Kind) -> Kind:
+    """A list of ``kind``, empty where the chip has nothing of it."""
+    return Kind(
+        f"a list, each {kind.allowed}, or []", lambda value: isinstance(value, list) and all(map(kind.accepts, value))
+    )
+
+
 INTEGER = Kind("an integer", _is_integer)
 COUNT = Kind("an integer from 0", lambda value: _is_integer(value) and value >= 0)
 BOOLEAN = Kind("true or false", lambda value: isinstance(value, bool))

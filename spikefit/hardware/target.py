@@ -25,6 +25,7 @@ from spikefit.hardware.figures import (
     Figure,
     Integer,
     Kind,
+    any_of,
     choice,
     expect,
     expect_keys,
@@ -84,6 +85,7 @@ class Weights:
         exponent_min, exponent_max: range of the exponent at the widest width.
         left_aligned: a narrower weight sits in the upper bits of a wide one, so that its smallest exponent
             grows by the difference of the widths.
+        sign_by_source: all weights that leave a neuron have one sign.
         unique_values: left out when weights are not shared.
     """
 
@@ -93,6 +95,7 @@ class Weights:
     exponent_min: Integer = None
     exponent_max: Integer = None
     left_aligned: Annotated[Figure[bool] | None, BOOLEAN] = None
+    sign_by_source: Annotated[Figure[bool] | None, BOOLEAN] = None
     unique_values: UniqueValues | None = None
 
 
@@ -101,7 +104,7 @@ class NeuronLimits:
     """Neurons. Threshold, bias and leak are in units of the membrane's least significant bit.
 
     Attributes:
-        models, resets: what the chip computes natively.
+        models, resets: what the chip computes natively; [] for a chip without integrate-and-fire neurons.
         cells_for_subtract: hardware neurons that one neuron with ``subtract`` reset takes (1 when left out).
         threshold_step, threshold_offset: thresholds are ``offset + k * step``.
         bias_mantissa_max: a bias is a mantissa up to this, times a power of two.
@@ -109,8 +112,8 @@ class NeuronLimits:
         decay_bits: fraction bits of a ``lif`` decay.
     """
 
-    models: Annotated[Figure[tuple[str, ...]], some(choice("if", "lif", "linear_leak_if"))]
-    resets: Annotated[Figure[tuple[str, ...]], some(choice("subtract", "zero"))]
+    models: Annotated[Figure[tuple[str, ...]], any_of(choice("if", "lif", "linear_leak_if"))]
+    resets: Annotated[Figure[tuple[str, ...]], any_of(choice("subtract", "zero"))]
     cells_for_subtract: Count = None
     threshold_min: Integer = None
     threshold_max: Integer = None

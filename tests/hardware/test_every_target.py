@@ -1,0 +1,148 @@
+"""Every chip that ships: its figures, its limits on random networks, and rules that only one chip has."""
+
+from dataclasses import replace
+from functools import partial
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from spikefit.deploy.lower import lower
+from spikefit.errors import TargetError
+from spikefit.hardware.check import Finding, check, check_structure, unknown_limits
+from spikefit.hardware.figures import Figure, known
+from spikefit.hardware.placement import place
+from spikefit.hardware.target import HardwareTarget, available_targets
+from spikefit.networks import MLP, ConvSNN, ResidualSNN
+from spikefit.neurons import IF, LIF, LinearLeakIF
+from spikefit.prune.groups import set_alive, unit_groups
+from spikefit.quantize import Codebook
+from spikefit.quantize.base import attach
+
+TARGETS = available_targets()
+SHAPE = (2, 8, 8)
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_figures_have_sources_and_unknown_ones_are_listed(name):
+    target = HardwareTarget.load(name)
+    for path, figure in target.figures():
+        if figure.value is not None:
+            assert figure.source, path
+            assert figure.confidence in "PVTSDR", path
+    unknown = [path for path, figure in target.figures() if figure.value is None and not path.startswith("energy")]
+    assert unknown_limits(target) == unknown
+
+
+def test_only_altai_assumes_its_values_a_neuron():
+    source = HardwareTarget.load("altai1").weights.unique_values.count.source
+    assert "our assumption" in source
+
+
+@pytest.mark.parametrize(
+    ("weight", "mixed"),
+    [
+        ([[1, -2, 3], [4, -5, 0]], 0),  # every column has one sign
+        ([[1, -2, 3], [-4, -5, 0]], 1),
+        ([[1, -2, 3], [-4, 5, -6]], 3),
+    ],
+)
+def test_odin_takes_the_sign_from_the_sender(chain, weight, mixed):
+    program = chain((3,), (torch.tensor(weight), {"bits": 4}, {}))
+    findings = [f for f in check(HardwareTarget.load("odin"), program) if f.limit == "signs per source"]
+    assert len(findings) == (mixed > 0)
+    if mixed:
+        assert findings[0].mend.startswith(f"split {mixed} of its sources")
+
+
+def test_a_channel_is_one_source_of_a_convolution(chain):
+    kernel = torch.tensor([[[[1, 2]], [[3, -1]]], [[[0, 1]], [[2, 2]]]])  # the second input has both signs
+    program = chain((2, 1, 4), (kernel, {"bits": 4}, {}))
+    (finding,) = [f for f in check(HardwareTarget.load("odin"), program) if f.limit == "signs per source"]
+    assert finding.mend.startswith("split 1 of its sources")
+
+
+def test_a_chip_without_spiking_neurons_says_so(chain):
+    program = chain((3,), (torch.ones(2, 3, dtype=torch.int64), {"bits": 4}, {}))
+    first = check_structure(HardwareTarget.load("akida_akd1000"), program)[0]
+    assert (first.limit, first.available) == ("neuron model", "none")
+    assert "another chip" in first.mend
+
+
+def test_findings_say_whose_units_would_mend_them(chain):
+    ones = partial(torch.ones, dtype=torch.int64)
+    program = chain((20,), (ones(30, 20), {"bits": 8}, {}), (ones(12, 30), {"bits": 8}, {}), (ones(4, 12), {}, {}))
+    target = HardwareTarget.load("generic")
+    limits = replace(target.limits, neurons_per_chip=Figure(40), fan_in=Figure(25), fan_out=Figure(10))
+    found = {(f.limit, f.where): f.prune_blocks for f in check(replace(target, limits=limits), program)}
+    assert found == {
+        ("neurons per chip", "generic"): ("l1", "l2"),
+        ("fan-in", "l2"): ("l1",),
+        ("fan-out", "input"): ("l1",),
+        ("fan-out", "l1"): ("l2",),
+    }
+
+
+@st.composite
+def networks(draw):
+    """Small networks of every kind, quantised or not, some of their units dead."""
+    torch.manual_seed(draw(st.integers(0, 9)))
+    neuron = draw(st.sampled_from([IF, LIF, LinearLeakIF]))
+    factory = partial(neuron, reset=draw(st.sampled_from(["subtract", "zero"])))
+    readout = draw(st.sampled_from(["membrane", "spikes"]))
+    kind = draw(st.sampled_from(["mlp", "conv", "residual"]))
+    if kind == "mlp":
+        net = MLP(SHAPE, 3, hidden=(draw(st.integers(2, 9)),), neuron=factory, readout=readout)
+    elif kind == "conv":
+        pool, pool_kind = draw(st.sampled_from([1, 2])), draw(st.sampled_from(["avg", "max"]))
+        net = ConvSNN(SHAPE, 3, (3, 4), (5,), pool=pool, pool_kind=pool_kind, neuron=factory, readout=readout)
+    else:
+        net = ResidualSNN(SHAPE, 3, channels=(4,), stem_pool=draw(st.sampled_from([1, 2])), neuron=factory)
+    if draw(st.booleans()):
+        for _, layer in net.named_synapses():
+            attach(layer, Codebook(layer.weight.detach(), levels=draw(st.sampled_from([2, 4, 16])), bits=8))
+    for group in unit_groups(net):
+        alive = torch.rand(group.units) > 0.3
+        alive[0] = True
+        set_alive(net, group, alive)
+    return net.eval()
+
+
+@given(network=networks(), name=st.sampled_from(TARGETS), data=st.data())
+@settings(max_examples=60, deadline=None)
+def test_no_network_breaks_check_or_placement(network, name, data):
+    """Whatever the limits are: findings, never another exception."""
+    target = HardwareTarget.load(name)
+    limited = {}
+    for field in ("neurons_per_chip", "fan_in", "fan_out", "axons_in_per_core", "neurons_per_core", "cores"):
+        if known(getattr(target.limits, field)) is not None and data.draw(st.booleans()):
+            limited[field] = Figure(data.draw(st.integers(1, 60)), "drawn", "D")
+    target = replace(target, limits=replace(target.limits, **limited))
+    program = lower(network, 3, graded_input=data.draw(st.booleans()), precision="target", target=target)
+    findings = [*check(target, program), *place(target, program).findings]
+    hidden = {population.name for population in program.populations[1:-1]}
+    for finding in findings:
+        assert isinstance(finding, Finding)
+        assert finding.mend
+        assert set(finding.prune_blocks) <= hidden
+
+
+@given(name=st.sampled_from(TARGETS), data=st.data())
+@settings(max_examples=80, deadline=None)
+def test_a_damaged_description_is_refused_by_field(name, data):
+    """One entry is removed, renamed or replaced: it still loads, or the error names the file and the field."""
+    content = HardwareTarget.load(name).to_dict()
+    section = data.draw(st.sampled_from([key for key in content if key != "description"]))
+    field = data.draw(st.sampled_from(sorted(content[section])))
+    value = data.draw(st.sampled_from([None, -1, "many", [], {}, {"value": "x"}, {"value": -5}, {"source": "s"}]))
+    if data.draw(st.booleans()):
+        content[section][field] = value
+    else:
+        content[section][f"{field}_of_mine"] = content[section].pop(field)
+    try:
+        HardwareTarget.from_dict(content, name="mine", file="mine.yaml")
+        refused = ""
+    except TargetError as error:
+        refused = str(error)
+    assert not refused or f"mine.yaml: {section}" in refused

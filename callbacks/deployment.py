@@ -31,7 +31,8 @@ class DeploymentSimulation(pl.Callback):
 
     Args:
         target: name of a chip in ``configs/hardware`` or path of a YAML file that describes one.
-        energy_model: ``target`` (the chip's own constants) or ``horowitz45`` (45 nm CMOS operations).
+        energy_model: ``target`` (the chip's own constants), ``horowitz45`` (45 nm CMOS operations) or ``memory``
+            (operations and the memory that they read and write).
         at_fit_end: whether to run when ``fit`` ends.
         max_samples: simulate at most this many samples; None for the whole test set.
         parity_samples: compare the exact program with the network on this many samples, spike for spike.

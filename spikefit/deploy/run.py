@@ -115,7 +115,9 @@ class Deployment:
         if not tally.samples:
             raise ValueError("report: no batch has been simulated.")
         activity = merge_activity(tally.activity)
-        energy = estimate(self.target, activity, self.placement, self.program.time_steps, self.energy_model)
+        energy = estimate(
+            self.target, activity, self.placement, self.program.time_steps, self.energy_model, self.program
+        )
         layers = layer_rows(self.program, activity, energy)
         groups = unit_groups(self.network)
         alive = sum(int(alive_units(self.network, group).sum()) for group in groups)
@@ -186,6 +188,7 @@ def layer_rows(program: Program, activity: tuple[LayerActivity, ...], energy: En
                 "updates": layer.updates,
                 "overflows": layer.overflows,
                 "energy_j": energy.per_layer.get(layer.name),
+                "energy_terms_j": energy.layer_terms.get(layer.name, {}),
             }
         )
     return rows

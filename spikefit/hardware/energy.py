@@ -6,16 +6,17 @@ zero.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, get_args
 
-from spikefit.errors import check_choice
+from spikefit.errors import ConfigurationError, check_choice
 from spikefit.hardware.figures import Figure
+from spikefit.hardware.memory_energy import memory_terms
 from spikefit.hardware.placement import Placement
-from spikefit.hardware.program import LayerActivity
+from spikefit.hardware.program import LayerActivity, Program
 from spikefit.hardware.target import HardwareTarget
 
-EnergyModelName = Literal["target", "horowitz45"]
+EnergyModelName = Literal["target", "horowitz45", "memory"]
 ENERGY_MODELS: tuple[EnergyModelName, ...] = get_args(EnergyModelName)
 
 HOROWITZ_AC_J = Figure(0.9e-12, "float32 addition at 45 nm: Horowitz 2014, ISSCC", "P")
@@ -29,10 +30,11 @@ class EnergyEstimate:
     Attributes:
         model: name of the energy model.
         total_j: sum of the known terms; None when none is known.
-        terms: ``synops``, ``updates``, ``encoder`` (multiplications of graded inputs), ``hops``, ``static``:
-            joule, or None for an unknown one; a term that the model does not have is absent.
+        terms: ``synops``, ``updates``, ``encoder`` (multiplications of graded inputs), ``memory``, ``hops``,
+            ``static``: joule, or None for an unknown one; a term that the model does not have is absent.
         unknown: names of the unknown terms.
         per_layer: by population, its known share; static power and hops belong to no layer.
+        layer_terms: by population, the terms that belong to it.
     """
 
     model: str
@@ -40,6 +42,7 @@ class EnergyEstimate:
     terms: dict[str, float | None]
     unknown: tuple[str, ...]
     per_layer: dict[str, float]
+    layer_terms: dict[str, dict[str, float | None]] = field(default_factory=dict)
 
 
 def estimate(
@@ -48,6 +51,7 @@ def estimate(
     placement: Placement | None,
     time_steps: int,
     model: EnergyModelName = "target",
+    program: Program | None = None,
 ) -> EnergyEstimate:
     """Energy of one inference.
 
@@ -58,15 +62,24 @@ def estimate(
         time_steps: steps of the inference, for static power.
         model: ``target``, the chip's own constants, or ``horowitz45``, operations of 45 nm CMOS (0.9 pJ an
             accumulate, 4.6 pJ a multiply-accumulate; neither memory nor neuron updates), which most papers
-            print.
+            print; or ``memory`` (:mod:`spikefit.hardware.memory_energy`), which alone shows what narrow weights
+            save.
+        program: what was simulated; needed for the model ``memory``.
 
     Raises:
-        ConfigurationError: for an unknown model.
+        ConfigurationError: for an unknown model, or ``memory`` without a program.
     """
     check_choice("model", model, ENERGY_MODELS)
-    prices = _prices(target, model)
-    layers = {layer.name: _layer_terms(layer, prices) for layer in activities}
-    terms = {name: _total([layer[name] for layer in layers.values()]) for name in prices}
+    layers: dict[str, dict[str, float | None]]
+    if model == "memory":
+        if program is None:
+            raise ConfigurationError("program: got None, expected what was simulated for the energy model 'memory'.")
+        layers = {layer.name: {**memory_terms(program, layer)} for layer in activities}
+        names = ["synops", "updates", "encoder", "memory"]
+    else:
+        prices = _prices(target, model)
+        layers, names = {layer.name: _layer_terms(layer, prices) for layer in activities}, list(prices)
+    terms = {name: _total([layer[name] for layer in layers.values()]) for name in names}
     if model == "target":
         terms |= _chip_terms(target, activities, placement, time_steps)
     shares = {name: _known(parts.values()) for name, parts in layers.items()}
@@ -76,6 +89,7 @@ def estimate(
         terms,
         tuple(name for name, value in terms.items() if value is None),
         {name: share for name, share in shares.items() if share is not None},
+        layers,
     )
 
 

@@ -73,6 +73,6 @@ def test_horowitz():
 
 
 def test_unknown_model():
-    assert ENERGY_MODELS == ("target", "horowitz45")
+    assert ENERGY_MODELS == ("target", "horowitz45", "memory")
     with pytest.raises(ConfigurationError, match="model: got 'lemaire', expected one of 'target', 'horowitz45'"):
         estimate(HardwareTarget.load("loihi"), [HIDDEN], None, 4, "lemaire")  # type: ignore[arg-type]

@@ -1,0 +1,123 @@
+"""One trained network on every chip.
+
+    python scripts/targets.py runs/NAME/version_0/checkpoints/best.ckpt --dataset FashionMNIST --out targets.json
+
+A row a chip: whether it fits and what does not, cores and how full they are, synops, energy, accuracy of the trained
+network and of the chip's integers, and in how many neuron steps their spikes agree. A chip that can't run the network
+in any size (a neuron model, a readout) gets a row that says why. Data: the test part of an image data set of
+``spikefit.data.static``, directly coded.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from bench import table, versions, write
+from torch import Tensor
+
+from spikefit.checkpoints import read_checkpoint
+from spikefit.data import SpikeDataModule, static
+from spikefit.deploy.report import quantity
+from spikefit.deploy.run import Deployment, require_structure
+from spikefit.errors import SpikeFitError, TargetError
+from spikefit.hardware.target import HardwareTarget, available_targets
+from spikefit.module import SpikingClassifier
+from spikefit.networks import Network
+
+Batch = tuple[Tensor, Tensor, Tensor]  # inputs, labels, logits of the trained network
+
+
+@torch.no_grad()
+def deployed(network: Network, target: HardwareTarget, batches: list[Batch], parity_samples: int) -> dict[str, Any]:
+    """The row of one chip."""
+    steps = len(batches[0][0])
+    try:
+        require_structure(network, target, steps, graded_input=True)
+    except TargetError as error:
+        reasons = [line.strip(" -") for line in str(error).splitlines()[1:]]
+        return {"target": target.name, "runs": False, "findings": reasons}
+    deployment = Deployment(network, target, steps, graded_input=True, parity_samples=parity_samples)
+    for inputs, labels, logits in batches:
+        deployment.update(inputs, labels, logits)
+    report = deployment.report()
+    cores = deployment.placement.cores
+    shares = [max(core.utilisation.values(), default=0.0) for core in cores]
+    return {
+        "target": target.name,
+        "runs": True,
+        "fits": report["fits"],
+        "findings": [finding["text"] for finding in report["findings"]],
+        "cores": len(cores),
+        "lower_bound": deployment.placement.lower_bound,
+        "utilisation": sum(shares) / len(shares) if shares else None,
+        "synops": report["synops_per_inference"],
+        "energy_j": report["energy_per_inference_j"],
+        "energy_unknown": report["energy"]["unknown"],
+        "accuracy_float": report["accuracy_float"],
+        "accuracy_deployed": report["accuracy_deployed"],
+        "samples": report["samples"],
+        "agreement": None if report["target_agreement"] is None else report["target_agreement"]["agreement"],
+        "overflows": report["overflows_per_inference"],
+    }
+
+
+def shown(row: dict[str, Any]) -> dict[str, str]:
+    """A row as people read it."""
+    if not row["runs"]:
+        return {"target": row["target"], "fits": f"can't run it: {len(row['findings'])} findings"}
+    agreement = "-" if row["agreement"] is None else f"{row['agreement']:.4%}"
+    return {
+        "target": row["target"],
+        "fits": "yes" if row["fits"] else f"no, {len(row['findings'])} findings",
+        "cores": f"{row['cores']} (at least {row['lower_bound']})",
+        "utilisation": "-" if row["utilisation"] is None else f"{row['utilisation']:.0%}",
+        "synops": f"{row['synops']:,.0f}",
+        "energy": quantity(row["energy_j"], "J") + (" and unknown terms" if row["energy_unknown"] else ""),
+        "trained": f"{row['accuracy_float']:.2%}",
+        "deployed": f"{row['accuracy_deployed']:.2%} of {row['samples']}",
+        "spikes that agree": agreement,
+    }
+
+
+def main(words: list[str] | None = None) -> int:
+    """Exit status 0, or 2 when the checkpoint, the data or a target can't be used."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("--targets", nargs="+", help="names or YAML files; all that ship if not given")
+    parser.add_argument("--dataset", default="FashionMNIST", help="class of spikefit.data.static")
+    parser.add_argument("--time_steps", type=int, default=4)
+    parser.add_argument("--samples", type=int, help="the first so many of the test part; all if not given")
+    parser.add_argument("--parity_samples", type=int, default=64, help="of which spikes are compared")
+    parser.add_argument("--out", type=Path, help="write the rows as JSON")
+    arguments = parser.parse_args(words)
+    try:
+        targets = [HardwareTarget.load(name) for name in arguments.targets or available_targets()]
+        read_checkpoint(arguments.checkpoint, "checkpoint")
+        network = SpikingClassifier.load_from_checkpoint(arguments.checkpoint, map_location="cpu").network.eval()
+        data = SpikeDataModule(getattr(static, arguments.dataset)(), time_steps=arguments.time_steps)
+        data.setup("test")
+        batches, left = list[Batch](), arguments.samples or sys.maxsize
+        for batch in data.test_dataloader():
+            inputs, labels = data.on_after_batch_transfer(batch, 0)
+            inputs, labels = inputs[:, :left], labels[:left]
+            with torch.no_grad():
+                batches.append((inputs, labels, network.logits(network(inputs))))
+            left -= len(labels)
+            if left <= 0:
+                break
+        rows = []
+        for target in targets:
+            rows.append(deployed(network, target, batches, arguments.parity_samples))
+            print(shown(rows[-1]), flush=True)
+    except SpikeFitError as error:
+        print(f"targets: error: {error}", file=sys.stderr)
+        return 2
+    print(table([{**dict.fromkeys(shown(max(rows, key=len)), "-"), **shown(row)} for row in rows]))
+    write(arguments.out, rows, versions())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

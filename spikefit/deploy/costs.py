@@ -103,7 +103,7 @@ class CoreCost(UnitCost):
         inputs, _ = next(iter(batches))
         on_cpu, graded = copy.deepcopy(network).cpu(), is_graded(inputs)
         program = lower(on_cpu, len(inputs), graded_input=graded, precision="target", target=self.target)
-        cores = cores_by_population(self.target, program, place(self.target, program))
+        cores = cores_by_population(self.target, program, place(self.target, program, hops=False))
         alive = alive_by_block(network)
         return {
             group.name: torch.full(

@@ -30,7 +30,7 @@ def findings_on(network: Network, target: HardwareTarget, time_steps: int, grade
     """All limits of ``target`` that ``network`` violates as it is, those of the placement included."""
     on_cpu = copy.deepcopy(network).cpu()
     program = lower(on_cpu, time_steps, graded_input=graded_input, precision="target", target=target)
-    return [*check(target, program), *place(target, program).findings]
+    return [*check(target, program), *place(target, program, hops=False).findings]
 
 
 def mendable_by_pruning(findings: Sequence[Finding]) -> list[Finding]:

@@ -1,16 +1,21 @@
 """Which neuron goes on which core: one module a family of chips, listed in ``_FAMILIES``."""
 
 from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
 
 from spikefit.hardware.placement.base import CoreLoad, Part, Placement
 from spikefit.hardware.placement.crossbar import place_on_crossbars
 from spikefit.hardware.placement.layer_per_core import place_layers
 from spikefit.hardware.placement.memory import place_in_memory
+from spikefit.hardware.placement.mesh import on_mesh
 from spikefit.hardware.program import Program
 from spikefit.hardware.target import HardwareTarget
 
 __all__ = ["CoreLoad", "Part", "Placement", "place"]
 
+_ON_MESH = ("crossbar", "memory")
 _FAMILIES: dict[str, Callable[[HardwareTarget, Program], Placement]] = {
     "crossbar": place_on_crossbars,
     "layer_per_core": place_layers,
@@ -18,10 +23,21 @@ _FAMILIES: dict[str, Callable[[HardwareTarget, Program], Placement]] = {
 }
 
 
-def place(target: HardwareTarget, program: Program) -> Placement:
-    """Put the neurons of ``program`` on the cores of ``target``.
+def place(target: HardwareTarget, program: Program, hops: bool = True) -> Placement:
+    """Put the neurons of ``program`` on the cores of ``target``, and these on its mesh.
+
+    Args:
+        target: the chip.
+        program: in either precision.
+        hops: whether to give the cores places on the mesh (families ``crossbar`` and ``memory``), which takes longer
+            than the rest where there are thousands of cores.
 
     Inputs stay on the host; every other population, the readout too, takes neurons on the chip. The same
     program gives the same placement. What does not fit is a finding of the placement, not an exception.
     """
-    return _FAMILIES[target.family](target, program)
+    placement = _FAMILIES[target.family](target, program)
+    mesh = on_mesh(target, program, list(placement.cores)) if hops and target.family in _ON_MESH else None
+    if mesh is None:
+        return placement
+    positions = np.stack([mesh.rows, mesh.columns], axis=1)
+    return replace(placement, hops_per_spike=mesh.hops_per_spike, positions=positions)

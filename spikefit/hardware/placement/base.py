@@ -60,7 +60,9 @@ class Placement:
         lower_bound: no placement needs fewer cores.
         unplaced: populations that no core can hold.
         splitter_neurons: relays that copy spikes for neurons with too many destinations.
-        hops_per_spike: mean distance of a spike in hops; None when it is not known.
+        hops_per_spike: hops that a spike causes on the way to all of its cores, averaged over the neurons that fire;
+            None when it is not known, or the chip has no mesh.
+        positions: row and column of each core on the mesh, int64 ``[cores, 2]``; None where there is none.
     """
 
     family: str
@@ -70,6 +72,7 @@ class Placement:
     unplaced: tuple[str, ...] = ()
     splitter_neurons: int = 0
     hops_per_spike: float | None = field(default=None)
+    positions: np.ndarray | None = field(default=None)
 
     @property
     def cores_used(self) -> int:

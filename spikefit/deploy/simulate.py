@@ -1,14 +1,15 @@
 """Run a program step by step, exactly, and count what it does.
 
 Integer sums are carried by floating-point kernels only where a bound proves that they are exact: if the largest
-possible
-sum of magnitudes stays below 2**24 (float32) or 2**53 (float64), every partial sum in any order is an integer that the
-format holds. Otherwise they are computed in int64.
+possible sum of magnitudes stays below 2**24 (float32) or 2**53 (float64), every partial sum in any order is an integer
+that the format holds. Otherwise they are computed in int64. The same holds for membranes, which the kernel of
+:mod:`spikefit.functional.integer_scan_cpu` computes in float64 where nothing can pass 2**53.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -16,6 +17,7 @@ from torch import Tensor
 from spikefit.functional.lif import apply_leak
 from spikefit.functional.synops import count_synops
 from spikefit.hardware.program import Arithmetic, LayerActivity, Population, Program, Projection
+from spikefit.networks.blocks import channels_last
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,11 @@ class Simulator:
             if projection.pool_kind == "max" and projection.pool > 1
         }
         self._formats = {projection.name: exact_format(program, projection) for projection in program.projections}
+        self._scanned = {
+            population.name
+            for population in program.populations[1:]
+            if population.spiking and float_suffices(program, population)
+        }
 
     @torch.no_grad()
     def __call__(self, inputs: Tensor, record: bool = False) -> Simulation:
@@ -74,16 +81,24 @@ class Simulator:
         spikes: dict[str, Tensor] = {}
         membranes: dict[str, Tensor] = {}
         logits = torch.empty(0)
+        sent: dict[str, Tensor] = {}
         for population in program.populations[1:]:
             projections = program.inputs_of(population.name)
-            current = self._biased(population, sum(self._current(p, signals[p.source]) for p in projections))  # type: ignore[arg-type]
-            fired, membrane, overflows = run_neurons(population, current, program.arithmetic, record)
+            parts = [self._current(projection, signals[projection.source]) for projection in projections]
+            if population.name in self._scanned and not record:
+                current = sum(parts[1:], parts[0])
+                fired, sent[population.name], overflows = scan_neurons(population, current, program.arithmetic, steps)
+            else:
+                wide = torch.int64 if program.arithmetic.integer else torch.float64
+                current = self._biased(population, sum(part.to(wide) for part in parts))  # type: ignore[arg-type]
+                current = current.expand(steps, *current.shape[1:])
+                fired, membrane, overflows = run_neurons(population, current, program.arithmetic, record)
+                if record:
+                    spikes[population.name], membranes[population.name] = fired, membrane
             signals[population.name] = fired
-            if record:
-                spikes[population.name], membranes[population.name] = fired, membrane
-            activity.append(self._activity(population, projections, signals, steps, samples, overflows))
+            activity.append(self._activity(population, projections, signals, sent, steps, samples, overflows))
             if population is program.populations[-1]:
-                logits = self._logits(population, current, fired)
+                logits = self._logits(population, fired if population.spiking else current, fired)
         return Simulation(logits, tuple(activity), samples, spikes, membranes)
 
     def _encode(self, inputs: Tensor) -> Tensor:
@@ -98,14 +113,11 @@ class Simulator:
         return units.expand(len(inputs), *units.shape[1:]) if len(frames) == 1 else units
 
     def _current(self, projection: Projection, signal: Tensor) -> Tensor:
-        """Synaptic current ``[T, B, *target]``, float64 or int64."""
-        steps = len(signal)
+        """Synaptic current ``[T, B, *target]`` in the projection's exact format; ``[1, ...]`` of a constant signal."""
         signal = signal[:1] if _is_constant(signal) else signal
         dtype = self._formats[projection.name]
         folded = pool(signal.flatten(0, 1), projection).to(torch.float64 if dtype == torch.int64 else dtype)
-        current = propagate(projection, folded, dtype).unflatten(0, signal.shape[:2])
-        current = current.to(torch.int64 if self.program.arithmetic.integer else torch.float64)
-        return current.expand(steps, *current.shape[1:]) if len(signal) == 1 else current
+        return propagate(projection, folded, dtype).unflatten(0, signal.shape[:2])
 
     def _biased(self, population: Population, current: Tensor) -> Tensor:
         assert population.bias is not None
@@ -122,10 +134,12 @@ class Simulator:
         population: Population,
         projections: Sequence[Projection],
         signals: dict[str, Tensor],
+        sent: dict[str, Tensor],
         steps: int,
         samples: int,
         overflows: int,
     ) -> LayerActivity:
+        """Counts of a population; ``sent`` keeps how often each neuron of a source has fired."""
         synops = macs = 0
         for projection in projections:
             signal = signals[projection.source]
@@ -137,12 +151,16 @@ class Simulator:
                 pooled = pool(signal.flatten(0, 1), projection).unflatten(0, signal.shape[:2])
                 synops += int(count_synops(pooled, self._pooled_fan_out[projection.name]).sum())
             else:
-                synops += int(count_synops(signal, self._fan_out[projection.name]).sum())
+                if projection.source not in sent:
+                    sent[projection.source] = signal.sum(dim=(0, 1), dtype=torch.float64)
+                synops += int((sent[projection.source] * self._fan_out[projection.name]).sum())
+        if population.spiking and population.name not in sent:
+            sent[population.name] = signals[population.name].sum(dim=(0, 1), dtype=torch.float64)
         return LayerActivity(
             name=population.name,
             neurons=population.neurons,
             synapses=sum(self._synapses[projection.name] for projection in projections),
-            spikes=float(signals[population.name].sum()) / samples if population.spiking else 0.0,
+            spikes=float(sent[population.name].sum()) / samples if population.spiking else 0.0,
             synops=synops / samples,
             macs=macs / samples,
             updates=float(population.neurons * steps),
@@ -150,15 +168,74 @@ class Simulator:
         )
 
 
+def largest_current(program: Program, projection: Projection) -> int:
+    """The largest magnitude that the current of a neuron through ``projection`` can have in one step."""
+    bound = int(projection.weight.abs().flatten(1).sum(dim=1).max())
+    if projection.pool_kind == "sum":
+        bound *= projection.pool**2
+    return bound * (program.arithmetic.input_max or 1) if program.is_encoder(projection) else bound
+
+
+def float_suffices(program: Program, population: Population) -> bool:
+    """Whether float64 holds all that happens in the neurons of ``population``: their currents, membranes and leaks."""
+    arithmetic, inputs = program.arithmetic, program.inputs_of(population.name)
+    if not arithmetic.integer or population.bias is None:
+        return False
+    current = sum(largest_current(program, projection) for projection in inputs) + int(population.bias.abs().max())
+    if any(exact_format(program, projection) == torch.int64 for projection in inputs):
+        return False
+    if len(inputs) > 1 and current >= 2**24:  # currents of several projections are added in their own format
+        return False
+    low, high = arithmetic.state_min, arithmetic.state_max
+    kept = program.time_steps * current if low is None or high is None else max(-low, high)
+    return (kept + current) * (2**arithmetic.decay_bits if population.model == "lif" else 1) < 2**53
+
+
+def scan_neurons(
+    population: Population, current: Tensor, arithmetic: Arithmetic, steps: int
+) -> tuple[Tensor, Tensor, int]:
+    """:func:`run_neurons` in the kernel, where :func:`float_suffices`.
+
+    Args:
+        population: its constants.
+        current: ``[T, B, ...]`` or ``[1, B, ...]`` without the bias, integers in float32 or float64.
+        arithmetic: decay, state width and overflow.
+        steps: T.
+
+    Returns:
+        spikes ``[T, B, ...]``, how often each neuron fired in the batch (float64 ``[...]``), and how many overflows.
+    """
+    from spikefit.functional import integer_scan_cpu as kernel  # numba takes a while to import
+    from spikefit.functional.jit import use_torch_threads
+
+    use_torch_threads()
+    last = current.movedim(2, -1)
+    leaks = {"if": kernel.NONE, "linear_leak_if": kernel.LINEAR, "lif": kernel.DECAY_TRUNCATE}
+    leak = leaks[population.model]
+    if population.model == "lif" and arithmetic.decay_rounding == "floor":
+        leak = kernel.DECAY_FLOOR
+    low, high = arithmetic.state_min, arithmetic.state_max
+    bounded = low is not None and high is not None
+    wraps = arithmetic.overflow == "wrap"
+    limits = (float(low or 0), float(high or 0)) if bounded else (0.0, 0.0)
+    rule = (leak, 2.0**arithmetic.decay_bits, population.reset == "zero", bounded, wraps, *limits)
+    bias, theta, loss = (_float64(constant) for constant in (population.bias, population.threshold, population.leak))
+    y = last.reshape(len(last), -1).numpy()
+    fired, counts, overflows = kernel.integer_scan(y, bias, theta, loss, rule, steps)
+    spikes = torch.from_numpy(fired).view(steps, *last.shape[1:]).movedim(-1, 2)
+    return spikes, torch.from_numpy(counts).view(last.shape[1:]).sum(dim=0).double().movedim(-1, 0), overflows
+
+
+def _float64(constant: Tensor | None) -> np.ndarray:
+    assert constant is not None
+    return constant.double().numpy()
+
+
 def exact_format(program: Program, projection: Projection) -> torch.dtype:
     """The narrowest format in which all sums of ``projection`` are exact (float64 where nothing is rounded)."""
     if not program.arithmetic.integer:
         return torch.float64
-    bound = int(projection.weight.abs().flatten(1).sum(dim=1).max())
-    if projection.pool_kind == "sum":
-        bound *= projection.pool**2
-    if program.is_encoder(projection):
-        bound *= program.arithmetic.input_max or 1
+    bound = largest_current(program, projection)
     if bound < 2**24:
         return torch.float32
     return torch.float64 if bound < 2**53 else torch.int64
@@ -179,7 +256,7 @@ def propagate(projection: Projection, signal: Tensor, dtype: torch.dtype) -> Ten
         weight = projection.weight.to(dtype)
         if projection.kind == "dense":
             return signal.flatten(1) @ weight.T
-        return F.conv2d(signal, weight, **projection.conv_options)
+        return F.conv2d(channels_last(signal), channels_last(weight), **projection.conv_options)
     if projection.kind == "dense":
         return signal.flatten(1).to(torch.int64) @ projection.weight.T
     return _integer_conv(projection, signal)

@@ -139,9 +139,15 @@ class Spread:
 
 
 def _decades(low: float, high: float) -> list[float]:
-    """1, 2 and 5 times the powers of ten between ``low`` and ``high``."""
+    """1, 2 and 5 times the powers of ten between ``low`` and ``high``; finer steps where these are fewer than three."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    return [factor * 10.0**power for power in powers for factor in (1, 2, 5) if low <= factor * 10.0**power <= high]
+    ticks: list[float] = []
+    for factors in ((1, 2, 5), range(1, 10), [1 + step / 4 for step in range(36)]):
+        candidates = (factor * 10.0**power for power in powers for factor in factors)
+        ticks = [tick for tick in candidates if low <= tick <= high]
+        if len(ticks) >= 3:
+            break
+    return ticks
 
 
 def _prefixed(value: float) -> str:

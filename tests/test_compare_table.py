@@ -80,3 +80,11 @@ def test_the_accuracy_axis_spreads_the_best():
     ticks = scale.ticks(30, 92.9)
     assert all(30 <= tick <= 92.9 for tick in ticks)
     assert 92.5 in ticks
+
+
+@pytest.mark.parametrize(("low", "high"), [(3e-6, 7e-6), (1e4, 3e6), (4.1e-6, 5.9e-6), (2e-3, 2.1e1)])
+def test_the_other_axis_has_ticks_enough_to_read(low, high):
+    ticks = compare_plots._decades(low, high)
+    assert len(ticks) >= 3
+    assert ticks == sorted(set(ticks))
+    assert low <= ticks[0] < ticks[-1] <= high

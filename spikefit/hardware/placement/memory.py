@@ -84,6 +84,10 @@ class _Fill:
     def too_large(self) -> Finding | None:
         """A finding when a single neuron is too much for an empty core."""
         worst_bits, worst_fan = int(self.bits.max()), int(self.fan_in.max())
+        if self.cells > self.max_cells:
+            mend = "reset to zero, which takes one"
+            name, room = self.population.name, int(self.max_cells)
+            return Finding("neurons per core", name, self.cells, room, mend, "capacity")
         if worst_fan > self.max_axons:
             mend = f"prune {worst_fan - int(self.max_axons)} synapses of its densest neuron"
             return Finding(

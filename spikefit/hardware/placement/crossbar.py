@@ -63,7 +63,7 @@ def place_on_crossbars(target: HardwareTarget, program: Program) -> Placement:
         for tile in layer.tiles(side, groups):
             cores.append(layer.load(len(cores), tile, size, destinations))
     splitters = 0
-    splits = any(bool((counts > 1).any()) for counts in destinations.values())
+    splits = any(bool((destinations[p.name] > 1).any()) for p in program.populations[1:])
     if known(limits.axons_out_per_neuron) == 1 and splits and size.neurons < 2:
         mend = "a neuron that sends to several cores needs relays, and a relay two neurons of a core"
         findings.append(Finding("neurons per core", target.name, 2, size.neurons, mend, "capacity"))

@@ -110,11 +110,13 @@ class SpikeFitCLI(LightningCLI):
     def _preflight(self) -> None:
         if self.subcommand not in ("fit", "test"):
             return
-        before_training = getattr(self.model.loss, "preflight", None)
-        if self.subcommand == "fit" and before_training is not None:
-            before_training()
+        fitting = self.subcommand == "fit"
+        of_the_loss = getattr(self.model.loss, "preflight", None)
+        if fitting and of_the_loss is not None:
+            of_the_loss()
         for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
-            if isinstance(callback, DeploymentSimulation | ChipArithmetic | FitToHardware):
+            changes_it = isinstance(callback, ChipArithmetic | FitToHardware)  # a test takes it from the checkpoint
+            if isinstance(callback, DeploymentSimulation) or (changes_it and fitting):
                 callback.preflight(self.model, self.datamodule)
             elif isinstance(callback, InitialWeights) and not self.config[self.subcommand].get("ckpt_path"):
                 callback.preflight(self.model)

@@ -147,7 +147,9 @@ def cluster(values: Array, clusters: int) -> tuple[Array, Array]:
     if len(prefix) - 1 > clusters:
         prefix = prefix[_best_cuts(prefix, _shrink(prefix, stretches, _FEW))]
     counts, sums, _ = np.diff(prefix, axis=0).T
-    return (sums / counts + frame[1]) / frame[0], counts.astype(np.int64)
+    means = (sums / counts + frame[1]) / frame[0]
+    # Differences of sums lose the last digits: of two means that differ in these alone the larger may come first.
+    return np.maximum.accumulate(means), counts.astype(np.int64)
 
 
 def _frame(values: Array) -> Array:

@@ -12,7 +12,8 @@ from spikefit.deploy.simulate import Simulator, merge_activity
 from spikefit.deploy.size import model_size
 from spikefit.errors import TargetError
 from spikefit.hardware.check import Finding, check, check_structure, unknown_limits
-from spikefit.hardware.energy import EnergyEstimate, EnergyModelName, estimate
+from spikefit.hardware.energy import EnergyEstimate, EnergyModelName, constants, estimate
+from spikefit.hardware.figures import Figure, known
 from spikefit.hardware.placement import Placement, place
 from spikefit.hardware.program import LayerActivity, Program
 from spikefit.hardware.target import HardwareTarget
@@ -128,6 +129,7 @@ class Deployment:
             "fits": not self.findings,
             "findings": [{**asdict(finding), "text": str(finding)} for finding in self.findings],
             "unknown_limits": list(unknown_limits(self.target)),
+            "figures": [_figure(name, figure) for name, figure in self.target.figures()],
             "samples": tally.samples,
             "accuracy_float": tally.correct_float / tally.samples,
             "accuracy_deployed": tally.correct_deployed / tally.samples,
@@ -136,6 +138,15 @@ class Deployment:
             "units_alive": alive,
             "units_pruned_fraction": 1 - alive / units if units else 0.0,
             "cores_used": self.placement.cores_used,
+            "cores": {
+                "used": self.placement.cores_used,
+                "available": known(self.target.limits.cores),
+                "lower_bound": self.placement.lower_bound,
+                "unplaced": list(self.placement.unplaced),
+                "splitter_neurons": self.placement.splitter_neurons,
+                "hops_per_spike": self.placement.hops_per_spike,
+                "utilisation": utilisation(self.placement),
+            },
             "neurons": self.program.neurons,
             "synapses": sum(layer.synapses for layer in activity),
             "unique_weights_max": max(layer["unique_weights"] for layer in layers),
@@ -146,12 +157,34 @@ class Deployment:
             "spikes_per_inference": sum(layer.spikes for layer in activity),
             "overflows_per_inference": sum(layer.overflows for layer in activity),
             "energy_per_inference_j": energy.total_j,
-            "energy": {"model": energy.model, "terms_j": dict(energy.terms), "unknown": list(energy.unknown)},
+            "energy": {
+                "model": energy.model,
+                "terms_j": dict(energy.terms),
+                "unknown": list(energy.unknown),
+                "constants": [_figure(*item) for item in constants(self.target, self.energy_model).items()],
+            },
             "parity": _parity(tally.parity),
             "target_agreement": _parity(tally.agreement),
             "encoder": next((row["name"] for row in layers if row["encoder"]), None),
             "layers": layers,
         }
+
+
+def _figure(name: str, figure: Figure[Any]) -> dict[str, Any]:
+    """A figure under its name, as plain JSON values."""
+    return {"name": name, "value": figure.value, "source": figure.source, "confidence": figure.confidence}
+
+
+def utilisation(placement: Placement) -> dict[str, dict[str, float]]:
+    """Mean and largest share, 0 to 1, of each limit of a core that the cores in use take.
+
+    A core on which a limit does not apply counts for none of it.
+    """
+    shares: dict[str, list[float]] = {}
+    for core in placement.cores:
+        for limit, share in core.utilisation.items():
+            shares.setdefault(limit, []).append(share)
+    return {limit: {"mean": sum(used) / len(used), "max": max(used)} for limit, used in shares.items()}
 
 
 def _parity(parts: list[Parity]) -> dict[str, Any] | None:

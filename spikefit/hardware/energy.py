@@ -7,11 +7,11 @@ zero.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from spikefit.errors import ConfigurationError, check_choice
-from spikefit.hardware.figures import Figure
-from spikefit.hardware.memory_energy import memory_terms
+from spikefit.hardware.figures import Figure, figures_of
+from spikefit.hardware.memory_energy import CONSTANTS, memory_terms
 from spikefit.hardware.placement import Placement
 from spikefit.hardware.program import LayerActivity, Program
 from spikefit.hardware.target import HardwareTarget
@@ -91,6 +91,20 @@ def estimate(
         {name: share for name, share in shares.items() if share is not None},
         layers,
     )
+
+
+def constants(target: HardwareTarget, model: EnergyModelName) -> dict[str, Figure[Any]]:
+    """What ``model`` multiplies counts with, by name; a value of None is unknown, what is left out does not apply.
+
+    Raises:
+        ConfigurationError: for an unknown model.
+    """
+    check_choice("model", model, ENERGY_MODELS)
+    if model == "memory":
+        return dict(CONSTANTS)
+    if model == "horowitz45":
+        return {"accumulate_j": HOROWITZ_AC_J, "multiply_accumulate_j": HOROWITZ_MAC_J}
+    return {path.removeprefix("energy."): figure for path, figure in figures_of(target.energy, "energy")}
 
 
 def _prices(target: HardwareTarget, model: EnergyModelName) -> dict[str, float | None]:

@@ -15,6 +15,8 @@ fewer bits costs its share. Left out are the addresses of events, biases and thr
 """
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -27,6 +29,7 @@ MULTIPLY_J = Figure(3.1e-12, f"int32 multiplication at {_HOROWITZ}", "P")
 WORD_BITS = 32
 SRAM_BYTES = (8 * 1024.0, 32 * 1024.0, 1024 * 1024.0)
 SRAM_WORD_J = Figure((10e-12, 20e-12, 100e-12), f"a 32-bit word of SRAM of 8 KB, 32 KB and 1 MB at {_HOROWITZ}", "P")
+CONSTANTS: Mapping[str, Figure[Any]] = {"add_j": ADD_J, "multiply_j": MULTIPLY_J, "sram_word_j": SRAM_WORD_J}
 
 
 def access_j(memory_bits: float, bits: float) -> float:

@@ -12,6 +12,7 @@ from lightning_utilities.core.rank_zero import rank_zero_info, rank_zero_warn
 from torch import Tensor
 
 from callbacks.base import run_directory
+from spikefit.deploy.html import write_html
 from spikefit.deploy.report import layer_table, print_report, scalars, write_report
 from spikefit.deploy.run import Deployment, require_structure
 from spikefit.errors import check_choice, check_range
@@ -26,8 +27,8 @@ class DeploymentSimulation(pl.Callback):
 
     Runs on every ``test``, and after ``fit`` when ``at_fit_end`` is set: then on the best checkpoint of the first
     checkpoint callback that monitors something (else on the weights as they are) and the data module's test set. Writes
-    ``deployment/report.json`` into the run's directory, prints it, and logs its scalars as ``deploy/...`` and its
-    layers as a W&B table.
+    ``deployment/report.json`` and ``report.html`` into the run's directory, prints them, and logs the scalars as
+    ``deploy/...`` and the layers as a W&B table.
 
     Args:
         target: name of a chip in ``configs/hardware`` or path of a YAML file that describes one.
@@ -151,7 +152,9 @@ class DeploymentSimulation(pl.Callback):
         self.report = self._deployment.report()
         if not trainer.is_global_zero:
             return
-        self._path = write_report(self.report, run_directory(trainer) / "deployment")
+        folder = run_directory(trainer) / "deployment"
+        self._path = write_report(self.report, folder)
+        write_html(self.report, folder)
         columns, rows = layer_table(self.report)
         for logger in trainer.loggers:
             logger.log_metrics(scalars(self.report), step=trainer.global_step)

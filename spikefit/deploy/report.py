@@ -37,11 +37,18 @@ LAYER_COLUMNS = (
 
 def write_report(report: dict[str, Any], folder: Path) -> Path:
     """Write ``report.json`` into ``folder``, whole or not at all, and return its path."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "report.json"
-    draft = folder / f".report.json.{os.getpid()}"
-    draft.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    draft.replace(path)
+    return write_whole(folder / "report.json", json.dumps(report, indent=2) + "\n")
+
+
+def write_whole(path: Path, text: str) -> Path:
+    """Write ``text`` to ``path`` at once: a reader finds the old file or the new one, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        draft.write_text(text, encoding="utf-8")
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
     return path
 
 
@@ -118,6 +125,7 @@ def _summary(report: dict[str, Any]) -> Sequence[tuple[str, str]]:
             f"{quantity(report['energy_per_inference_j'], 'J')} per inference (model {energy['model']}{unknown})",
         ),
     ]
+    rows += [(f"  {name}", quantity(joule, "J")) for name, joule in energy["terms_j"].items()]
     if report["overflows_per_inference"]:
         rows.append(("membrane overflows", f"{report['overflows_per_inference']:,.1f} per inference"))
     if parity is not None:

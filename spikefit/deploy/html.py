@@ -1,0 +1,100 @@
+"""A deployment's report as one page for a browser: no script, nothing loaded from elsewhere, all text escaped."""
+
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from spikefit.deploy.report import quantity, write_whole
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+CONFIDENCES = {
+    "P": "paper",
+    "V": "vendor's document",
+    "T": "source code of a public tool",
+    "S": "secondary source",
+    "D": "derived",
+    "R": "recalled, unverified",
+}
+
+
+def write_html(report: dict[str, Any], folder: Path) -> Path:
+    """Write ``report.html`` into ``folder``, whole or not at all, and return its path."""
+    return write_whole(folder / "report.html", render(report))
+
+
+def render(report: dict[str, Any]) -> str:
+    """The page.
+
+    Args:
+        report: of :meth:`spikefit.deploy.run.Deployment.report`, or the same read back from ``report.json``.
+
+    Raises:
+        jinja2.UndefinedError: for a report that lacks a field.
+    """
+    total, rows = report["energy_per_inference_j"], report["layers"]
+    names = list(report["energy"]["terms_j"])
+    return (
+        _environment()
+        .get_template("report.html.jinja")
+        .render(
+            report=report,
+            terms=[_bar(name, joule, total) for name, joule in report["energy"]["terms_j"].items()],
+            shares=[_bar(row["name"], row["energy_j"], total) for row in rows],
+            layer_terms=[name for name in names if all(name in row["energy_terms_j"] for row in rows)],
+            confidences=CONFIDENCES,
+        )
+    )
+
+
+def _bar(name: str, joule: float | None, total: float | None) -> dict[str, Any]:
+    return {"name": name, "joule": joule, "share": joule / total if joule and total else 0.0}
+
+
+@lru_cache
+def _environment() -> "Environment":
+    from jinja2 import Environment, PackageLoader, StrictUndefined  # not on the start-up path
+
+    page = Environment(
+        loader=PackageLoader("spikefit.deploy"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    page.filters |= {
+        "count": count,
+        "joule": lambda value: quantity(value, "J").replace(" u", " µ"),
+        "percent": lambda share: f"{share:.2%}",
+        "share": share,
+        "plain": plain,
+        "plural": lambda items, noun: f"{len(items)} {noun}" + ("s are" if len(items) != 1 else " is"),
+        "words": lambda name: str(name).replace("_", " "),
+    }
+    return page
+
+
+def count(value: Any) -> str:
+    """A number with separators, ``unknown`` for None, any text as it is."""
+    if value is None:
+        return "unknown"
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return str(value)
+    return f"{value:,.0f}" if value == int(value) or abs(value) >= 100 else f"{value:,.2f}"
+
+
+def share(value: float) -> str:
+    """A share in percent that is never rounded up to all."""
+    return "100 %" if value == 1 else f"{min(value, 0.999999):.4%}"
+
+
+def plain(value: Any) -> str:
+    """A figure's value: numbers short, lists with commas."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(plain, value))
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return f"{value:,}" if isinstance(value, int) else str(value)

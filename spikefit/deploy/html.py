@@ -17,6 +17,7 @@ CONFIDENCES = {
     "D": "derived",
     "R": "recalled, unverified",
 }
+UNITS = {"j": "J", "w": "W", "s": "s"}
 
 
 def write_html(report: dict[str, Any], folder: Path) -> Path:
@@ -65,10 +66,10 @@ def _environment() -> "Environment":
     )
     page.filters |= {
         "count": count,
-        "joule": lambda value: quantity(value, "J").replace(" u", " µ"),
+        "joule": lambda value: amount(value, "J"),
         "percent": lambda share: f"{share:.2%}",
         "share": share,
-        "plain": plain,
+        "figure": figure,
         "plural": lambda items, noun: f"{len(items)} {noun}" + ("s are" if len(items) != 1 else " is"),
         "words": lambda name: str(name).replace("_", " "),
     }
@@ -82,6 +83,19 @@ def count(value: Any) -> str:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return str(value)
     return f"{value:,.0f}" if value == int(value) or abs(value) >= 100 else f"{value:,.2f}"
+
+
+def amount(value: float | None, unit: str) -> str:
+    """:func:`~spikefit.deploy.report.quantity` with the micro sign, which a page can hold."""
+    return quantity(value, unit).replace(" u", " µ")
+
+
+def figure(entry: dict[str, Any]) -> str:
+    """A figure's value, in the unit that its name ends with."""
+    value, unit = entry["value"], UNITS.get(entry["name"].rpartition("_")[2])
+    if unit is None:
+        return plain(value)
+    return ", ".join(amount(each, unit) for each in (value if isinstance(value, list | tuple) else [value]))
 
 
 def share(value: float) -> str:

@@ -13,7 +13,7 @@ from spikefit.deploy.size import model_size
 from spikefit.errors import TargetError
 from spikefit.hardware.check import Finding, check, check_structure, unknown_limits
 from spikefit.hardware.energy import EnergyEstimate, EnergyModelName, constants, estimate
-from spikefit.hardware.figures import Figure, known
+from spikefit.hardware.figures import Figure, known, to_plain
 from spikefit.hardware.placement import Placement, place
 from spikefit.hardware.program import LayerActivity, Program
 from spikefit.hardware.target import HardwareTarget
@@ -172,7 +172,7 @@ class Deployment:
 
 def _figure(name: str, figure: Figure[Any]) -> dict[str, Any]:
     """A figure under its name, as plain JSON values."""
-    return {"name": name, "value": figure.value, "source": figure.source, "confidence": figure.confidence}
+    return {"name": name, "value": to_plain(figure.value), "source": figure.source, "confidence": figure.confidence}
 
 
 def utilisation(placement: Placement) -> dict[str, dict[str, float]]:

@@ -1,6 +1,7 @@
 from dataclasses import replace
 
 import pytest
+from joules import joules
 
 from spikefit.errors import ConfigurationError
 from spikefit.hardware.energy import ENERGY_MODELS, HOROWITZ_AC_J, HOROWITZ_MAC_J, estimate
@@ -15,17 +16,17 @@ HIDDEN = LayerActivity("fc1", neurons=20, synapses=2000, spikes=10, synops=1000,
 
 def test_loihi_by_hand():
     energy = estimate(HardwareTarget.load("loihi"), [ENCODER, HIDDEN], None, time_steps=4)
-    assert energy.terms["synops"] == pytest.approx(1000 * 23.6e-12)
-    assert energy.terms["updates"] == pytest.approx(480 * 81e-12)
+    assert energy.terms["synops"] == joules(1000 * 23.6e-12)
+    assert energy.terms["updates"] == joules(480 * 81e-12)
     # the host's multiplications, hops that nobody counted and static power are unknown, and not zero
     assert {name: energy.terms[name] for name in energy.unknown} == {
         "encoder": None,
         "hops": None,
         "static": None,
     }
-    assert energy.total_j == pytest.approx(1000 * 23.6e-12 + 480 * 81e-12)
-    assert energy.per_layer["fc1"] == pytest.approx(1000 * 23.6e-12 + 80 * 81e-12)
-    assert energy.per_layer["conv1"] == pytest.approx(400 * 81e-12)
+    assert energy.total_j == joules(1000 * 23.6e-12 + 480 * 81e-12)
+    assert energy.per_layer["fc1"] == joules(1000 * 23.6e-12 + 80 * 81e-12)
+    assert energy.per_layer["conv1"] == joules(400 * 81e-12)
 
 
 def test_no_encoder_costs_nothing():
@@ -36,7 +37,7 @@ def test_no_encoder_costs_nothing():
 
 def test_truenorth_has_one_constant_for_everything():
     energy = estimate(HardwareTarget.load("truenorth"), [HIDDEN], None, time_steps=4)
-    assert energy.terms == {"synops": pytest.approx(26e-9), "encoder": 0.0}
+    assert energy.terms == {"synops": joules(26e-9), "encoder": 0.0}
     assert energy.unknown == ()
 
 
@@ -58,17 +59,17 @@ def test_hops_and_static_power():
     target = replace(HardwareTarget.load("loihi"), energy=constants)
     placement = Placement("memory", (), hops_per_spike=3.0)
     energy = estimate(target, [ENCODER, HIDDEN], placement, time_steps=4)
-    assert energy.terms == {"hops": pytest.approx(60 * 3 * 2e-12), "static": pytest.approx(0.5 * 4e-3)}
-    assert energy.total_j == pytest.approx(2e-3 + 360e-12)
+    assert energy.terms == {"hops": joules(60 * 3 * 2e-12), "static": joules(0.5 * 4e-3)}
+    assert energy.total_j == joules(2e-3 + 360e-12)
 
 
 def test_horowitz():
     energy = estimate(HardwareTarget.load("speck2f"), [ENCODER, HIDDEN], None, 4, "horowitz45")
     assert energy.model == "horowitz45"
-    assert energy.terms == {"synops": pytest.approx(900e-12), "encoder": pytest.approx(3600 * 4.6e-12)}
+    assert energy.terms == {"synops": joules(900e-12), "encoder": joules(3600 * 4.6e-12)}
     assert energy.unknown == ()
-    assert energy.total_j == pytest.approx(900e-12 + 16560e-12)
-    assert energy.per_layer == {"conv1": pytest.approx(16560e-12), "fc1": pytest.approx(900e-12)}
+    assert energy.total_j == joules(900e-12 + 16560e-12)
+    assert energy.per_layer == {"conv1": joules(16560e-12), "fc1": joules(900e-12)}
     assert all(figure.source and figure.confidence for figure in (HOROWITZ_AC_J, HOROWITZ_MAC_J))
 
 

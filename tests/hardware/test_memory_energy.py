@@ -4,6 +4,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from joules import joules
 
 from spikefit.errors import ConfigurationError
 from spikefit.hardware.energy import estimate
@@ -19,8 +20,8 @@ KB = 8 * 1024  # bits
 )
 def test_a_word_costs_what_its_memory_makes_it(size, word_pj):
     """Between 32 KB and 1 MB (992 KB further) a word gains 80 pJ: half of it at 528 KB, as much again at 2016 KB."""
-    assert access_j(size * KB, 32) == pytest.approx(word_pj * 1e-12)
-    assert access_j(size * KB, 8) == pytest.approx(word_pj * 1e-12 / 4)
+    assert access_j(size * KB, 32) == joules(word_pj * 1e-12)
+    assert access_j(size * KB, 8) == joules(word_pj * 1e-12 / 4)
 
 
 @pytest.mark.parametrize(
@@ -49,13 +50,13 @@ def test_by_hand(chain):
     energy = energy_of(program, layer(synops=12.0, updates=8.0))
     read = 10e-12 * 2 / 32
     assert energy.terms == {
-        "synops": pytest.approx(12 * 0.1e-12),
-        "updates": pytest.approx(8 * 3.2e-12),
+        "synops": joules(12 * 0.1e-12),
+        "updates": joules(8 * 3.2e-12),
         "encoder": 0.0,
-        "memory": pytest.approx(12 * read + (12 + 8) * 2 * 10e-12),
+        "memory": joules(12 * read + (12 + 8) * 2 * 10e-12),
     }
-    assert energy.total_j == pytest.approx(sum(energy.terms.values()))
-    assert energy.per_layer["l1"] == pytest.approx(energy.total_j)
+    assert energy.total_j == joules(sum(energy.terms.values()))
+    assert energy.per_layer["l1"] == joules(energy.total_j)
     assert energy.unknown == ()
     assert energy.layer_terms["l1"] == energy.terms
 
@@ -63,8 +64,8 @@ def test_by_hand(chain):
 def test_an_encoder_reads_weights_and_multiplies(chain):
     program = chain((3,), (torch.ones(2, 3, dtype=torch.int64), {"bits": 8}, {}), graded=True)
     energy = energy_of(program, layer(macs=6.0))
-    assert energy.terms["encoder"] == pytest.approx(6 * 3.2e-12)
-    assert energy.terms["memory"] == pytest.approx(6 * 10e-12 / 32)
+    assert energy.terms["encoder"] == joules(6 * 3.2e-12)
+    assert energy.terms["memory"] == joules(6 * 10e-12 / 32)
 
 
 def test_the_membrane_is_as_wide_as_the_state(chain):
@@ -73,7 +74,7 @@ def test_the_membrane_is_as_wide_as_the_state(chain):
     program = chain((3,), (torch.ones(2, 3, dtype=torch.int64), {"bits": 8}, {}))
     narrow = replace(program, arithmetic=Arithmetic(True, -(2**7), 2**7 - 1))
     wide, small = (energy_of(p, layer(updates=8.0)).terms["memory"] for p in (program, narrow))
-    assert wide == pytest.approx(4 * small)
+    assert wide == joules(4 * small)
 
 
 @given(st.lists(st.integers(-8, 8), min_size=6, max_size=6), st.floats(0, 1e6), st.floats(0, 1e6))

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from spikefit.errors import ConfigurationError, check_choice, check_range
+from spikefit.functional.current_based import several_spikes, synaptic_filter
 from spikefit.functional.lif import Dynamics, Leak, Reset, multi_step
 from spikefit.functional.surrogate import SURROGATES
 
@@ -37,6 +38,7 @@ class SpikingNeuron(nn.Module):
         alive: bool buffer ``[units]``; a pruned unit is False and never fires.
         model: the neuron's name in hardware descriptions.
         leak: which leak :func:`~spikefit.functional.lif.multi_step` applies.
+        max_spikes: how often a neuron may fire in one step.
 
     Shape:
         current ``[T, B, units, ...]`` -> spikes ``[T, B, units, ...]``.
@@ -47,6 +49,7 @@ class SpikingNeuron(nn.Module):
 
     model: str = ""
     leak: Leak = "none"
+    max_spikes: int = 1
     alive: Tensor
 
     def __init__(
@@ -81,11 +84,12 @@ class SpikingNeuron(nn.Module):
 
     def forward(self, current: Tensor, chip: ChipNeurons | None = None) -> Tensor:
         """Spikes ``[T, B, units, ...]`` for currents of the same shape; with ``chip``, as its integers fire."""
-        if chip is not None:
-            spikes = chip.fire(current, self.surrogate, self.alpha)
-        else:
-            spikes = multi_step(current, self.dynamics, self.leak_amount())
+        spikes = self.fire(current) if chip is None else chip.fire(current, self.surrogate, self.alpha)
         return spikes * self.alive.view(-1, *[1] * (current.dim() - 3))
+
+    def fire(self, current: Tensor) -> Tensor:
+        """Spikes of all units, living or not, for currents ``[T, B, units, ...]``."""
+        return multi_step(current, self.dynamics, self.leak_amount())
 
     def extra_repr(self) -> str:
         """Constants that a reader of the printed network wants to see."""
@@ -213,6 +217,69 @@ class LinearLeakIF(SpikingNeuron):
     def extra_repr(self) -> str:
         """Adds the leak."""
         return f"{super().extra_repr()}, leak_per_step={self.leak_per_step}"
+
+
+class CubaLIF(SpikingNeuron):
+    """Current-based LIF, which may fire several times a step, as Xylo's neurons do::
+
+        j[t] = synaptic_decay * (j[t-1] + I[t])          synaptic current
+        v[t] = decay * u[t-1] + norm(j[t])               charge
+        s[t] = min(floor(v[t] / threshold), max_spikes)  fire; 0 below the threshold
+        u[t] = v[t] - threshold * s[t]                   reset
+
+    A block's norm stands behind the synaptic current: so it folds into threshold and bias of a chip that adds its bias
+    to the membrane. Behind the threshold, the surrogate gradient repeats around its multiples.
+
+    Args:
+        units: number of channels or neurons.
+        synaptic_decay: factor that the synaptic current keeps in a step, in (0, 1).
+        decay: factor that the membrane keeps in a step, in (0, 1].
+        max_spikes: how often a neuron may fire in one step.
+        threshold, surrogate, alpha: as in :class:`SpikingNeuron`; the reset subtracts.
+
+    Raises:
+        ConfigurationError: for a decay out of its range, or less than one spike.
+    """
+
+    model = "cuba_lif"
+    leak: Leak = "decay"
+
+    def __init__(
+        self,
+        units: int,
+        synaptic_decay: float = 0.5,
+        decay: float = 0.5,
+        max_spikes: int = 1,
+        threshold: float = 1.0,
+        surrogate: str = "atan",
+        alpha: float = 2.0,
+    ) -> None:
+        super().__init__(units, threshold, "subtract", surrogate, alpha)
+        check_range("max_spikes", max_spikes, 1)
+        if not 0 < synaptic_decay < 1:
+            raise ConfigurationError(f"synaptic_decay: got {synaptic_decay!r}, expected a value in (0, 1).")
+        self.synaptic_decay, self.decay, self.max_spikes = synaptic_decay, _decay(decay, None), max_spikes
+
+    def filtered(self, delivered: Tensor) -> Tensor:
+        """Synaptic currents ``j`` of what synapses deliver, ``[T, ...]`` both."""
+        return synaptic_filter(delivered, self.synaptic_decay)
+
+    def leak_amount(self) -> Tensor | float:
+        """The membrane's decay factor."""
+        return self.decay
+
+    def fire(self, current: Tensor) -> Tensor:
+        """Spikes of synaptic currents behind the norm."""
+        if self.max_spikes == 1:
+            return super().fire(current)
+        return several_spikes(current, self.dynamics, self.decay, self.max_spikes)
+
+    def extra_repr(self) -> str:
+        """Adds decays and the number of spikes."""
+        return (
+            f"{super().extra_repr()}, synaptic_decay={self.synaptic_decay:.4g}, decay={self.decay:.4g}, "
+            f"max_spikes={self.max_spikes}"
+        )
 
 
 def _decay(decay: float | None, tau: float | None) -> float:

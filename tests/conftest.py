@@ -11,7 +11,8 @@ if not torch.cuda.is_available():
     # Triton reads this once, when it is first imported: its kernels then run in its interpreter, on the CPU.
     os.environ["TRITON_INTERPRET"] = "1"
 
-from spikefit.networks.blocks import Network, PositiveBatchNorm
+from spikefit.networks.blocks import Network
+from spikefit.networks.norms import PositiveBatchNorm
 
 # One thread: the networks are small, and threads that wait for each other on a busy machine cost most of the time.
 torch.set_num_threads(1)

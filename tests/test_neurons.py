@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from spikefit.errors import ConfigurationError
-from spikefit.neurons import IF, LIF, LinearLeakIF, ParametricLIF
+from spikefit.neurons import IF, LIF, CubaLIF, LinearLeakIF, ParametricLIF
 
-ALL = [IF, LIF, ParametricLIF, LinearLeakIF]
+ALL = [IF, LIF, ParametricLIF, LinearLeakIF, CubaLIF]
 
 
 @pytest.mark.parametrize("neuron", ALL)

@@ -7,10 +7,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from spikefit.data.source import DataSource, LabelledDataset, Part, data_folder, fetch
-from spikefit.errors import DataError, check_range
+from spikefit.errors import DataError, check_choice, check_range
 
 
 class Images(LabelledDataset):
@@ -36,26 +37,32 @@ class Digits(DataSource):
 
     Args:
         split_seed: which 20 %.
+        side: of an image, 8 or 4; 4 averages squares of 2 x 2, for chips with few inputs.
+
+    Raises:
+        ConfigurationError: for another side, or a negative seed.
     """
 
     num_classes = 10
-    shape = (1, 8, 8)
 
-    def __init__(self, split_seed: int = 0) -> None:
+    def __init__(self, split_seed: int = 0, side: int = 8) -> None:
         check_range("split_seed", split_seed, 0)
-        self.split_seed = split_seed
+        check_choice("side", side, (4, 8))
+        self.split_seed, self.side = split_seed, side
+        self.shape = (1, side, side)
 
     def prepare(self) -> None:
         """Nothing to do."""
 
     def load(self, part: Part, time_steps: int) -> Images:
-        """1437 training or 360 test images, float32 in [0, 1]."""
+        """1437 training or 360 test images ``[1, side, side]``, float32 in [0, 1]."""
         from sklearn.datasets import load_digits
 
         digits = load_digits()
         train, test = stratified_split(digits.target, 0.2, self.split_seed)
         chosen = train if part == "train" else test
         images = torch.from_numpy(digits.images[chosen]).float().unsqueeze(1) / 16
+        images = F.avg_pool2d(images, 8 // self.side)
         return Images(images, torch.from_numpy(digits.target[chosen]).long())
 
 

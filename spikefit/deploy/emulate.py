@@ -14,13 +14,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from spikefit.deploy.bounds import exact_format
 from spikefit.deploy.lower import lower
-from spikefit.deploy.simulate import exact_format
 from spikefit.functional.quantize import straight_through
 from spikefit.hardware.program import Population, Program, Projection
 from spikefit.hardware.target import HardwareTarget
 from spikefit.networks.blocks import Block, IdentitySkip, Network
 from spikefit.networks.chip import ChipBlock, ChipSynapses
+from spikefit.neurons import CubaLIF
 from spikefit.prune.groups import input_alive, source_alive
 
 
@@ -89,6 +90,9 @@ def _chip_block(network: Network, program: Program, name: str, previous: str | N
         unit=unit,
         threshold=_threshold(block, population, gain, unit),
         leak=_leak(block, population, gain, unit, program),
+        synaptic_decay=_synaptic_decay(block),
+        synaptic_leak=_registers(population.synaptic_leak, alive, device),
+        max_spikes=population.max_spikes,
         model=population.model,
         reset=population.reset,
         gain=gain,
@@ -150,8 +154,7 @@ def _synapses(
         straight_through(real, integer).to(exact),
         window,
         exact,
-        arithmetic.input_scale if graded else None,
-        arithmetic.input_max if graded else None,
+        arithmetic if graded else None,
     )
 
 
@@ -166,9 +169,18 @@ def _leak(block: Block, population: Population, gain: Tensor, unit: Tensor, prog
     if block.neuron is None or population.leak is None:
         return None
     amount = torch.as_tensor(block.neuron.leak_amount(), dtype=torch.float64, device=unit.device).expand_as(unit)
-    lost = (1 - amount) * 2**program.arithmetic.decay_bits
-    real = lost if population.model == "lif" else amount / gain / unit
+    arithmetic = program.arithmetic
+    lost = -(1 - amount).log2() if arithmetic.decay == "shift" else (1 - amount) * 2**arithmetic.decay_bits
+    real = lost if population.model in ("lif", "cuba_lif") else amount / gain / unit
     return _rounded(real, population.leak, block.neuron.alive)
+
+
+def _synaptic_decay(block: Block) -> float | None:
+    return block.neuron.synaptic_decay if isinstance(block.neuron, CubaLIF) else None
+
+
+def _registers(values: Tensor | None, alive: Tensor | None, device: torch.device) -> Tensor | None:
+    return None if values is None else _scattered(values, alive, device, 1.0)
 
 
 def _rounded(real: Tensor, integer: Tensor, alive: Tensor | None, dead: float = 0.0) -> Tensor:

@@ -24,7 +24,7 @@ from spikefit.hardware.figures import known
 from spikefit.hardware.program import Arithmetic, Population, Precision, Program, Projection
 from spikefit.hardware.target import HardwareTarget
 from spikefit.networks.blocks import Block, IdentitySkip, Network
-from spikefit.neurons import SpikingNeuron
+from spikefit.neurons import CubaLIF, SpikingNeuron
 from spikefit.prune.compact import compact
 from spikefit.prune.mask import masked
 from spikefit.quantize.base import latent_weight, quantizer_of
@@ -178,9 +178,17 @@ def _population(name: str, block: Block, shape: tuple[int, ...]) -> Population:
         threshold=(neuron.threshold / gain).detach(),
         bias=bias,
         leak=(leak / gain).detach() if neuron.model == "linear_leak_if" else leak,
+        synaptic_leak=_synaptic_leak(neuron),
+        max_spikes=neuron.max_spikes,
         reset=neuron.reset,
         unit=ones,
     )
+
+
+def _synaptic_leak(neuron: SpikingNeuron) -> Tensor | None:
+    if not isinstance(neuron, CubaLIF):
+        return None
+    return torch.full((neuron.units,), neuron.synaptic_decay, dtype=torch.float64)
 
 
 def _to_integers(
@@ -212,7 +220,7 @@ def _to_integers(
             real = entry.real / unit.view(-1, *[1] * (entry.real.dim() - 1))
             weight = ((real / 2**exponent).round() * 2**exponent).to(torch.int64)
         projections.append(replace(entry.projection, weight=weight, bits=bits, exponent=exponent))
-    return _rounded(population, unit, target, arithmetic, host), projections
+    return _rounded(population, unit, target, host), projections
 
 
 def _room(
@@ -252,16 +260,16 @@ def _gain(integer: Tensor, room: float, bits: int, target: HardwareTarget, host:
     return max(1, int(min(reach, room))), 0
 
 
-def _rounded(
-    population: Population, unit: Tensor, target: HardwareTarget, arithmetic: Arithmetic, host: bool
-) -> Population:
+def _rounded(population: Population, unit: Tensor, target: HardwareTarget, host: bool) -> Population:
     """Threshold, bias and leak in ``unit``, as the chip's registers hold them; the host's bias is just an integer."""
-    threshold, bias, leak = population.threshold, population.bias, population.leak
+    threshold, bias, leak, synaptic = population.threshold, population.bias, population.leak, population.synaptic_leak
     if threshold is not None:
         threshold = target.round_threshold(threshold / unit).clamp_min(1)
     if bias is not None:
         bias = (bias / unit).round().to(torch.int64) if host else target.round_bias(bias / unit)
     if leak is not None:
-        scaled = (1 - leak) * 2**arithmetic.decay_bits if population.model == "lif" else leak / unit
-        leak = scaled.round().to(torch.int64)
-    return replace(population, threshold=threshold, bias=bias, leak=leak, unit=unit)
+        decays = population.model in ("lif", "cuba_lif")
+        leak = target.round_decay(leak) if decays else (leak / unit).round().to(torch.int64)
+    if synaptic is not None:
+        synaptic = target.round_decay(synaptic)
+    return replace(population, threshold=threshold, bias=bias, leak=leak, synaptic_leak=synaptic, unit=unit)

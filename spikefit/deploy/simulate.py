@@ -9,14 +9,14 @@ that the format holds. Otherwise they are computed in int64. The same holds for 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from spikefit.functional.lif import apply_leak
+from spikefit.deploy.bounds import exact_format, float_suffices
+from spikefit.deploy.dynamics import per_channel, run_neurons, scan_neurons, synaptic_currents
 from spikefit.functional.synops import count_synops
-from spikefit.hardware.program import Arithmetic, LayerActivity, Population, Program, Projection
+from spikefit.hardware.program import LayerActivity, Population, Program, Projection
 from spikefit.networks.blocks import channels_last
 
 
@@ -90,9 +90,12 @@ class Simulator:
                 fired, sent[population.name], overflows = scan_neurons(population, current, program.arithmetic, steps)
             else:
                 wide = torch.int64 if program.arithmetic.integer else torch.float64
-                current = self._biased(population, sum(part.to(wide) for part in parts))  # type: ignore[arg-type]
-                current = current.expand(steps, *current.shape[1:])
+                delivered: Tensor = sum(part.to(wide) for part in parts)  # type: ignore[assignment]
+                delivered = delivered.expand(steps, *delivered.shape[1:])
+                filtered, beyond = synaptic_currents(population, delivered, program.arithmetic)
+                current = self._biased(population, filtered)
                 fired, membrane, overflows = run_neurons(population, current, program.arithmetic, record)
+                overflows += beyond
                 if record:
                     spikes[population.name], membranes[population.name] = fired, membrane
             signals[population.name] = fired
@@ -107,9 +110,7 @@ class Simulator:
         if not (source.graded and arithmetic.integer):
             return inputs.to(torch.float64 if not arithmetic.integer else torch.float32)
         frames = inputs[:1] if _is_constant(inputs) else inputs
-        limit = arithmetic.input_max
-        units = (frames.double() / arithmetic.input_scale).round()
-        units = units if limit is None else units.clamp(-limit, limit)
+        units = arithmetic.input_units(frames.double())
         return units.expand(len(inputs), *units.shape[1:]) if len(frames) == 1 else units
 
     def _current(self, projection: Projection, signal: Tensor) -> Tensor:
@@ -168,79 +169,6 @@ class Simulator:
         )
 
 
-def largest_current(program: Program, projection: Projection) -> int:
-    """The largest magnitude that the current of a neuron through ``projection`` can have in one step."""
-    bound = int(projection.weight.abs().flatten(1).sum(dim=1).max())
-    if projection.pool_kind == "sum":
-        bound *= projection.pool**2
-    return bound * (program.arithmetic.input_max or 1) if program.is_encoder(projection) else bound
-
-
-def float_suffices(program: Program, population: Population) -> bool:
-    """Whether float64 holds all that happens in the neurons of ``population``: their currents, membranes and leaks."""
-    arithmetic, inputs = program.arithmetic, program.inputs_of(population.name)
-    if not arithmetic.integer or population.bias is None:
-        return False
-    current = sum(largest_current(program, projection) for projection in inputs) + int(population.bias.abs().max())
-    if any(exact_format(program, projection) == torch.int64 for projection in inputs):
-        return False
-    if len(inputs) > 1 and current >= 2**24:  # currents of several projections are added in their own format
-        return False
-    low, high = arithmetic.state_min, arithmetic.state_max
-    kept = program.time_steps * current if low is None or high is None else max(-low, high)
-    return (kept + current) * (2**arithmetic.decay_bits if population.model == "lif" else 1) < 2**53
-
-
-def scan_neurons(
-    population: Population, current: Tensor, arithmetic: Arithmetic, steps: int
-) -> tuple[Tensor, Tensor, int]:
-    """:func:`run_neurons` in the kernel, where :func:`float_suffices`.
-
-    Args:
-        population: its constants.
-        current: ``[T, B, ...]`` or ``[1, B, ...]`` without the bias, integers in float32 or float64.
-        arithmetic: decay, state width and overflow.
-        steps: T.
-
-    Returns:
-        spikes ``[T, B, ...]``, how often each neuron fired in the batch (float64 ``[...]``), and how many overflows.
-    """
-    from spikefit.functional import integer_scan_cpu as kernel  # numba takes a while to import
-    from spikefit.functional.jit import use_torch_threads
-
-    use_torch_threads()
-    last = current.movedim(2, -1)
-    leaks = {"if": kernel.NONE, "linear_leak_if": kernel.LINEAR, "lif": kernel.DECAY_TRUNCATE}
-    leak = leaks[population.model]
-    if population.model == "lif" and arithmetic.decay_rounding == "floor":
-        leak = kernel.DECAY_FLOOR
-    low, high = arithmetic.state_min, arithmetic.state_max
-    bounded = low is not None and high is not None
-    wraps = arithmetic.overflow == "wrap"
-    limits = (float(low or 0), float(high or 0)) if bounded else (0.0, 0.0)
-    rule = (leak, 2.0**arithmetic.decay_bits, population.reset == "zero", bounded, wraps, *limits)
-    bias, theta, loss = (_float64(constant) for constant in (population.bias, population.threshold, population.leak))
-    y = last.reshape(len(last), -1).numpy()
-    fired, counts, overflows = kernel.integer_scan(y, bias, theta, loss, rule, steps)
-    spikes = torch.from_numpy(fired).view(steps, *last.shape[1:]).movedim(-1, 2)
-    return spikes, torch.from_numpy(counts).view(last.shape[1:]).sum(dim=0).double().movedim(-1, 0), overflows
-
-
-def _float64(constant: Tensor | None) -> np.ndarray:
-    assert constant is not None
-    return constant.double().numpy()
-
-
-def exact_format(program: Program, projection: Projection) -> torch.dtype:
-    """The narrowest format in which all sums of ``projection`` are exact (float64 where nothing is rounded)."""
-    if not program.arithmetic.integer:
-        return torch.float64
-    bound = largest_current(program, projection)
-    if bound < 2**24:
-        return torch.float32
-    return torch.float64 if bound < 2**53 else torch.int64
-
-
 def pool(signal: Tensor, projection: Projection) -> Tensor:
     """Spikes ``[N, C, H, W]`` behind the projection's pooling: window sums, or their OR."""
     if projection.pool == 1:
@@ -275,77 +203,6 @@ def _integer_conv(projection: Projection, signal: Tensor) -> Tensor:
         "stride"
     ][0] + 1
     return sums.unflatten(2, (height, -1))
-
-
-def run_neurons(
-    population: Population, current: Tensor, arithmetic: Arithmetic, keep_membrane: bool
-) -> tuple[Tensor, Tensor, int]:
-    """Spikes, membranes before the reset (empty unless kept) and the number of overflows.
-
-    Args:
-        population: its threshold, leak and reset.
-        current: ``[T, B, ...]`` with the bias in it, float64 or int64.
-        arithmetic: decay, state width and overflow.
-        keep_membrane: whether to return all membranes.
-
-    Returns:
-        spikes and membranes ``[T, B, ...]``. A readout never fires; its membrane is the running sum.
-    """
-    if not population.spiking:
-        sums = current.cumsum(dim=0)
-        return (
-            torch.zeros((), dtype=torch.float32).expand_as(current),
-            sums if keep_membrane else current[:0],
-            0,
-        )
-    assert population.threshold is not None
-    assert population.leak is not None
-    threshold, leak = per_channel(population.threshold, population), per_channel(population.leak, population)
-    state = torch.zeros_like(current[0])
-    fired: list[Tensor] = []
-    kept: list[Tensor] = []
-    overflows = 0
-    for step in current:
-        membrane = _leaked(state, population, leak, arithmetic) + step
-        membrane, outside = _bounded(membrane, arithmetic)
-        overflows += outside
-        spike = membrane >= threshold
-        state = membrane - threshold * spike if population.reset == "subtract" else membrane * ~spike
-        fired.append(spike)
-        if keep_membrane:
-            kept.append(membrane)
-    spikes = torch.stack(fired).to(torch.float32 if arithmetic.integer else torch.float64)
-    return spikes, torch.stack(kept) if keep_membrane else current[:0], overflows
-
-
-def _leaked(state: Tensor, population: Population, leak: Tensor, arithmetic: Arithmetic) -> Tensor:
-    if population.model == "if":
-        return state
-    if population.model == "linear_leak_if":
-        return apply_leak(state, "linear", leak)
-    if not arithmetic.integer:
-        return apply_leak(state, "decay", leak)
-    product = state * (2**arithmetic.decay_bits - leak)
-    if arithmetic.decay_rounding == "floor":
-        return product >> arithmetic.decay_bits
-    return product.sign() * (product.abs() >> arithmetic.decay_bits)
-
-
-def _bounded(membrane: Tensor, arithmetic: Arithmetic) -> tuple[Tensor, int]:
-    low, high = arithmetic.state_min, arithmetic.state_max
-    if low is None or high is None:
-        return membrane, 0
-    outside = int(((membrane < low) | (membrane > high)).sum())
-    if not outside:
-        return membrane, 0
-    if arithmetic.overflow == "saturate":
-        return membrane.clamp(low, high), outside
-    return (membrane - low) % (high - low + 1) + low, outside
-
-
-def per_channel(constant: Tensor, population: Population) -> Tensor:
-    """``[C]`` shaped to broadcast over ``[B, C, ...]``."""
-    return constant.view(-1, *[1] * (len(population.shape) - 1))
 
 
 def merge_activity(parts: Sequence[tuple[Sequence[LayerActivity], int]]) -> tuple[LayerActivity, ...]:

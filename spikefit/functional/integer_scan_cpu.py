@@ -1,7 +1,7 @@
 """The neurons of a chip as a numba kernel: integers held by float64, several of which a processor handles at once.
 
 The caller has proved that every value stays below 2**53 in magnitude, so that nothing here rounds but the leak, which
-the chip rounds too. :func:`spikefit.deploy.simulate.run_neurons` is the same in plain torch and int64.
+the chip rounds too. :func:`spikefit.deploy.dynamics.run_neurons` is the same in plain torch and int64.
 """
 
 from typing import Any

@@ -17,7 +17,7 @@ from spikefit.hardware.figures import known
 from spikefit.hardware.program import Population, Program, Projection
 from spikefit.hardware.target import HardwareTarget
 
-_NEURON_NAMES = {"if": "IF", "lif": "LIF", "linear_leak_if": "LinearLeakIF"}
+_NEURON_NAMES = {"if": "IF", "lif": "LIF", "linear_leak_if": "LinearLeakIF", "cuba_lif": "CubaLIF"}
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,7 @@ def check_structure(target: HardwareTarget, program: Program) -> list[Finding]:
     readout.
     """
     findings = [f for population in program.populations for f in _neuron_structure(target, population)]
+    findings += _ends(target, program)
     for projection in program.projections:
         findings += _layer_structure(target, program, projection)
     return findings + _readout_structure(target, program.populations[-1])
@@ -70,7 +71,8 @@ def check_capacity(target: HardwareTarget, program: Program) -> list[Finding]:
     The integer ranges are checked only in ``target`` precision. Synapses of an encoder layer that the host
     computes count nowhere.
     """
-    findings = [*_neuron_count(target, program), *_fans(target, program), *_destinations(target, program)]
+    findings = [*_neuron_count(target, program), *_chip_counts(target, program)]
+    findings += [*_fans(target, program), *_destinations(target, program)]
     for population in program.populations[1:]:
         findings += _unique_values(target, program, population)
         findings += _signs(target, program, population)
@@ -142,6 +144,9 @@ def _neuron_structure(target: HardwareTarget, population: Population) -> Iterato
         names = " or ".join(_NEURON_NAMES[model] for model in models)
         mend = f"use {names} neurons" if models else "no integrate-and-fire neuron runs there; use another chip"
         yield _structure("neuron model", population.name, population.model, models or "none", mend)
+    often = known(target.neuron.spikes_max) or 1
+    if population.max_spikes > often:
+        yield _structure("spikes a step", population.name, population.max_spikes, often, f"use max_spikes {often}")
     if resets and population.reset not in resets:
         mend = f"reset to {' or '.join(resets)}" if resets == ("zero",) else f"use reset {' or '.join(resets)}"
         yield _structure("reset", population.name, population.reset, resets, mend)
@@ -207,6 +212,35 @@ def _readout_structure(target: HardwareTarget, last: Population) -> list[Finding
         return []
     mend = "use a spiking readout" if "spikes" in readouts else "use a readout without neurons"
     return [_structure("readout", last.name, needed, readouts, mend)]
+
+
+def _ends(target: HardwareTarget, program: Program) -> Iterator[Finding]:
+    """What chips say of their first and last layers alone."""
+    first, last = program.populations[0], program.populations[-1]
+    mend = "shrink the input"
+    yield from _at_most("inputs", first.name, first.neurons, known(target.limits.inputs), mend)
+    yield from _at_most("outputs", last.name, last.neurons, known(target.limits.outputs), "split the classes")
+    often = known(target.layers.readout_spikes_max)
+    yield from _at_most("spikes a step", last.name, last.max_spikes, often, f"use max_spikes {often} in the readout")
+    if known(target.layers.biases_behind_neurons) is False:
+        for population in program.populations[1:]:
+            behind = any(projection.source != first.name for projection in program.inputs_of(population.name))
+            biased = 0 if population.bias is None else int((population.bias != 0).sum())
+            mend = "use the norm gain, which adds none"
+            yield from _at_most("biases behind neurons", population.name, biased if behind else 0, 0, mend)
+
+
+def _chip_counts(target: HardwareTarget, program: Program) -> Iterator[Finding]:
+    """Hidden neurons and synapses of a chip that limits them as a whole."""
+    hidden = sum(population.neurons for population in program.populations[1:-1])
+    synapses = sum(program.synapses(projection) for projection in chip_projections(target, program))
+    for limit, needed, available in (
+        ("hidden neurons", hidden, known(target.limits.hidden_neurons)),
+        ("synapses per chip", synapses, known(target.limits.synapses_per_chip)),
+    ):
+        if available is not None and needed > available:
+            mend = f"prune {needed - available} {limit.removesuffix(' per chip')}"
+            yield _capacity(limit, target.name, needed, available, mend, prunable(program))
 
 
 def _neuron_count(target: HardwareTarget, program: Program) -> Iterator[Finding]:

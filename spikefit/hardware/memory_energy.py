@@ -72,7 +72,7 @@ def memory_terms(program: Program, layer: LayerActivity) -> dict[str, float]:
         share = program.synapses(projection) / max(1, layer.synapses)
         operations = layer.macs if program.is_encoder(projection) else layer.synops * share
         reads += operations * access_j(projection.weight.numel() * bits, bits)
-    leaks = MULTIPLY_J.value if population.model == "lif" else 0.0
+    leaks = MULTIPLY_J.value if population.model in ("lif", "cuba_lif") else 0.0
     return {
         "synops": layer.synops * ADD_J.value,
         "updates": layer.updates * (ADD_J.value + leaks),

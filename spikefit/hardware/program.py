@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from spikefit.functional import synops
+from spikefit.functional.quantize import round_ste
 
 Precision = Literal["exact", "target"]
 
@@ -24,25 +25,31 @@ class Population:
     Attributes:
         name: the block it comes from, or ``input``.
         shape: ``(C, H, W)`` or ``(N,)``; constants below have one entry per channel ``C`` (or per neuron ``N``).
-        model: ``input``; ``if``, ``lif`` or ``linear_leak_if``; ``readout``, which integrates and never fires.
+        model: ``input``; ``if``, ``lif``, ``linear_leak_if`` or ``cuba_lif`` (a ``lif`` behind a synaptic current);
+            ``readout``, which integrates and never fires.
         threshold: ``[C]``; None for ``input`` and ``readout``.
         bias: ``[C]``, added to the current at every step; None for ``input``.
-        leak: ``[C]``; of ``lif`` the factor that the membrane keeps (``exact``) or the 12-bit style integer ``d`` of
-            ``v * (1 - d / 2**decay_bits)`` (``target``); of ``linear_leak_if`` the amount that it loses a step.
+        leak: ``[C]``; of ``lif`` and ``cuba_lif`` the factor that the membrane keeps (``exact``) or the integer ``d``
+            of ``v * (1 - d / 2**decay_bits)`` or of ``v - (v >> d)`` (``target``; see :class:`Arithmetic`); of
+            ``linear_leak_if`` the amount that it loses a step.
         reset: ``subtract`` (the threshold) or ``zero``.
         graded: an input whose values are real numbers, not spikes; what it drives is the *encoder* layer.
         unit: ``[C]``; what one unit of this population's membrane is worth in the trained network's units.
+        synaptic_leak: ``[C]``; of ``cuba_lif``, what ``leak`` is to the membrane, to the synaptic current.
+        max_spikes: how often a neuron may fire in one step.
     """
 
     name: str
     shape: tuple[int, ...]
-    model: Literal["input", "if", "lif", "linear_leak_if", "readout"]
+    model: Literal["input", "if", "lif", "linear_leak_if", "cuba_lif", "readout"]
     threshold: Tensor | None = None
     bias: Tensor | None = None
     leak: Tensor | None = None
     reset: Literal["subtract", "zero"] = "subtract"
     graded: bool = False
     unit: Tensor | None = None
+    synaptic_leak: Tensor | None = None
+    max_spikes: int = 1
 
     @property
     def neurons(self) -> int:
@@ -52,7 +59,7 @@ class Population:
     @property
     def spiking(self) -> bool:
         """Whether these neurons fire."""
-        return self.model in ("if", "lif", "linear_leak_if")
+        return self.model not in ("input", "readout")
 
 
 @dataclass(frozen=True)
@@ -142,10 +149,12 @@ class Arithmetic:
         integer: whether everything is an integer; False is float64 without rounding.
         state_min, state_max: range of the membrane (None: unbounded).
         overflow: what happens outside of it.
-        decay_bits: fraction bits of a ``lif`` decay.
-        decay_rounding: ``toward_zero`` or ``floor``.
+        decay: ``scale``, a product with ``1 - d / 2**decay_bits``, or ``shift``: ``v - (v >> d)``, and where the shift
+            leaves nothing one unit towards zero.
+        decay_bits: fraction bits of a ``scale`` decay.
+        decay_rounding: ``toward_zero`` or ``floor``, of a ``scale`` decay.
         input_scale: real value of one unit of a graded input (``target`` precision).
-        input_max: largest magnitude of a graded input, in units.
+        input_min, input_max: range of a graded input, in units; without a minimum, ``-input_max``.
     """
 
     integer: bool = False
@@ -156,6 +165,15 @@ class Arithmetic:
     decay_rounding: Literal["toward_zero", "floor"] = "toward_zero"
     input_scale: float = 1.0
     input_max: int | None = None
+    input_min: int | None = None
+    decay: Literal["scale", "shift"] = "scale"
+
+    def input_units(self, inputs: Tensor) -> Tensor:
+        """Graded ``inputs`` in units, within their range; what lies on a half is rounded alike in every dtype."""
+        units = round_ste(inputs.double() / self.input_scale).to(inputs.dtype)
+        if self.input_max is None:
+            return units
+        return units.clamp(-self.input_max if self.input_min is None else self.input_min, self.input_max)
 
 
 @dataclass(frozen=True)

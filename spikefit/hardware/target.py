@@ -40,7 +40,7 @@ from spikefit.hardware.program import Arithmetic, Population
 Value = TypeVar("Value")
 Scope = Literal["neuron", "core", "layer"]
 
-FAMILIES = ("memory", "crossbar", "layer_per_core")
+FAMILIES = ("memory", "crossbar", "layer_per_core", "single_core")
 
 
 @dataclass(frozen=True)
@@ -48,12 +48,17 @@ class Limits:
     """Sizes. Counts are of one chip, core or neuron as their name says.
 
     ``kernel_entries``, ``neuron_entries`` and ``bias_entries`` list the memories of each core (layer_per_core
-    chips). ``axons_out_per_neuron`` is to how many axons a neuron can send (1 on TrueNorth).
+    chips). ``axons_out_per_neuron`` is to how many axons a neuron can send (1 on TrueNorth). ``inputs``,
+    ``hidden_neurons`` and ``outputs`` are of chips that treat the first and the last layer unlike the others.
     """
 
     cores: Count = None
     neurons_per_core: Count = None
     neurons_per_chip: Count = None
+    inputs: Count = None
+    hidden_neurons: Count = None
+    outputs: Count = None
+    synapses_per_chip: Count = None
     fan_in: Count = None
     fan_out: Count = None
     axons_in_per_core: Count = None
@@ -109,10 +114,14 @@ class NeuronLimits:
         threshold_step, threshold_offset: thresholds are ``offset + k * step``.
         bias_mantissa_max: a bias is a mantissa up to this, times a power of two.
         leak_max: of ``linear_leak_if``.
-        decay_bits: fraction bits of a ``lif`` decay.
+        decay: how a ``lif`` decays, ``scale`` (the default) or ``shift``; see
+            :class:`~spikefit.hardware.program.Arithmetic`.
+        decay_bits: fraction bits of a ``scale`` decay.
+        shift_max: largest shift of a ``shift`` decay; the smallest is 1.
+        spikes_max: how often a neuron may fire in one step (once when left out).
     """
 
-    models: Annotated[Figure[tuple[str, ...]], any_of(choice("if", "lif", "linear_leak_if"))]
+    models: Annotated[Figure[tuple[str, ...]], any_of(choice("if", "lif", "linear_leak_if", "cuba_lif"))]
     resets: Annotated[Figure[tuple[str, ...]], any_of(choice("subtract", "zero"))]
     cells_for_subtract: Count = None
     threshold_min: Integer = None
@@ -126,7 +135,10 @@ class NeuronLimits:
     state_min: Integer = None
     state_max: Integer = None
     overflow: Annotated[Figure[Literal["saturate", "wrap"]] | None, choice("saturate", "wrap")] = None
+    decay: Annotated[Figure[Literal["scale", "shift"]] | None, choice("scale", "shift")] = None
     decay_bits: Annotated[Figure[int] | None, BITS] = None
+    shift_max: Count = None
+    spikes_max: Count = None
     decay_rounding: Annotated[Figure[Literal["toward_zero", "floor"]] | None, choice("toward_zero", "floor")] = None
 
 
@@ -143,7 +155,11 @@ class LayerLimits:
         input_size_max, output_size_max: sides of a map; ``channels_max``: of a layer.
         readouts: ``membrane`` and ``spikes``.
         graded_input: whether the ``host`` or the ``chip`` multiplies real-valued inputs.
-        input_scale, input_max: how graded inputs are rounded: real value of a unit, and the most units.
+        input_scale, input_min, input_max: how graded inputs are rounded: real value of a unit, and the range in units
+            (symmetric without a minimum).
+        readout_spikes_max: how often a neuron of a spiking readout may fire in one step (as any other when left out).
+        biases_behind_neurons: False where spikes travel a step from layer to layer, so that a bias behind the first
+            layer would charge membranes before the first spikes arrive.
     """
 
     kinds: Annotated[Figure[tuple[str, ...]], some(choice("conv", "dense"))]
@@ -151,7 +167,10 @@ class LayerLimits:
     pooling: Annotated[Figure[tuple[str, ...]], some(choice("sum", "max"))]
     graded_input: Annotated[Figure[Literal["host", "chip"]], choice("host", "chip")]
     input_scale: Amount = None
+    input_min: Integer = None
     input_max: Count = None
+    readout_spikes_max: Count = None
+    biases_behind_neurons: Annotated[Figure[bool] | None, BOOLEAN] = None
     dense_as_conv: Annotated[Figure[bool] | None, BOOLEAN] = None
     kernel_max: Count = None
     strides: Annotated[Figure[tuple[int, ...]] | None, some(COUNT)] = None
@@ -182,7 +201,8 @@ class HardwareTarget:
     Attributes:
         name: the file's name without its suffix.
         description: one line.
-        family: how networks are placed on its cores, one of ``memory``, ``crossbar``, ``layer_per_core``.
+        family: how networks are placed on its cores, one of ``memory``, ``crossbar``, ``layer_per_core``,
+            ``single_core``.
         limits, weights, neuron, layers, energy: its figures.
     """
 
@@ -306,6 +326,14 @@ class HardwareTarget:
         step = torch.exp2(exponent)
         return ((bias.double() / step).round() * step).to(torch.int64)
 
+    def round_decay(self, kept: Tensor) -> Tensor:
+        """What stands for a decay that keeps the share ``kept`` of a state: lost parts, or the nearest shift, int64."""
+        arithmetic = self.arithmetic()
+        if arithmetic.decay == "scale":
+            return ((1 - kept) * 2**arithmetic.decay_bits).round().to(torch.int64)
+        shift = -(1 - kept.double()).clamp_min(2.0**-62).log2()
+        return shift.round().clamp(1, known(self.neuron.shift_max)).to(torch.int64)
+
     def cells(self, population: Population) -> int:
         """Hardware neurons that one neuron of ``population`` takes; none for inputs."""
         if population.model == "input":
@@ -321,9 +349,11 @@ class HardwareTarget:
             state_min=known(neuron.state_min),
             state_max=known(neuron.state_max),
             overflow=known(neuron.overflow) or plain.overflow,
+            decay=known(neuron.decay) or plain.decay,
             decay_bits=known(neuron.decay_bits) or plain.decay_bits,
             decay_rounding=known(neuron.decay_rounding) or plain.decay_rounding,
             input_scale=known(self.layers.input_scale) or plain.input_scale,
+            input_min=known(self.layers.input_min),
             input_max=known(self.layers.input_max),
         )
 

@@ -1,7 +1,8 @@
 """Spiking networks, every one an ordered list of blocks."""
 
-from spikefit.networks.blocks import Block, FixedNorm, IdentitySkip, Network, PositiveBatchNorm
+from spikefit.networks.blocks import Block, IdentitySkip, Network
 from spikefit.networks.from_nir import FromNIR
+from spikefit.networks.norms import FixedNorm, GainNorm, PositiveBatchNorm
 from spikefit.networks.plain import MLP, VGG, ConvSNN
 from spikefit.networks.residual import ResidualSNN
 
@@ -12,6 +13,7 @@ __all__ = [
     "ConvSNN",
     "FixedNorm",
     "FromNIR",
+    "GainNorm",
     "IdentitySkip",
     "Network",
     "PositiveBatchNorm",

@@ -6,120 +6,23 @@ pruning, statistics and reports all walk this list.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
 from spikefit.errors import ConfigurationError, check_choice
-from spikefit.functional.lif import Norm, normed_multi_step
+from spikefit.functional.lif import normed_multi_step
 from spikefit.networks.chip import ChipBlock, ChipSynapses
-from spikefit.neurons import SpikingNeuron
+from spikefit.networks.norms import PositiveBatchNorm
+from spikefit.neurons import CubaLIF, SpikingNeuron
 
 Readout = Literal["membrane", "spikes"]
 PoolKind = Literal["avg", "max"]
-
-
-class PositiveBatchNorm(_BatchNorm):
-    """Batch normalisation whose gain is positive, so that it folds into thresholds and never into weights.
-
-    With ``g = gain / sqrt(running_var + eps)`` a neuron behind it fires exactly as one without a norm, with threshold
-    ``theta / g`` and bias ``(beta - g * running_mean) / g``.
-
-    Shape:
-        ``[N, C]`` or ``[N, C, H, W]``, same out.
-    """
-
-    minimum_gain = 1e-3
-    centres = True  # whether training takes the mean of a batch away
-
-    def _check_input_dim(self, input: Tensor) -> None:
-        if input.dim() not in (2, 4):
-            raise ValueError(f"expected a 2D or 4D input, got {input.dim()}D.")
-
-    @property
-    def gain(self) -> Tensor:
-        """The positive gain ``[C]``: the magnitude of ``weight``, kept away from zero."""
-        return self.weight.abs().clamp_min(self.minimum_gain)
-
-    def forward(self, input: Tensor) -> Tensor:
-        """Normalised ``input``, by batch statistics in training and by running ones in evaluation."""
-        self._check_input_dim(input)
-        momentum = self._next_momentum() if self.training else 0.0
-        return F.batch_norm(
-            input, self.running_mean, self.running_var, self.gain, self.bias, self.training, momentum, self.eps
-        )
-
-    def terms(self) -> Norm:
-        """The norm as :func:`~spikefit.functional.lif.normed_multi_step` takes it; see :meth:`track`."""
-        mean, var = (None, None) if self.training else (self.running_mean, self.running_var)
-        return Norm(self.gain, self.bias, mean, var, self.eps)
-
-    @torch.no_grad()
-    def track(self, mean: Tensor, var: Tensor, count: int) -> None:
-        """Move the running statistics towards the mean and the (biased) variance ``[C]`` of ``count`` values."""
-        assert self.running_mean is not None
-        assert self.running_var is not None
-        momentum = self._next_momentum()
-        self.running_mean.lerp_(mean.to(self.running_mean), momentum)
-        self.running_var.lerp_(var.to(self.running_var) * (count / max(1, count - 1)), momentum)
-
-    @contextmanager
-    def untracked(self) -> Iterator[None]:
-        """Forward passes in here leave the running statistics as they are."""
-        kept = {name: buffer for name, buffer in self.named_buffers() if buffer is not None}
-        for name, buffer in kept.items():
-            setattr(self, name, buffer.clone())
-        try:
-            yield
-        finally:
-            for name, buffer in kept.items():
-                setattr(self, name, buffer)
-
-    def _next_momentum(self) -> float:
-        assert self.num_batches_tracked is not None
-        self.num_batches_tracked.add_(1)
-        # Without a momentum, a cumulative average.
-        return 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
-
-    def folded(self) -> tuple[Tensor, Tensor]:
-        """Per channel ``g`` and ``bias / g`` such that the norm is ``y = g * (x + bias / g)``, in float64."""
-        assert self.running_mean is not None
-        assert self.running_var is not None
-        g = self.gain.double() / (self.running_var.double() + self.eps).sqrt()
-        return g, self.bias.double() / g - self.running_mean.double()
-
-
-class FixedNorm(PositiveBatchNorm):
-    """A gain and a bias for each channel, and no statistics: the same function in training and in evaluation.
-
-    It gives channels thresholds of their own: ``1 / gain`` in front of neurons with threshold 1. Nothing measures its
-    mean (0) and variance (1), but both may be rescaled with the layer in front of it.
-
-    Args:
-        channels: number of channels.
-    """
-
-    centres = False
-
-    def __init__(self, channels: int, eps: float = 0.0, momentum: float | None = 0.1) -> None:
-        super().__init__(channels, eps=eps, momentum=momentum)
-        self.measured = True
-        self.eval()
-
-    def train(self, mode: bool = True) -> "FixedNorm":
-        """Stays in evaluation."""
-        return super().train(False)
-
-    def reset_running_stats(self) -> None:
-        """Keeps the statistics, also when those of all norms are measured anew."""
-        if not hasattr(self, "measured"):  # while it is made
-            super().reset_running_stats()
 
 
 def channels_last(x: Tensor) -> Tensor:
@@ -227,6 +130,8 @@ class Block(nn.Module):
     def current(self, x: Tensor, skip: Tensor | None = None) -> Tensor:
         """Input current of the neurons, ``[T, B, units, ...]``."""
         y = self.synaptic(x, skip)
+        if isinstance(self.neuron, CubaLIF):
+            y = self.neuron.filtered(y.expand(x.shape[0], *y.shape[1:]))
         if self.norm is not None:
             y = self.norm(y.flatten(0, 1)).unflatten(0, y.shape[:2])
         return y.expand(x.shape[0], *y.shape[1:])
@@ -252,6 +157,8 @@ class Block(nn.Module):
             current = self._delivered(self.synapses, chip.synapses, x)
             if self.skip is not None and chip.skip is not None and skip is not None:
                 current = current + self._delivered(self.skip, chip.skip, skip)
+            if chip.synaptic_decay is not None:
+                current = chip.filtered(current.expand(x.shape[0], *current.shape[1:]))
             current = current + chip.bias.view(-1, *[1] * (current.dim() - 3))
             current = current.expand(x.shape[0], *current.shape[1:])
             return chip.readout(current) if self.neuron is None else self.pooled(self.neuron(current, chip))
@@ -276,6 +183,7 @@ class Block(nn.Module):
             x.device.type == "cpu"
             and self.neuron is not None
             and type(self.neuron).forward is SpikingNeuron.forward
+            and type(self.neuron).fire is SpikingNeuron.fire
             and (self.norm is None or type(self.norm).forward is PositiveBatchNorm.forward)
             and not any(part._forward_hooks or part._forward_pre_hooks or part._backward_hooks for part in parts)
         )

@@ -5,13 +5,15 @@ its real value (straight through, Bengio et al. 2013, arXiv 1308.3432); spikes h
 network's own neurons.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from spikefit.functional.quantize import round_ste
+from spikefit.functional.current_based import fired, synaptic_filter
+from spikefit.functional.quantize import round_ste, straight_through
 from spikefit.functional.surrogate import surrogate
 from spikefit.hardware.program import Arithmetic
 
@@ -24,22 +26,19 @@ class ChipSynapses:
         weight: integers in the shape of the layer's weight (``[C]`` of an identity shortcut), differentiable.
         window: what an averaged spike is multiplied by to be a count again: the places of a pooling window, else 1.
         exact: dtype in which every sum of the layer is an integer that it holds.
-        input_scale: real value of one unit of a graded input; None where spikes arrive.
-        input_max: largest magnitude of a graded input, in units; None for no bound.
+        graded: rounds graded inputs; None where spikes arrive.
     """
 
     weight: Tensor
     window: int
     exact: torch.dtype
-    input_scale: float | None = None
-    input_max: int | None = None
+    graded: Arithmetic | None = None
 
     def arriving(self, x: Tensor) -> Tensor:
         """What the block before gives, as integers: spike counts of a window, or graded inputs in units."""
-        if self.input_scale is None:
+        if self.graded is None:
             return round_ste(x.to(self.exact) * self.window)
-        units = round_ste(x.to(self.exact) / self.input_scale)
-        return units if self.input_max is None else units.clamp(-self.input_max, self.input_max)
+        return self.graded.input_units(x.to(self.exact))
 
 
 @dataclass(frozen=True)
@@ -52,6 +51,9 @@ class ChipBlock:
         bias: added to the current at every step.
         unit: what one unit of the membrane is worth in the current of the layer.
         threshold, leak: of the neurons; None for a readout without.
+        synaptic_decay: what the synaptic currents of the network's neurons keep in a step; None without such currents.
+        synaptic_leak: what stands for it on the chip; None without.
+        max_spikes: how often a neuron may fire in one step.
         model, reset: of the neurons.
         gain: by which the norm multiplies the current, so that the surrogate sees the membrane of the network.
         arithmetic: of the chip.
@@ -63,10 +65,24 @@ class ChipBlock:
     unit: Tensor
     threshold: Tensor | None
     leak: Tensor | None
+    synaptic_decay: float | None
+    synaptic_leak: Tensor | None
+    max_spikes: int
     model: str
     reset: str
     gain: Tensor
     arithmetic: Arithmetic
+
+    def filtered(self, delivered: Tensor) -> Tensor:
+        """Synaptic currents of what synapses deliver, integers ``[T, B, C, ...]`` with the network's gradient."""
+        assert self.synaptic_leak is not None
+        assert self.synaptic_decay is not None
+        rule = Rule("lif", self.reset, self.arithmetic, "", 0.0)
+        leak, state, currents = per_channel(self.synaptic_leak, delivered), torch.zeros_like(delivered[0]), []
+        for arriving in delivered.detach():
+            state = rule.leaked(bounded(state + arriving, self.arithmetic), leak)
+            currents.append(state)
+        return straight_through(synaptic_filter(delivered, self.synaptic_decay), torch.stack(currents))
 
     def fire(self, current: Tensor, surrogate_name: str, alpha: float) -> Tensor:
         """Spikes ``[T, B, C, ...]`` of integer currents of that shape, in float32."""
@@ -74,7 +90,7 @@ class ChipBlock:
         assert self.leak is not None
         # In the network's own units, of which the gain is part: so the gradients of norms are those of the network.
         slope = self.gain * self.unit.detach()
-        rule = Rule(self.model, self.reset, self.arithmetic, surrogate_name, alpha)
+        rule = Rule(self.model, self.reset, self.arithmetic, surrogate_name, alpha, self.max_spikes)
         return ChipScan.apply(current, self.threshold, self.leak, slope, rule)
 
     def readout(self, current: Tensor) -> Tensor:
@@ -95,6 +111,7 @@ class Rule:
     arithmetic: Arithmetic
     surrogate: str
     alpha: float
+    max_spikes: int = 1
 
     def leaked(self, state: Tensor, leak: Tensor) -> Tensor:
         """The membrane behind one step's leak, integers."""
@@ -102,6 +119,9 @@ class Rule:
             return state
         if self.model == "linear_leak_if":
             return state - state.sign() * torch.minimum(state.abs(), leak)
+        if self.arithmetic.decay == "shift":
+            lost = (state / torch.exp2(leak)).floor()
+            return state - torch.where(lost == 0, state.sign(), lost)
         one = 2.0**self.arithmetic.decay_bits
         part = state * (one - leak) / one
         return part.floor() if self.arithmetic.decay_rounding == "floor" else part.trunc()
@@ -113,6 +133,9 @@ class Rule:
         if self.model == "linear_leak_if":
             passed = grad * (state.abs() > leak)
             return passed, -passed * state.sign()
+        if self.arithmetic.decay == "shift":
+            lost = torch.exp2(-leak)
+            return grad * (1 - lost), grad * state * lost * math.log(2)
         one = 2.0**self.arithmetic.decay_bits
         return grad * ((one - leak) / one), -grad * state / one
 
@@ -129,14 +152,19 @@ class ChipScan(torch.autograd.Function):
         """Spikes of ``current`` ``[T, B, C, ...]``; ``threshold``, ``leak`` and ``slope`` are ``[C]``."""
         theta, loss, scale = (per_channel(constant, current) for constant in (threshold, leak, slope))
         distance = torch.empty(current.shape, dtype=torch.float32, device=current.device)
-        spikes = torch.empty_like(distance)
+        spikes, nearest = torch.empty_like(distance), torch.ones((), device=current.device).expand_as(distance)
+        if rule.max_spikes > 1:
+            nearest = torch.empty_like(distance)
         state = torch.zeros_like(current[0])
         for step, arriving in enumerate(current):
             membrane = bounded(rule.leaked(state, loss) + arriving, rule.arithmetic)
-            fired = membrane >= theta
-            distance[step], spikes[step] = (membrane - theta) * scale, fired
-            state = membrane.masked_fill(fired, 0) if rule.reset == "zero" else membrane - theta * fired
-        ctx.save_for_backward(distance, threshold, leak, slope)
+            if rule.max_spikes > 1:
+                count, nearest[step] = fired(membrane, theta, rule.max_spikes)
+            else:
+                count = (membrane >= theta).to(membrane)
+            distance[step], spikes[step] = (membrane - nearest[step] * theta) * scale, count
+            state = membrane * (1 - count) if rule.reset == "zero" else membrane - theta * count
+        ctx.save_for_backward(distance, spikes, nearest, threshold, leak, slope)
         ctx.rule = rule
         return spikes
 
@@ -144,30 +172,28 @@ class ChipScan(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad_spikes: Tensor) -> tuple[Tensor | None, ...]:
         """Gradients of current, threshold, leak and slope; the reset is taken as a constant."""
-        distance, threshold, leak, slope = ctx.saved_tensors
+        distance, spikes, nearest, threshold, leak, slope = ctx.saved_tensors
         rule: Rule = ctx.rule
         theta, loss, scale = (per_channel(constant, distance).float() for constant in (threshold, leak, slope))
         derivative = surrogate(rule.surrogate)
-        fired = distance >= 0
         grad_current = torch.empty_like(distance)
         totals = [torch.zeros_like(distance[0]) for _ in range(3)]
         grad_state = torch.zeros_like(distance[0])  # from the step after
         for step in range(len(distance) - 1, -1, -1):
             grad_x = grad_spikes[step] * derivative(distance[step], rule.alpha)
             at_threshold = grad_x * scale
-            totals[0] -= at_threshold
+            totals[0] -= at_threshold * nearest[step]
             totals[2] += grad_x * (distance[step] / scale)
             if rule.reset == "zero":
-                kept = grad_state * ~fired[step]
+                kept = grad_state * (1 - spikes[step])
             else:
                 kept = grad_state
-                totals[0] -= grad_state * fired[step]
+                totals[0] -= grad_state * spikes[step]
             grad_current[step] = at_threshold + kept
             if step == 0:
                 break
-            membrane = distance[step - 1] / scale + theta
-            before = fired[step - 1]
-            state = membrane.masked_fill(before, 0) if rule.reset == "zero" else membrane - theta * before
+            membrane, before = distance[step - 1] / scale + theta * nearest[step - 1], spikes[step - 1]
+            state = membrane * (1 - before) if rule.reset == "zero" else membrane - theta * before
             grad_state, of_leak = rule.through_leak(grad_current[step], state, loss)
             totals[1] += of_leak
         over = [dim for dim in range(totals[0].dim()) if dim != 1]

@@ -12,9 +12,10 @@ from torch import nn
 
 from spikefit.errors import ConfigurationError, ExchangeError, check_choice
 from spikefit.functional.lif import Reset
-from spikefit.networks.blocks import Block, FixedNorm, IdentitySkip, Network
+from spikefit.networks.blocks import Block, IdentitySkip, Network
 from spikefit.networks.nir_dialects import Dialect, Discretisation, Fires, dialect_called, require_nir
 from spikefit.networks.nir_graph import Layer, Reader, Shape, Synapses, array
+from spikefit.networks.norms import FixedNorm
 from spikefit.neurons import IF, LIF, NeuronFactory, ParametricLIF, SpikingNeuron
 
 _NEARLY = 1e-6  # what float32 leaves of a quotient that is meant to be 1

@@ -6,7 +6,8 @@ from typing import Literal
 from torch import nn
 
 from spikefit.errors import ConfigurationError, check_choice, check_range
-from spikefit.networks.blocks import Block, Network, PoolKind, PositiveBatchNorm, Readout
+from spikefit.networks.blocks import Block, Network, PoolKind, Readout
+from spikefit.networks.norms import NormKind, make_norm
 from spikefit.neurons import LIF, NeuronFactory
 
 VGG_PLANS: dict[str, tuple[int | str, ...]] = {
@@ -25,23 +26,28 @@ def conv_block(
     padding: int | None = None,
     pool: int = 1,
     pool_kind: PoolKind = "avg",
+    norm: NormKind = "batch",
 ) -> Block:
     """A convolution with a norm and neurons; ``padding`` keeps the map's size unless it is given."""
     for option, value in (("channels", outputs), ("kernel", kernel), ("stride", stride), ("pool", pool)):
         check_range(option, value, 1)
     padding = kernel // 2 if padding is None else padding
     synapses = nn.Conv2d(inputs, outputs, kernel, stride, padding, bias=False)
-    return Block(synapses, PositiveBatchNorm(outputs), neuron(outputs), pool=pool, pool_kind=pool_kind)
+    return Block(synapses, make_norm(norm, outputs), neuron(outputs), pool=pool, pool_kind=pool_kind)
 
 
-def dense_block(inputs: int, outputs: int, neuron: NeuronFactory) -> Block:
+def dense_block(inputs: int, outputs: int, neuron: NeuronFactory, norm: NormKind = "batch") -> Block:
     """A linear layer with a norm and neurons."""
     check_range("hidden", outputs, 1)
-    return Block(nn.Linear(inputs, outputs, bias=False), PositiveBatchNorm(outputs), neuron(outputs))
+    return Block(nn.Linear(inputs, outputs, bias=False), make_norm(norm, outputs), neuron(outputs))
 
 
-def readout_block(inputs: int, num_classes: int, neuron: NeuronFactory, readout: Readout) -> Block:
+def readout_block(
+    inputs: int, num_classes: int, neuron: NeuronFactory, readout: Readout, norm: NormKind = "batch"
+) -> Block:
     """The last block: one output a class, read as current (``membrane``) or as spike counts (``spikes``).
+
+    Its neurons fire at most once a step, whatever those in front of it do.
 
     Raises:
         ConfigurationError: for another ``readout``.
@@ -49,7 +55,10 @@ def readout_block(inputs: int, num_classes: int, neuron: NeuronFactory, readout:
     check_choice("readout", readout, ("membrane", "spikes"))
     check_range("num_classes", num_classes, 1)
     if readout == "spikes":
-        return dense_block(inputs, num_classes, neuron)
+        block = dense_block(inputs, num_classes, neuron, norm)
+        assert block.neuron is not None
+        block.neuron.max_spikes = 1
+        return block
     return Block(nn.Linear(inputs, num_classes, bias=False))
 
 
@@ -85,6 +94,7 @@ class MLP(Network):
         hidden: neurons of each hidden layer.
         neuron: makes the neurons of a layer, given how many.
         readout: ``membrane`` or ``spikes``.
+        norm: ``batch``, or ``gain`` for neurons without a bias.
     """
 
     def __init__(
@@ -94,15 +104,16 @@ class MLP(Network):
         hidden: Sequence[int] = (128, 128),
         neuron: NeuronFactory = LIF,
         readout: Readout = "membrane",
+        norm: NormKind = "batch",
     ) -> None:
         blocks: dict[str, Block] = {}
         width = 1
         for side in input_shape:
             width *= side
         for index, units in enumerate(hidden, start=1):
-            blocks[f"fc{index}"] = dense_block(width, units, neuron)
+            blocks[f"fc{index}"] = dense_block(width, units, neuron, norm)
             width = units
-        blocks["readout"] = readout_block(width, num_classes, neuron, readout)
+        blocks["readout"] = readout_block(width, num_classes, neuron, readout, norm)
         super().__init__(blocks, input_shape)
 
 
@@ -120,6 +131,7 @@ class ConvSNN(Network):
         pool_kind: ``avg`` folds into the next layer exactly; ``max`` needs a chip that has it.
         neuron: makes the neurons of a layer, given how many.
         readout: ``membrane`` or ``spikes``.
+        norm: ``batch``, or ``gain`` for neurons without a bias.
     """
 
     def __init__(
@@ -134,18 +146,21 @@ class ConvSNN(Network):
         pool_kind: PoolKind = "avg",
         neuron: NeuronFactory = LIF,
         readout: Readout = "membrane",
+        norm: NormKind = "batch",
     ) -> None:
         inputs, size = _image_shape(input_shape)
         blocks: dict[str, Block] = {}
         for index, outputs in enumerate(channels, start=1):
             name = f"conv{index}"
-            blocks[name] = conv_block(inputs, outputs, neuron, kernel, stride, pool=pool, pool_kind=pool_kind)
+            blocks[name] = conv_block(
+                inputs, outputs, neuron, kernel, stride, pool=pool, pool_kind=pool_kind, norm=norm
+            )
             size, inputs = shrink(name, size, blocks[name]), outputs
         width = inputs * size[0] * size[1]
         for index, units in enumerate(hidden, start=1):
-            blocks[f"fc{index}"] = dense_block(width, units, neuron)
+            blocks[f"fc{index}"] = dense_block(width, units, neuron, norm)
             width = units
-        blocks["readout"] = readout_block(width, num_classes, neuron, readout)
+        blocks["readout"] = readout_block(width, num_classes, neuron, readout, norm)
         super().__init__(blocks, input_shape)
 
 
@@ -161,6 +176,7 @@ class VGG(Network):
         pool_kind: ``avg`` or ``max``.
         neuron: makes the neurons of a layer, given how many.
         readout: ``membrane`` or ``spikes``.
+        norm: ``batch``, or ``gain`` for neurons without a bias.
     """
 
     def __init__(
@@ -173,6 +189,7 @@ class VGG(Network):
         pool_kind: PoolKind = "avg",
         neuron: NeuronFactory = LIF,
         readout: Readout = "membrane",
+        norm: NormKind = "batch",
     ) -> None:
         check_choice("plan", plan, VGG_PLANS)
         if not width > 0:
@@ -185,13 +202,13 @@ class VGG(Network):
                 continue
             pool = 2 if layers[position + 1 : position + 2] == ("P",) else 1
             name, outputs = f"conv{len(blocks) + 1}", max(1, round(entry * width))
-            blocks[name] = conv_block(inputs, outputs, neuron, pool=pool, pool_kind=pool_kind)
+            blocks[name] = conv_block(inputs, outputs, neuron, pool=pool, pool_kind=pool_kind, norm=norm)
             size, inputs = shrink(name, size, blocks[name]), outputs
         features = inputs * size[0] * size[1]
         for index, units in enumerate(hidden, start=1):
-            blocks[f"fc{index}"] = dense_block(features, units, neuron)
+            blocks[f"fc{index}"] = dense_block(features, units, neuron, norm)
             features = units
-        blocks["readout"] = readout_block(features, num_classes, neuron, readout)
+        blocks["readout"] = readout_block(features, num_classes, neuron, readout, norm)
         super().__init__(blocks, input_shape)
 
 

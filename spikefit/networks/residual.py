@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from torch import nn
 
 from spikefit.errors import ConfigurationError, check_range
-from spikefit.networks.blocks import Block, IdentitySkip, Network, PositiveBatchNorm, Readout
+from spikefit.networks.blocks import Block, IdentitySkip, Network, Readout
+from spikefit.networks.norms import PositiveBatchNorm
 from spikefit.networks.plain import _image_shape, conv_block, readout_block, shrink
 from spikefit.neurons import LIF, NeuronFactory
 

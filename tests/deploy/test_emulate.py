@@ -11,7 +11,10 @@ from spikefit.deploy.lower import lower
 from spikefit.deploy.parity import compare
 from spikefit.deploy.simulate import Simulator
 from spikefit.hardware.target import HardwareTarget
+from spikefit.networks import MLP
+from spikefit.neurons import CubaLIF
 from spikefit.quantize import Codebook, Uniform
+from spikefit.quantize.base import attach
 
 
 def emulated(net, target, static):
@@ -47,6 +50,28 @@ def test_the_network_fires_as_the_program(wake, network, target, neuron, reset, 
     before = compare(net, lower(net, len(x), graded_input=static), x)
     assert agrees(emulated(net, target, static), x, target, static).compared > 1000
     assert compare(net, lower(net, len(x), graded_input=static), x) == before, "the exact program is the network's own"
+
+
+@pytest.mark.parametrize("static", [False, True], ids=["spikes", "direct"])
+@pytest.mark.parametrize("norm", ["batch", "gain"])
+@pytest.mark.parametrize("max_spikes", [1, 31])
+def test_current_based_neurons_on_xylo(wake, max_spikes, norm, static):
+    """Shifts instead of decays, synaptic currents, several spikes a step, inputs of up to 15 spikes."""
+    torch.manual_seed(0)
+    neuron = partial(CubaLIF, synaptic_decay=0.7, decay=0.9, max_spikes=max_spikes)
+    net = MLP((2, 3, 3), 5, (12, 10), neuron=neuron, readout="spikes", norm=norm)
+    for _, layer in net.named_synapses():
+        attach(layer, Codebook(layer.weight.detach(), bits=8))
+    x = torch.rand(1, 6, 2, 3, 3).expand(9, -1, -1, -1, -1) if static else (torch.rand(9, 6, 2, 3, 3) < 0.4).float()
+    net = wake(net, x)
+    with torch.no_grad():
+        net.block("fc1").neuron.alive[3] = False
+    exact = compare(net, lower(net, len(x), graded_input=static), x)
+    assert exact.mismatches == 0
+    assert agrees(emulated(net, "xylo_audio3", static), x, "xylo_audio3", static).compared > 1000
+    net.train()
+    torch.nn.functional.cross_entropy(net.logits(net(x)), torch.arange(6) % 5).backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in net.parameters() if p.requires_grad)
 
 
 @pytest.mark.parametrize("quantizer", [None, Codebook, partial(Codebook, scope="channel", zero="free"), Uniform])

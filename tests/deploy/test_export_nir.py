@@ -19,7 +19,8 @@ from spikefit.errors import ConfigurationError, ExchangeError
 from spikefit.hardware.program import Population
 from spikefit.hardware.target import HardwareTarget
 from spikefit.networks import MLP, ConvSNN, FromNIR, ResidualSNN
-from spikefit.networks.blocks import Block, Network, PositiveBatchNorm
+from spikefit.networks.blocks import Block, Network
+from spikefit.networks.norms import PositiveBatchNorm
 from spikefit.neurons import IF, LIF, LinearLeakIF, ParametricLIF
 from spikefit.prune.scores import recorded_spikes
 from spikefit.quantize import Codebook

@@ -5,7 +5,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spikefit.deploy.simulate import Simulator, float_suffices, run_neurons, scan_neurons
+from spikefit.deploy.bounds import float_suffices
+from spikefit.deploy.dynamics import run_neurons, scan_neurons
+from spikefit.deploy.simulate import Simulator
 from spikefit.hardware.program import Arithmetic, Population, Program, Projection
 
 

@@ -1,6 +1,7 @@
 """Synop counts, integer arithmetic and overflow of the simulator, each against brute force or a hand-worked case."""
 
 import itertools
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,7 +9,8 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spikefit.deploy.simulate import Simulator, merge_activity, propagate, run_neurons
+from spikefit.deploy.dynamics import run_neurons, synaptic_currents
+from spikefit.deploy.simulate import Simulator, merge_activity, propagate
 from spikefit.hardware.program import Arithmetic, LayerActivity, Population, Program, Projection
 
 
@@ -219,3 +221,42 @@ def test_activity_is_averaged_over_samples():
     two = LayerActivity("a", 1, 2, 6.0, 8.0, 5.0, 6.0)
     (merged,) = merge_activity([((one,), 2), ((two,), 1)])
     assert (merged.spikes, merged.synops, merged.macs) == (4.0, pytest.approx(16 / 3), 5.0)
+
+
+@given(
+    values=st.lists(st.integers(-(10**4), 10**4), min_size=1, max_size=12),
+    shifts=st.tuples(st.integers(1, 15), st.integers(1, 15)),
+    threshold=st.integers(1, 10**4),
+    most=st.integers(2, 31),
+)
+@settings(max_examples=200, deadline=None)
+def test_current_based_neurons_equal_plain_python(values, shifts, threshold, most):
+    """Xylo's neuron in Python's integers: shifts are floor divisions, and at least one unit goes."""
+
+    def decayed(state, shift):
+        lost = state // 2**shift
+        return state - (lost or (state > 0) - (state < 0))
+
+    low, high = -(2**15), 2**15 - 1
+    arithmetic = Arithmetic(True, low, high, "saturate", decay="shift")
+    population = replace(
+        neurons("n", (1,), model="cuba_lif", threshold=torch.tensor([threshold]), leak=torch.tensor([shifts[0]])),
+        synaptic_leak=torch.tensor([shifts[1]]),
+        max_spikes=most,
+    )
+    delivered = torch.tensor(values).view(-1, 1, 1)
+    current, beyond = synaptic_currents(population, delivered, arithmetic)
+    spikes, membranes, overflows = run_neurons(population, current, arithmetic, True)
+    synaptic = state = outside = 0
+    for step, value in enumerate(values):
+        gathered = min(max(synaptic + value, low), high)
+        outside += gathered != synaptic + value
+        synaptic = decayed(gathered, shifts[1])
+        charged = decayed(state, shifts[0]) + synaptic
+        membrane = min(max(charged, low), high)
+        outside += membrane != charged
+        count, state = 0, membrane
+        while state >= threshold and count < most:
+            count, state = count + 1, state - threshold
+        assert (int(membranes[step]), int(spikes[step])) == (membrane, count)
+    assert overflows + beyond == outside

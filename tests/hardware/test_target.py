@@ -119,7 +119,7 @@ def test_unknown_values_need_no_source(content):
 
 def test_unknown_names_list_what_there_is():
     with pytest.raises(
-        TargetError, match=r"got 'loihi9', expected one of akida_akd1000, .*loihi, loihi2, .*truenorth or the path"
+        TargetError, match=r"got 'loihi9', expected one of akida_akd1000, .*loihi, loihi2, .*truenorth, .*or the path"
     ):
         HardwareTarget.load("loihi9")
 

@@ -17,7 +17,8 @@ from spikefit.errors import ExchangeError
 from spikefit.hardware.target import HardwareTarget
 from spikefit.module import SpikingClassifier
 from spikefit.networks import FromNIR
-from spikefit.networks.blocks import FixedNorm, Network
+from spikefit.networks.blocks import Network
+from spikefit.networks.norms import FixedNorm
 from spikefit.prune.scores import recorded_spikes
 from spikefit.quantize import Codebook
 

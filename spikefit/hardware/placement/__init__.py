@@ -10,6 +10,7 @@ from spikefit.hardware.placement.crossbar import place_on_crossbars
 from spikefit.hardware.placement.layer_per_core import place_layers
 from spikefit.hardware.placement.memory import place_in_memory
 from spikefit.hardware.placement.mesh import on_mesh
+from spikefit.hardware.placement.single_core import place_on_one_core
 from spikefit.hardware.program import Program
 from spikefit.hardware.target import HardwareTarget
 
@@ -20,6 +21,7 @@ _FAMILIES: dict[str, Callable[[HardwareTarget, Program], Placement]] = {
     "crossbar": place_on_crossbars,
     "layer_per_core": place_layers,
     "memory": place_in_memory,
+    "single_core": place_on_one_core,
 }
 
 

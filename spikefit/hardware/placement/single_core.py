@@ -1,0 +1,24 @@
+"""Chips with one core, which takes the whole network or does not (Xylo)."""
+
+import numpy as np
+
+from spikefit.hardware.check import chip_projections
+from spikefit.hardware.figures import known
+from spikefit.hardware.placement.base import CoreLoad, Part, Placement
+from spikefit.hardware.program import Program
+from spikefit.hardware.target import HardwareTarget
+
+
+def place_on_one_core(target: HardwareTarget, program: Program) -> Placement:
+    """Every population on the core; what is too much for it, :mod:`spikefit.hardware.check` finds."""
+    chip = program.populations[1:]
+    synapses = sum(program.synapses(projection) for projection in chip_projections(target, program))
+    used = {
+        "inputs": (program.populations[0].neurons, known(target.limits.inputs)),
+        "hidden neurons": (sum(population.neurons for population in chip[:-1]), known(target.limits.hidden_neurons)),
+        "outputs": (chip[-1].neurons, known(target.limits.outputs)),
+        "synapses": (synapses, known(target.limits.synapses_per_chip)),
+    }
+    shares = {limit: amount / available for limit, (amount, available) in used.items() if available is not None}
+    parts = tuple(Part(population.name, np.arange(population.neurons)) for population in chip)
+    return Placement("single_core", (CoreLoad(0, parts, synapses, shares),), lower_bound=1)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from spikefit.hardware.figures import known
+from spikefit.hardware.mends import fewer_inputs, fewer_targets, fewer_units, prunable, receivers, senders
 from spikefit.hardware.program import Population, Program, Projection
 from spikefit.hardware.target import HardwareTarget
 
@@ -112,22 +113,6 @@ def _capacity(
     limit: str, where: str, needed: object, available: object, mend: str, prune_blocks: tuple[str, ...] = ()
 ) -> Finding:
     return Finding(limit, where, _plain(needed), _plain(available), mend, "capacity", prune_blocks)
-
-
-def prunable(program: Program, *names: str) -> tuple[str, ...]:
-    """Which of the populations ``names`` (of all, if none is given) may lose units: neither the input nor the last."""
-    hidden = tuple(population.name for population in program.populations[1:-1])
-    return tuple(name for name in hidden if name in names) if names else hidden
-
-
-def senders(program: Program, name: str) -> tuple[str, ...]:
-    """Populations that may lose units and send to ``name``."""
-    return prunable(program, *(projection.source for projection in program.inputs_of(name)), "")
-
-
-def receivers(program: Program, name: str) -> tuple[str, ...]:
-    """Populations that may lose units and receive from ``name``."""
-    return prunable(program, *(projection.target for projection in program.outputs_of(name)), "")
 
 
 def _plain(value: object) -> int | float | str:
@@ -256,15 +241,15 @@ def _neuron_count(target: HardwareTarget, program: Program) -> Iterator[Finding]
 def _fans(target: HardwareTarget, program: Program) -> Iterator[Finding]:
     projections = chip_projections(target, program)
     ways = (
-        ("fan-in", known(target.limits.fan_in), "target", Program.fan_in, senders),
-        ("fan-out", known(target.limits.fan_out), "source", Program.fan_out, receivers),
+        ("fan-in", known(target.limits.fan_in), "target", Program.fan_in, senders, fewer_inputs),
+        ("fan-out", known(target.limits.fan_out), "source", Program.fan_out, receivers, fewer_targets),
     )
-    for limit, available, side, count, others in ways:
+    for limit, available, side, count, others, mended in ways:
         for population in program.populations if available is not None else ():
             fans = [count(program, p).flatten() for p in projections if getattr(p, side) == population.name]
             worst = int(torch.stack(fans).sum(dim=0).max()) if fans else 0
             if available is not None and worst > available:
-                mend = f"prune {worst - available} synapses of its densest neuron"
+                mend = mended(program, population.name, worst, available)
                 yield _capacity(limit, population.name, worst, available, mend, others(program, population.name))
 
 
@@ -280,7 +265,7 @@ def _destinations(target: HardwareTarget, program: Program) -> Iterator[Finding]
 def _channels(target: HardwareTarget, program: Program, population: Population) -> Iterator[Finding]:
     needed, available = population.shape[0], known(target.layers.channels_max)
     if available is not None and needed > available:
-        mend, own = f"prune {needed - available} channels", prunable(program, population.name)
+        mend, own = fewer_units(population, needed - available), prunable(program, population.name)
         yield _capacity("channels", population.name, needed, available, mend, own)
 
 

@@ -187,7 +187,7 @@ def test_linear_leak_range(targets, chain):
 def test_destination_layers_and_channels(targets, chain, population):
     program = chain((2,), (torch.ones(1025, 2, dtype=torch.int64), {"bits": 8}, IF))
     (finding,) = check_capacity(targets["speck2f"], program)
-    assert (finding.limit, finding.mend) == ("channels", "prune 1 channels")
+    assert (finding.limit, finding.mend) == ("channels", "prune 1 of 1025 neurons of l1")
     names = ("a", "b", "c")
     fan = Program(
         (program.populations[0], *(population(name, (1,)) for name in names)),

@@ -1,5 +1,6 @@
 """What a placement is, and what its families share."""
 
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -85,7 +86,8 @@ def too_many_cores(target: HardwareTarget, cores: int, prune_blocks: tuple[str, 
     available = known(target.limits.cores)
     if available is None or cores <= available:
         return []
-    mend = f"prune neurons or synapses, or spread the network over more chips{other}"
+    share = math.ceil(100 * (1 - available / cores))
+    mend = f"prune about {share} % of its neurons or synapses, or spread the network over more chips{other}"
     return [Finding("cores", target.name, cores, available, mend, "capacity", prune_blocks)]
 
 

@@ -22,8 +22,9 @@ from torch import Tensor
 from torch.nn.functional import conv_transpose2d
 
 from spikefit.errors import ConfigurationError
-from spikefit.hardware.check import Finding, chip_projections, prunable, senders
+from spikefit.hardware.check import Finding, chip_projections
 from spikefit.hardware.figures import known
+from spikefit.hardware.mends import fewer_inputs, prunable, senders
 from spikefit.hardware.placement.base import (
     CoreLoad,
     Kernel,
@@ -57,7 +58,7 @@ def place_on_crossbars(target: HardwareTarget, program: Program) -> Placement:
         copied += [population.name] if layer.copies_axons else []
         side, groups = layer.best_tiling(size)
         if not groups:
-            findings.append(_too_many_axons(layer, size.axons, senders(program, population.name)))
+            findings.append(_too_many_axons(layer, program, size.axons, senders(program, population.name)))
             unplaced.append(population.name)
             continue
         for tile in layer.tiles(side, groups):
@@ -315,9 +316,9 @@ def _one_axon_a_source(populations: list[str]) -> str:
     return f", or use codebook scope axon (spikefit.quantize.AxonCodebook) in {', '.join(populations)}"
 
 
-def _too_many_axons(layer: _Layer, available: int, prune_blocks: tuple[str, ...]) -> Finding:
+def _too_many_axons(layer: _Layer, program: Program, available: int, prune_blocks: tuple[str, ...]) -> Finding:
     needed = int(layer.fan_in.max())
-    mend = f"prune {needed - available} synapses of its densest neuron"
+    mend = fewer_inputs(program, layer.population.name, needed, available)
     return Finding("fan-in (axons of a core)", layer.population.name, needed, available, mend, "capacity", prune_blocks)
 
 

@@ -18,8 +18,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from spikefit.hardware.check import Finding, chip_projections, on_host, prunable, senders
+from spikefit.hardware.check import Finding, chip_projections, on_host
 from spikefit.hardware.figures import known
+from spikefit.hardware.mends import fewer_inputs, fewer_units, prunable, senders
 from spikefit.hardware.placement.base import CoreLoad, Part, Placement, kernels_of, map_shape, too_many_cores
 from spikefit.hardware.program import Population, Program, Projection
 from spikefit.hardware.target import HardwareTarget
@@ -53,7 +54,7 @@ def place_layers(target: HardwareTarget, program: Program) -> Placement:
     for population, need, index in zip(populations, needs, chosen, strict=True):
         if index is None:
             smaller = prunable(program, population.name, *senders(program, population.name))
-            findings.append(_homeless(population, need, cores, smaller))
+            findings.append(_homeless(program, population, need, cores, smaller))
             continue
         synapses = sum(program.synapses(p) for p in chip_projections(target, program, population.name))
         part = Part(population.name, np.arange(population.neurons))
@@ -117,7 +118,9 @@ def _utilisation(need: Needs, core: Needs) -> dict[str, float]:
     return {name: amount / size for name, (amount, size) in parts.items() if math.isfinite(size)}
 
 
-def _homeless(population: Population, need: Needs, cores: list[Needs], prune_blocks: tuple[str, ...]) -> Finding:
+def _homeless(
+    program: Program, population: Population, need: Needs, cores: list[Needs], prune_blocks: tuple[str, ...]
+) -> Finding:
     """Why no core was left: which memory is too small on every core, or that others took those that fit."""
     where = population.name
     largest = Needs(
@@ -125,10 +128,14 @@ def _homeless(population: Population, need: Needs, cores: list[Needs], prune_blo
         max((core.neurons for core in cores), default=0),
         max((core.biases for core in cores), default=0),
     )
+    filters = population.shape[0]
+    # Filters count as the next power of two, input channels one by one: so these are what is easier to do without.
+    sources = fewer_inputs(program, where, need.kernel, largest.kernel)
+    kept = filters * largest.neurons / max(need.neurons, 1)
     parts = (
-        ("kernel entries", need.kernel, largest.kernel, "prune its channels or use a smaller kernel"),
-        ("neuron entries", need.neurons, largest.neurons, "prune its channels or use a larger stride"),
-        ("bias entries", need.biases, largest.biases, "prune its channels"),
+        ("kernel entries", need.kernel, largest.kernel, f"{sources} or use a smaller kernel"),
+        ("neuron entries", need.neurons, largest.neurons, f"{fewer_units(population, filters - kept)} or use a stride"),
+        ("bias entries", need.biases, largest.biases, fewer_units(population, need.biases - largest.biases)),
     )
     for limit, needed, available, mend in parts:
         if needed > available:

@@ -13,8 +13,9 @@ import math
 import numpy as np
 import torch
 
-from spikefit.hardware.check import Finding, chip_projections, prunable, senders
+from spikefit.hardware.check import Finding, chip_projections
 from spikefit.hardware.figures import known
+from spikefit.hardware.mends import fewer_inputs, prunable, senders
 from spikefit.hardware.placement.base import (
     CoreLoad,
     Kernel,
@@ -65,7 +66,7 @@ class _Fill:
     """One population on its way to the cores: what each of its neurons needs, in the order of placement."""
 
     def __init__(self, target: HardwareTarget, program: Program, population: Population) -> None:
-        self.population, limits = population, target.limits
+        self.population, self.program, limits = population, program, target.limits
         self.senders = senders(program, population.name)
         self.shape = map_shape(population.shape)
         self.cells = target.cells(population)
@@ -89,12 +90,13 @@ class _Fill:
             name, room = self.population.name, int(self.max_cells)
             return Finding("neurons per core", name, self.cells, room, mend, "capacity")
         if worst_fan > self.max_axons:
-            mend = f"prune {worst_fan - int(self.max_axons)} synapses of its densest neuron"
+            mend = fewer_inputs(self.program, self.population.name, worst_fan, self.max_axons)
             return Finding(
                 "fan-in", self.population.name, worst_fan, int(self.max_axons), mend, "capacity", self.senders
             )
         if worst_bits > self.max_bits:
-            mend = "prune synapses of its densest neuron or store narrower weights"
+            fewer = fewer_inputs(self.program, self.population.name, worst_bits, self.max_bits)
+            mend = f"{fewer} or store narrower weights"
             return Finding(
                 "synapse memory (bits)",
                 self.population.name,

@@ -265,7 +265,7 @@ def _destinations(target: HardwareTarget, program: Program) -> Iterator[Finding]
 def _channels(target: HardwareTarget, program: Program, population: Population) -> Iterator[Finding]:
     needed, available = population.shape[0], known(target.layers.channels_max)
     if available is not None and needed > available:
-        mend, own = fewer_units(population, needed - available), prunable(program, population.name)
+        mend, own = fewer_units(population, needed, available), prunable(program, population.name)
         yield _capacity("channels", population.name, needed, available, mend, own)
 
 

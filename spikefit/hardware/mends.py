@@ -1,7 +1,5 @@
 """What would mend a finding: whose units may be pruned, and about how many."""
 
-import math
-
 from spikefit.hardware.program import Population, Program
 
 
@@ -21,25 +19,26 @@ def receivers(program: Program, name: str) -> tuple[str, ...]:
     return prunable(program, *(projection.target for projection in program.outputs_of(name)), "")
 
 
-def fewer_units(population: Population, excess: float) -> str:
-    """Prune ``excess`` units, rounded up."""
-    kind, count = "channels" if len(population.shape) == 3 else "neurons", max(1, math.ceil(excess))
-    return f"prune {count} of {population.shape[0]} {kind} of {population.name}"
+def fewer_units(population: Population, needed: int, available: int) -> str:
+    """Of a population whose units need ``needed`` together, prune those that ``available`` has no room for."""
+    units = population.shape[0]
+    kind, count = "channels" if len(population.shape) == 3 else "neurons", max(1, units - units * available // needed)
+    return f"prune {count} of {units} {kind} of {population.name}"
 
 
-def fewer_inputs(program: Program, name: str, needed: float, available: float) -> str:
+def fewer_inputs(program: Program, name: str, needed: int, available: int) -> str:
     """For a neuron of ``name`` with more synapses than there may be: units of its sources."""
     return _share(program, senders(program, name), needed, available)
 
 
-def fewer_targets(program: Program, name: str, needed: float, available: float) -> str:
+def fewer_targets(program: Program, name: str, needed: int, available: int) -> str:
     """For a neuron of ``name`` that sends to more synapses than there may be: units of its targets."""
     return _share(program, receivers(program, name), needed, available)
 
 
-def _share(program: Program, names: tuple[str, ...], needed: float, available: float) -> str:
+def _share(program: Program, names: tuple[str, ...], needed: int, available: int) -> str:
     """Units of the largest population among ``names``, taking each to have as many synapses as the others."""
     if not names:
-        return f"prune {math.ceil(needed - available)} synapses of its densest neuron"
+        return f"prune {needed - available} synapses of its densest neuron"
     largest = max((program.population(name) for name in names), key=lambda population: population.neurons)
-    return fewer_units(largest, largest.shape[0] * (1 - available / needed))
+    return fewer_units(largest, needed, available)

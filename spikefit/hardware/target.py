@@ -50,6 +50,8 @@ class Limits:
     ``kernel_entries``, ``neuron_entries`` and ``bias_entries`` list the memories of each core (layer_per_core
     chips). ``axons_out_per_neuron`` is to how many axons a neuron can send (1 on TrueNorth). ``inputs``,
     ``hidden_neurons`` and ``outputs`` are of chips that treat the first and the last layer unlike the others.
+    ``threshold_configurations_per_core`` and ``decay_configurations_per_core`` are distinct values that the neurons of
+    a core may have.
     """
 
     cores: Count = None
@@ -65,6 +67,8 @@ class Limits:
     axons_out_per_core: Count = None
     axons_out_per_neuron: Count = None
     synapse_bits_per_core: Count = None
+    threshold_configurations_per_core: Count = None
+    decay_configurations_per_core: Count = None
     destination_layers: Count = None
     kernel_entries: Annotated[Figure[tuple[int, ...]] | None, some(COUNT)] = None
     neuron_entries: Annotated[Figure[tuple[int, ...]] | None, some(COUNT)] = None

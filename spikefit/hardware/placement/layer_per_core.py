@@ -128,18 +128,18 @@ def _homeless(
         max((core.neurons for core in cores), default=0),
         max((core.biases for core in cores), default=0),
     )
-    filters = population.shape[0]
-    # Filters count as the next power of two, input channels one by one: so these are what is easier to do without.
-    sources = fewer_inputs(program, where, need.kernel, largest.kernel)
-    kept = filters * largest.neurons / max(need.neurons, 1)
     parts = (
-        ("kernel entries", need.kernel, largest.kernel, f"{sources} or use a smaller kernel"),
-        ("neuron entries", need.neurons, largest.neurons, f"{fewer_units(population, filters - kept)} or use a stride"),
-        ("bias entries", need.biases, largest.biases, fewer_units(population, need.biases - largest.biases)),
+        ("kernel entries", need.kernel, largest.kernel, " or use a smaller kernel"),
+        ("neuron entries", need.neurons, largest.neurons, " or use a stride"),
+        ("bias entries", need.biases, largest.biases, ""),
     )
-    for limit, needed, available, mend in parts:
+    for limit, needed, available, other in parts:
         if needed > available:
-            return Finding(limit, where, int(needed), int(available), mend, "capacity", prune_blocks)
+            sizes = int(needed), int(available)
+            # Filters count as the next power of two, input channels one by one: these are easier to do without.
+            kernel = limit == "kernel entries"
+            mend = fewer_inputs(program, where, *sizes) if kernel else fewer_units(population, *sizes)
+            return Finding(limit, where, *sizes, mend + other, "capacity", prune_blocks)
     wanted = f"{int(need.kernel)} kernel and {int(need.neurons)} neuron entries on one core"
     mend = "prune its channels or those of a layer as large"
     return Finding("cores", where, wanted, "no core of that size left", mend, "capacity", prune_blocks)

@@ -1,7 +1,8 @@
 """Placement on cores with a synapse memory of their own (Loihi).
 
 Cores are filled in the order of the populations, each with neurons of one population only. Of a map the
-neurons of one place go together, row by row, so that a core's neurons share their sources.
+neurons of one place go together, row by row, so that a core's neurons share their sources. Where a core holds but a few
+distinct thresholds or decays, which its neurons share, channels of like thresholds go together first.
 
 What a core's memory is charged: ``bits`` for each live synapse. Kernels are not shared between places (a
 compiler that shares them, as NxTF does, needs less) and the indices of sparse connections are not counted
@@ -58,6 +59,10 @@ def place_in_memory(target: HardwareTarget, program: Program) -> Placement:
     bound = max(
         math.ceil(used_cells / (known(target.limits.neurons_per_core) or math.inf)),
         math.ceil(used_bits / (known(target.limits.synapse_bits_per_core) or math.inf)),
+        *(
+            math.ceil(len(_distinct(constant, *program.populations)) / room)
+            for constant, room in _shared_constants(target).items()
+        ),
     )
     return Placement("memory", tuple(cores), tuple(findings), bound, tuple(unplaced))
 
@@ -75,7 +80,10 @@ class _Fill:
         self.max_axons = known(limits.axons_in_per_core) or math.inf
         projections = chip_projections(target, program, population.name)
         self.kernels = kernels_of(program, projections)
-        self.order = np.arange(population.neurons).reshape(self.shape[0], -1).T.flatten()
+        numbers = np.arange(population.neurons).reshape(self.shape[0], -1)
+        groups = _channel_groups(target, population)
+        self.order = np.concatenate([numbers[group].T.flatten() for group in groups])
+        self.ends = np.cumsum([len(group) * numbers.shape[1] for group in groups])  # no core goes beyond one
         fans = [program.fan_in(projection).flatten().numpy() for projection in projections]
         widths = [projection.bits or target.widest_bits for projection in projections]
         nothing = np.zeros(population.neurons, dtype=np.int64)
@@ -90,12 +98,12 @@ class _Fill:
             name, room = self.population.name, int(self.max_cells)
             return Finding("neurons per core", name, self.cells, room, mend, "capacity")
         if worst_fan > self.max_axons:
-            mend = fewer_inputs(self.program, self.population.name, worst_fan, self.max_axons)
+            mend = fewer_inputs(self.program, self.population.name, worst_fan, int(self.max_axons))
             return Finding(
                 "fan-in", self.population.name, worst_fan, int(self.max_axons), mend, "capacity", self.senders
             )
         if worst_bits > self.max_bits:
-            fewer = fewer_inputs(self.program, self.population.name, worst_bits, self.max_bits)
+            fewer = fewer_inputs(self.program, self.population.name, worst_bits, int(self.max_bits))
             mend = f"{fewer} or store narrower weights"
             return Finding(
                 "synapse memory (bits)",
@@ -117,7 +125,8 @@ class _Fill:
             stop = int(np.searchsorted(bits, bits[start] + self.max_bits, side="right")) - 1
             if math.isfinite(self.max_cells):
                 stop = min(stop, start + int(self.max_cells) // self.cells)
-            stop = self._within_axons(start, min(stop, self.population.neurons))
+            end = int(self.ends[np.searchsorted(self.ends, start, side="right")])
+            stop = self._within_axons(start, min(stop, end))
             loads.append(self._load(first + len(loads), start, stop))
             start = stop
         return loads
@@ -148,6 +157,43 @@ class _Fill:
         part = Part(self.population.name, np.sort(self.order[start:stop]))
         shares = {name: amount / limit for name, (amount, limit) in used.items() if math.isfinite(limit)}
         return CoreLoad(index, (part,), int(self.fan_in[start:stop].sum()), shares)
+
+
+def _shared_constants(target: HardwareTarget) -> dict[str, int]:
+    """How many distinct values of a constant the neurons of a core may have, by its name in a population."""
+    rooms = {
+        "threshold": known(target.limits.threshold_configurations_per_core),
+        "leak": known(target.limits.decay_configurations_per_core),
+    }
+    return {name: room for name, room in rooms.items() if room is not None}
+
+
+def _distinct(constant: str, *populations: Population) -> set[float]:
+    tensors = [getattr(population, constant) for population in populations]
+    return {value for tensor in tensors if tensor is not None for value in tensor.tolist()}
+
+
+def _channel_groups(target: HardwareTarget, population: Population) -> list[np.ndarray]:
+    """Channels cut into groups that may share a core: a single one, unless they differ in too many constants.
+
+    Sorted by their constants, so that equal ones lie in one group, each of which takes as many as there may be.
+    """
+    rooms = _shared_constants(target)
+    if all(len(_distinct(constant, population)) <= room for constant, room in rooms.items()):
+        return [np.arange(map_shape(population.shape)[0])]
+    constants = np.stack([getattr(population, constant).numpy() for constant in rooms])
+    groups: list[list[int]] = []
+    seen: list[set[float]] = []
+    for channel in np.lexsort(constants[::-1]).tolist():
+        own = [{value} for value in constants[:, channel].tolist()]
+        wider = [values | value for values, value in zip(seen, own, strict=True)] if groups else []
+        if groups and all(len(values) <= room for values, room in zip(wider, rooms.values(), strict=True)):
+            seen = wider
+        else:
+            groups.append([])
+            seen = own
+        groups[-1].append(channel)
+    return [np.sort(group) for group in groups]
 
 
 def _output_axons(target: HardwareTarget, program: Program, cores: list[CoreLoad]) -> list[Finding]:

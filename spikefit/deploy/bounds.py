@@ -1,6 +1,7 @@
 """How large the integers of a program can become, and so which floating-point format holds them exactly."""
 
 import torch
+from torch import Tensor
 
 from spikefit.deploy.dynamics import in_kernel
 from spikefit.hardware.program import Population, Program, Projection
@@ -15,11 +16,20 @@ def largest_current(program: Program, projection: Projection) -> int:
     return bound * (program.arithmetic.input_max or 1) if program.is_encoder(projection) else bound
 
 
+def common_factor(weight: Tensor) -> int:
+    """The largest power of two that divides all of int64 ``weight``; 1 where all are zero.
+
+    Sums of multiples of ``2**e`` are multiples of it, and a float of b bits holds those up to ``2**(b + e)``.
+    """
+    live = weight[weight != 0]
+    return int((live & -live).min()) if len(live) else 1
+
+
 def exact_format(program: Program, projection: Projection) -> torch.dtype:
     """The narrowest format in which all sums of ``projection`` are exact (float64 where nothing is rounded)."""
     if not program.arithmetic.integer:
         return torch.float64
-    bound = largest_current(program, projection)
+    bound = largest_current(program, projection) // common_factor(projection.weight)
     if bound < 2**24:
         return torch.float32
     return torch.float64 if bound < 2**53 else torch.int64

@@ -1,5 +1,7 @@
 """The neurons of a program, step by step: in int64 (float64 where nothing is rounded), or in a kernel."""
 
+import math
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -116,7 +118,7 @@ def in_kernel(population: Population, arithmetic: Arithmetic) -> bool:
 
 
 def scan_neurons(
-    population: Population, current: Tensor, arithmetic: Arithmetic, steps: int
+    population: Population, current: Tensor, arithmetic: Arithmetic, steps: int, window: int = 1
 ) -> tuple[Tensor, Tensor, int]:
     """:func:`run_neurons` in the kernel, where :func:`~spikefit.deploy.bounds.float_suffices`.
 
@@ -125,9 +127,11 @@ def scan_neurons(
         current: ``[T, B, ...]`` or ``[1, B, ...]`` without the bias, integers in float32 or float64.
         arithmetic: decay, state width and overflow.
         steps: T.
+        window: side of the windows over which spikes are summed; 1 for none.
 
     Returns:
-        spikes ``[T, B, ...]``, how often each neuron fired in the batch (float64 ``[...]``), and how many overflows.
+        spikes ``[T, B, ...]``, or how many each window ``[T, B, C, H // window, W // window]`` has; how often each
+        neuron fired in the batch (float64 ``[...]``); and how many overflows.
     """
     from spikefit.functional import integer_scan_cpu as kernel  # numba takes a while to import
     from spikefit.functional.jit import use_torch_threads
@@ -139,15 +143,15 @@ def scan_neurons(
     if population.model == "lif" and arithmetic.decay_rounding == "floor":
         leak = kernel.DECAY_FLOOR
     low, high = arithmetic.state_min, arithmetic.state_max
-    bounded = low is not None and high is not None
-    wraps = arithmetic.overflow == "wrap"
-    limits = (float(low or 0), float(high or 0)) if bounded else (0.0, 0.0)
-    rule = (leak, 2.0**arithmetic.decay_bits, population.reset == "zero", bounded, wraps, *limits)
-    bias, theta, loss = (_float64(constant) for constant in (population.bias, population.threshold, population.leak))
+    limits = (-math.inf, math.inf) if low is None or high is None else (float(low), float(high))
+    rule = (leak, 2.0**arithmetic.decay_bits, population.reset == "zero", arithmetic.overflow == "wrap", *limits)
+    constants = np.stack([_float64(c) for c in (population.bias, population.threshold, population.leak)])
     y = last.reshape(len(last), -1).numpy()
-    fired, counts, overflows = kernel.integer_scan(y, bias, theta, loss, rule, steps)
-    spikes = torch.from_numpy(fired).view(steps, *last.shape[1:]).movedim(-1, 2)
-    return spikes, torch.from_numpy(counts).view(last.shape[1:]).sum(dim=0).double().movedim(-1, 0), overflows
+    batch, *sides, channels = last.shape[1:]
+    shape = (*sides, channels)
+    fired, counts, overflows = kernel.integer_scan(y, constants, rule, steps, shape, window)
+    spikes = torch.from_numpy(fired).view(steps, batch, *(side // window for side in sides), channels).movedim(-1, 2)
+    return spikes, torch.from_numpy(counts).double().view(shape).movedim(-1, 0), overflows
 
 
 def _float64(constant: Tensor | None) -> np.ndarray:

@@ -65,6 +65,7 @@ class Simulator:
             for population in program.populations[1:]
             if population.spiking and float_suffices(program, population)
         }
+        self._windows = {name: _window(program.outputs_of(name)) for name in self._scanned}
 
     @torch.no_grad()
     def __call__(self, inputs: Tensor, record: bool = False) -> Simulation:
@@ -82,12 +83,20 @@ class Simulator:
         membranes: dict[str, Tensor] = {}
         logits = torch.empty(0)
         sent: dict[str, Tensor] = {}
+        pooled: set[str] = set()
         for population in program.populations[1:]:
             projections = program.inputs_of(population.name)
-            parts = [self._current(projection, signals[projection.source]) for projection in projections]
+            parts = [
+                self._current(projection, signals[projection.source], projection.source in pooled)
+                for projection in projections
+            ]
             if population.name in self._scanned and not record:
                 current = sum(parts[1:], parts[0])
-                fired, sent[population.name], overflows = scan_neurons(population, current, program.arithmetic, steps)
+                window = self._windows[population.name]
+                fired, sent[population.name], overflows = scan_neurons(
+                    population, current, program.arithmetic, steps, window
+                )
+                pooled |= {population.name} if window > 1 else set()
             else:
                 wide = torch.int64 if program.arithmetic.integer else torch.float64
                 delivered: Tensor = sum(part.to(wide) for part in parts)  # type: ignore[assignment]
@@ -113,11 +122,12 @@ class Simulator:
         units = arithmetic.input_units(frames.double())
         return units.expand(len(inputs), *units.shape[1:]) if len(frames) == 1 else units
 
-    def _current(self, projection: Projection, signal: Tensor) -> Tensor:
+    def _current(self, projection: Projection, signal: Tensor, pooled: bool) -> Tensor:
         """Synaptic current ``[T, B, *target]`` in the projection's exact format; ``[1, ...]`` of a constant signal."""
         signal = signal[:1] if _is_constant(signal) else signal
         dtype = self._formats[projection.name]
-        folded = pool(signal.flatten(0, 1), projection).to(torch.float64 if dtype == torch.int64 else dtype)
+        folded = signal.flatten(0, 1) if pooled else pool(signal.flatten(0, 1), projection)
+        folded = folded.to(torch.float64 if dtype == torch.int64 else dtype)
         return propagate(projection, folded, dtype).unflatten(0, signal.shape[:2])
 
     def _biased(self, population: Population, current: Tensor) -> Tensor:
@@ -203,6 +213,12 @@ def _integer_conv(projection: Projection, signal: Tensor) -> Tensor:
         "stride"
     ][0] + 1
     return sums.unflatten(2, (height, -1))
+
+
+def _window(outputs: Sequence[Projection]) -> int:
+    """The window by whose sums all ``outputs`` pool; 1 if they don't agree on one."""
+    windows = {projection.pool if projection.pool_kind == "sum" else 1 for projection in outputs}
+    return windows.pop() if len(windows) == 1 else 1
 
 
 def merge_activity(parts: Sequence[tuple[Sequence[LayerActivity], int]]) -> tuple[LayerActivity, ...]:

@@ -2,8 +2,9 @@
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from torch.nn.functional import avg_pool2d
 
 from spikefit.deploy.bounds import float_suffices
 from spikefit.deploy.dynamics import run_neurons, scan_neurons
@@ -47,6 +48,31 @@ def test_kernel_equals_int64(model, reset, overflow, rounding, bits, steps, cons
     assert torch.equal(spikes, expected)
     assert torch.equal(counts, expected.sum(dim=(0, 1)).double())
     assert overflows == expected_overflows
+
+
+@given(
+    side=st.integers(2, 3),
+    height=st.integers(1, 7),
+    width=st.integers(1, 7),
+    channels=st.integers(1, 5),
+    constant=st.booleans(),
+    overflow=st.sampled_from(["saturate", "wrap"]),
+    seed=st.integers(0, 999),
+)
+@settings(max_examples=100, deadline=None)
+def test_windows_are_summed(side, height, width, channels, constant, overflow, seed):
+    """Also where rows and columns remain, whose neurons fire and overflow like others, but send nothing."""
+    assume(height >= side and width >= side)
+    generator = torch.Generator().manual_seed(seed)
+    neurons = population("lif", "zero", generator, (channels, height, width))
+    arithmetic = Arithmetic(True, overflow=overflow, state_min=-60, state_max=60)
+    current = torch.randint(-90, 91, (1 if constant else 3, 2, *neurons.shape), generator=generator)
+    spikes, counts, overflows = scan_neurons(neurons, current.float(), arithmetic, 3, side)
+    plain, plain_counts, plain_overflows = scan_neurons(neurons, current.float(), arithmetic, 3)
+    expected = avg_pool2d(plain.flatten(0, 1), side, divisor_override=1).unflatten(0, (3, 2))
+    assert torch.equal(spikes, expected)
+    assert torch.equal(counts, plain_counts)
+    assert overflows == plain_overflows
 
 
 def program(weight, arithmetic, model="lif", steps=4):

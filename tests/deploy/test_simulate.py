@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from spikefit.deploy.bounds import common_factor, exact_format
 from spikefit.deploy.dynamics import run_neurons, synaptic_currents
 from spikefit.deploy.simulate import Simulator, merge_activity, propagate
 from spikefit.hardware.program import Arithmetic, LayerActivity, Population, Program, Projection
@@ -198,6 +199,32 @@ def test_kernel_format_follows_the_bound():
     assert format_of(2**24 - 2) == torch.float32
     assert format_of(2**24 - 1) == torch.float64
     assert format_of(2**53 - 1) == torch.int64
+
+
+@given(
+    factor=st.integers(0, 20),
+    rows=st.lists(st.lists(st.integers(-(2**20), 2**20), min_size=15, max_size=15), min_size=1, max_size=4),
+    seed=st.integers(0, 99),
+)
+@settings(max_examples=60, deadline=None)
+def test_multiples_of_a_power_of_two_need_fewer_bits(factor, rows, seed):
+    """float32 holds sums of 15 multiples of 2**factor below 2**(24 + factor): every sum, against int64."""
+    weight = torch.tensor(rows) * 2**factor
+    projection = Projection("p", "input", "out", "dense", weight)
+    assert common_factor(weight) % 2**factor == 0 or not weight.any()
+    assert not (weight % common_factor(weight)).any()
+    program = Program(
+        (Population("input", (15,), "input"), neurons("out", (len(rows),))),
+        (projection,),
+        1,
+        "target",
+        "test",
+        Arithmetic(integer=True),
+    )
+    dtype = exact_format(program, projection)
+    signal = (torch.rand(8, 15, generator=torch.Generator().manual_seed(seed)) < 0.7).to(torch.int64)
+    assert torch.equal(propagate(projection, signal.to(dtype), dtype).to(torch.int64), signal @ weight.T)
+    assert dtype == torch.float32
 
 
 def test_max_pool_is_the_or_of_spikes():

@@ -1,6 +1,8 @@
 """Image data sets: scikit-learn's digits and torchvision's."""
 
+import itertools
 from collections.abc import Callable, Sequence
+from fractions import Fraction
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, ClassVar
@@ -161,10 +163,42 @@ class Augmented(LabelledDataset):
         return image, label
 
 
-def stratified_split(labels: Any, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Indices of the samples to keep and of the ``fraction`` held out, in equal shares of every class."""
+def stratified_split(labels: Any, fraction: float, seed: int, groups: Any = None) -> tuple[np.ndarray, np.ndarray]:
+    """Indices of the samples to keep and of the ``fraction`` held out, in equal shares of every class.
+
+    Args:
+        labels: of the samples, ``[N]``.
+        fraction: share to hold out, in (0, 1), or a number of samples. With groups a share, met as closely as whole
+            groups allow.
+        seed: which samples.
+        groups: ``[N]``; samples of one group are kept or held out together. None for samples on their own.
+
+    Raises:
+        ValueError: when a side can't hold every class.
+    """
     from sklearn.model_selection import train_test_split
 
-    indices = np.arange(len(labels))
-    kept, held_out = train_test_split(indices, test_size=fraction, random_state=seed, stratify=np.asarray(labels))
-    return np.sort(kept), np.sort(held_out)
+    indices, labels = np.arange(len(labels)), np.asarray(labels)
+    if groups is None:
+        kept, held_out = train_test_split(indices, test_size=fraction, random_state=seed, stratify=labels)
+        return np.sort(kept), np.sort(held_out)
+    held_out = np.zeros(len(indices), bool)
+    held_out[_grouped(labels, np.asarray(groups), fraction, seed)] = True
+    for side, chosen in (("kept", ~held_out), ("held out", held_out)):
+        if len(np.unique(labels[chosen])) < len(np.unique(labels)):
+            raise ValueError(f"no split by group has every class among the samples {side}")
+    return indices[~held_out], indices[held_out]
+
+
+def _grouped(labels: np.ndarray, groups: np.ndarray, fraction: float, seed: int) -> np.ndarray:
+    """Indices held out: some of up to 20 folds of whole groups."""
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    most = min(20, len(np.unique(groups)), int(np.unique(labels, return_counts=True)[1].max()))
+    if most < 2:
+        raise ValueError("there is one group only")
+    share = Fraction(fraction).limit_denominator(most)
+    if share == 0 or share == 1:  # less than one fold on a side
+        share = Fraction(1 if share == 0 else most - 1, most)
+    folds = StratifiedGroupKFold(share.denominator, shuffle=True, random_state=seed).split(labels, labels, groups)
+    return np.concatenate([out for _, out in itertools.islice(folds, share.numerator)])

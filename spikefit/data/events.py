@@ -3,7 +3,9 @@
 tonic is imported only in the rooms whose names begin with ``events``, and only when data are loaded.
 """
 
+from spikefit.data.events_any import TonicDataset
 from spikefit.data.events_audio import NTIDIGITS18, SHD, SSC
+from spikefit.data.events_folder import RecordingFolder
 from spikefit.data.events_vision import CIFAR10DVS, NCALTECH101, NMNIST, POKERDVS, DVSGesture
 
 __all__ = [
@@ -15,4 +17,6 @@ __all__ = [
     "SHD",
     "SSC",
     "DVSGesture",
+    "RecordingFolder",
+    "TonicDataset",
 ]

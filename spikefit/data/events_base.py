@@ -125,6 +125,20 @@ EVENTS = np.dtype([("t", np.int64), ("x", np.int64), ("y", np.int64), ("p", np.i
 SOUNDS = np.dtype([("t", np.int64), ("x", np.int64), ("p", np.int64)])
 
 
+def check_sensor_size(sensor_size: SensorSize) -> SensorSize:
+    """``sensor_size`` as a tuple.
+
+    Raises:
+        ConfigurationError: unless it is width, height (both at least 1) and one or two polarities.
+    """
+    size = tuple(sensor_size)
+    if len(size) != 3 or min(size) < 1 or size[2] > 2:
+        raise ConfigurationError(
+            f"sensor_size: got {list(size)}, expected width, height and 1 or 2 polarities; audio: channels, 1, 1."
+        )
+    return size
+
+
 def is_audio(sensor_size: SensorSize) -> bool:
     """Whether these are the channels of a cochlea, which have no y."""
     return sensor_size[1:] == (1, 1)

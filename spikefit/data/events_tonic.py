@@ -95,13 +95,13 @@ class TonicSource(EventSource):
         pipeline: turns recordings into frames; None for spikes in frames of equal duration.
     """
 
-    name: ClassVar[str]
+    name: str
     """Of the class in tonic, and of the folder that it reads."""
-    expected: ClassVar[str]
+    expected: str
     """What should be in ``folder``, for messages."""
     suffix: ClassVar[str]
     """Of the files that hold recordings."""
-    parts: ClassVar[tuple[Part, ...]] = ("train", "test")
+    parts: tuple[Part, ...] = ("train", "test")
     """What tonic has to open for the whole data set."""
     needs: ClassVar[str | None] = None
     """A package that reads the files and does not come with tonic."""
@@ -144,7 +144,7 @@ class TonicSource(EventSource):
                 self.open(part, download=True)
             except Exception as error:  # whatever a network and a third party's downloader can raise
                 raise DataError(
-                    f"{self.name}: not found in {self.folder}, and the download failed ({_reason(error)}). Put "
+                    f"{self.name}: not found in {self.folder}, and the download failed: {_reason(error)} Put "
                     f"{self.expected} into that folder, or set root or SPIKEFIT_DATA_DIR to one that has it."
                 ) from error
 
@@ -186,6 +186,8 @@ class TonicSource(EventSource):
                 f"{self.name}: a file in {self.folder / base.__name__} is damaged and can't be read ({error}). Delete "
                 "it, and put a whole one there or set download to true."
             ) from error
+        if download and hasattr(base, "_check_exists") and not self._is_complete(base, dataset):
+            raise MissingError(f"it brought no whole set. {archive_note(dataset)}")
         dataset.__class__ = base  # a class made at run time could not be sent to a process that loads
         return dataset
 
@@ -210,23 +212,25 @@ class TonicSource(EventSource):
         here = self
 
         def check(self: Any) -> bool:
-            return here._is_complete(base, self)
-
-        def refuse(self: Any) -> None:
-            folder = Path(self.location_on_system, self.folder_name)
-            raise MissingError(f"{folder} is missing or incomplete. {archive_note(self)}")
+            if here._is_complete(base, self):
+                return True
+            if not download:  # at once: some classes unpack here before they think of downloading
+                folder = Path(self.location_on_system, self.folder_name)
+                raise MissingError(f"{folder} is missing or incomplete. {archive_note(self)}")
+            return False
 
         def fetch(self: Any) -> None:
             try:
                 here._fetch(base, self)
             except Exception as error:  # whatever a network and a third party's downloader can raise
-                raise MissingError(f"{_reason(error)}) ({archive_note(self)}") from error
-            if not here._is_complete(base, self):
-                raise MissingError(f"it brought no whole set of *{here.suffix}) ({archive_note(self)}")
+                raise MissingError(f"{_reason(error)} {archive_note(self)}") from error
 
-        replaced = fetch if download else refuse
-        members = {"_check_exists": check, "download": replaced, "_copy_and_extract_local_data": replaced}
-        return type(base.__name__, (base,), members)  # tonic names the folder after the class
+        members: dict[str, Any] = {"_check_exists": check}
+        for name in ("download", "_copy_and_extract_local_data"):
+            if hasattr(base, name):
+                members[name] = fetch
+        # tonic names the folder after the class. One that does not look for its files is taken as it is.
+        return type(base.__name__, (base,), members if hasattr(base, "_check_exists") else {})
 
     def _is_complete(self, base: Any, dataset: Any) -> bool:
         """Whether the recordings are there. Beside an archive tonic's rule stays: it tells a broken extraction."""
@@ -292,8 +296,9 @@ class _Opener:
 
 
 def _reason(error: Exception) -> str:
-    """The first line of an error."""
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
+    """The first line of an error, as a sentence."""
+    line = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return line if line.endswith(".") else f"{line}."
 
 
 def archive_note(dataset: Any) -> str:

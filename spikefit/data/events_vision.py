@@ -168,20 +168,22 @@ class NCALTECH101(SplitTonicSource):
 
         base.download(dataset)
         # The archive holds another one, which tonic 1.7 leaves packed.
-        inner = Path(dataset.location_on_system, dataset.data_filename)
-        if not inner.is_file():
-            inner = next(Path(dataset.location_on_system).rglob(dataset.data_filename), inner)
-        if inner.is_file() and not Path(dataset.location_on_system, dataset.folder_name).is_dir():
-            extract_archive(str(inner), dataset.location_on_system)
+        location = Path(dataset.location_on_system)
+        if not any(location.rglob(f"*{self.suffix}")):
+            for inner in location.rglob(dataset.data_filename):
+                extract_archive(str(inner), str(location))
 
     def _chosen(self, dataset: Any) -> Chosen:
-        order = sorted(range(len(dataset.data)), key=lambda index: Path(dataset.data[index]).parts)
+        paths = [Path(path) for path in dataset.data]
+        # Contours of the objects, which the archive has beside the recordings, end in .bin too.
+        order = [index for index in range(len(paths)) if not paths[index].name.startswith("annotation")]
+        order.sort(key=lambda index: paths[index].parts)
         names = [dataset.targets[index] for index in order]
         there = sorted(set(names))
         wanted = there if self.classes is None else self.classes
         missing = sorted(set(wanted) - set(there))
         if missing or len(wanted) != self.num_classes:
-            folder = self.folder / self.name / dataset.folder_name
+            folder = self.folder / "NCALTECH101" / "Caltech101"
             lack = f"has no recordings of {missing}" if missing else f"has {len(there)} classes, expected 101"
             raise DataError(f"NCALTECH101: {folder} {lack}; set classes to the names of folders that are there.")
         new = {name: label for label, name in enumerate(wanted)}

@@ -257,3 +257,13 @@ def test_events_beside_the_area_of_ncaltech101_are_left_out(make, tmp_path):
         if part.dataset.data[part.indices[index]] == str(file)
     ]
     assert events.tolist() == [(0, 0, 0, 1), (5, 239, 3, 0)]
+
+
+def test_contours_beside_the_recordings_of_ncaltech101_are_no_recordings(make, tmp_path):
+    source = make("ncaltech101")
+    recordings = len(source.recordings("train"))
+    contours = tmp_path / "NCALTECH101" / "Caltech101_annotations" / "class_001"
+    contours.mkdir(parents=True)
+    for number in range(20):
+        (contours / f"annotation_{number:04d}.bin").write_bytes(b"\0" * 40)
+    assert len(source.recordings("train")) == recordings

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+import scipy.io
 
 AEDAT4 = [("t", np.uint64), ("x", np.uint16), ("y", np.uint16), ("on", bool)]
 
@@ -93,6 +94,17 @@ def write_ncaltech101(root: Path, classes: int = 101, per_class: int = 12) -> No
         for number in range(per_class):
             t, x, y, p = telling_events(rng, label, 150)
             write_bin(folder / f"image_{number:04d}.bin", t, x + 7, y + 5, p)
+
+
+def write_asldvs(root: Path, per_class: int = 5) -> None:
+    """ASL-DVS: a MATLAB file a recording, in a folder a letter; the alphabet has two letters that are motions."""
+    rng = np.random.default_rng(0)
+    for label in range(26):
+        folder = root / "ASLDVS" / chr(97 + label)
+        folder.mkdir(parents=True)
+        for number in range(per_class):
+            columns = dict(zip(("ts", "x", "y", "pol"), telling_events(rng, label, 180), strict=True))
+            scipy.io.savemat(folder / f"{number:04d}.mat", {name: values[:, None] for name, values in columns.items()})
 
 
 def write_heidelberg(root: Path, name: str, classes: int, per_class: int = 12) -> None:

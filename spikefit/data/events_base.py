@@ -157,13 +157,15 @@ def standard_events(events: np.ndarray, sensor_size: SensorSize, name: str, crop
         Array of :data:`EVENTS`, or of :data:`SOUNDS` for audio. It is a copy.
 
     Raises:
-        DataError: for a field that is missing, or an event beside the sensor.
+        DataError: for something else, a field that is missing, or an event beside the sensor.
     """
     wanted = SOUNDS if is_audio(sensor_size) else EVENTS
     assert wanted.names is not None
-    missing = [field for field in wanted.names if field not in (events.dtype.names or ())]
+    fields = events.dtype.names if isinstance(events, np.ndarray) else None
+    missing = [field for field in wanted.names if field not in (fields or ())]
     if missing:
         raise DataError(f"{name}: has no field {', '.join(missing)}, expected events with {', '.join(wanted.names)}.")
+    events = events.ravel()  # tonic's ASLDVS gives a column
     result = np.empty(len(events), wanted)
     for field in wanted.names:
         result[field] = events[field]

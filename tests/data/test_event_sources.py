@@ -40,6 +40,15 @@ CALTECH = partial(
 SHD_BY_PATH = partial(
     TonicDataset, class_path="tonic.datasets.SHD", num_classes=20, sensor_size=(700, 1, 1), download=False
 )
+LETTERS = partial(
+    TonicDataset,
+    class_path="tonic.datasets.ASLDVS",
+    num_classes=26,
+    sensor_size=(240, 180, 2),
+    part_argument=None,
+    download=False,
+    test_fraction=0.2,
+)
 five_classes = partial(fake_events.write_ncaltech101, classes=5, per_class=20)
 # source, writer, shape of a frame, classes, samples of the parts
 CASES = {
@@ -70,6 +79,7 @@ CASES = {
     "folder": (FOLDER, fake_events.write_recordings, (2, 34, 34), 2, (16, 4)),
     "tonic_train": (GESTURES, fake_events.write_dvsgesture, (2, 128, 128), 11, (55, 22)),
     "tonic_split": (CALTECH, five_classes, (2, 180, 240), 5, (90, 10)),
+    "tonic_letters": (LETTERS, fake_events.write_asldvs, (2, 180, 240), 26, (104, 26)),
     "tonic_audio": (
         SHD_BY_PATH,
         partial(fake_events.write_heidelberg, name="SHD", classes=20),
@@ -165,7 +175,7 @@ def test_the_identity_changes_with_the_files_alone(make, name, tmp_path):
     assert first == {part: make(name).recordings(part).identity for part in ("train", "test")}
     assert first["train"] != first["test"]
     for path in tmp_path.rglob("*"):
-        if path.suffix in (".npy", ".bin", ".h5", ".hdf5", ".aedat4"):
+        if path.suffix in (".npy", ".bin", ".h5", ".hdf5", ".aedat4", ".mat"):
             path.touch()
     assert not set(first.values()) & {make(name).recordings(part).identity for part in ("train", "test")}
 

@@ -245,5 +245,15 @@ def test_polarities_become_0_and_1_or_0_alone():
     assert standard(events, (5, 5, 1))["p"].tolist() == [0, 0]
 
 
+def test_a_column_of_events_is_a_recording():
+    events = np.array([[(0, 4, 3, 1)], [(1, 2, 0, 0)]], [(f, np.int64) for f in "txyp"])
+    assert standard(events, (5, 5, 2)).tolist() == [(0, 4, 3, 1), (1, 2, 0, 0)]
+
+
+def test_what_is_no_array_of_events_is_refused():
+    with pytest.raises(DataError, match="it: has no field t, x, y, p"):
+        standard(({"ts": 1}, [2]), (5, 5, 2))
+
+
 def test_an_empty_recording_stays_empty():
     assert len(standard(np.empty(0, [(f, np.int8) for f in "txyp"]), (5, 5, 2))) == 0

@@ -1,5 +1,6 @@
 """Data sets of tonic as sources: looked for, downloaded if that is allowed, and opened."""
 
+import copy
 import hashlib
 import importlib.util
 import os
@@ -289,7 +290,8 @@ class _Opener:
     """Opens a part again, in another process."""
 
     def __init__(self, source: TonicSource, part: Part) -> None:
-        self.source, self.part = source, part
+        self.source, self.part = copy.copy(source), part
+        del self.source.pipeline  # not needed, and sending it might fail
 
     def __call__(self) -> Any:
         return self.source.open(self.part, download=False)

@@ -1,8 +1,8 @@
 """Image data sets: scikit-learn's digits and torchvision's."""
 
-import itertools
+import math
+import warnings
 from collections.abc import Callable, Sequence
-from fractions import Fraction
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, ClassVar
@@ -191,14 +191,17 @@ def stratified_split(labels: Any, fraction: float, seed: int, groups: Any = None
 
 
 def _grouped(labels: np.ndarray, groups: np.ndarray, fraction: float, seed: int) -> np.ndarray:
-    """Indices held out: some of up to 20 folds of whole groups."""
+    """Indices held out: as many folds of whole groups, each alike in its classes, as come closest to ``fraction``."""
     from sklearn.model_selection import StratifiedGroupKFold
 
-    most = min(20, len(np.unique(groups)), int(np.unique(labels, return_counts=True)[1].max()))
-    if most < 2:
+    wanted = math.ceil(1 / min(fraction, 1 - fraction))
+    count = min(max(20, wanted), len(np.unique(groups)), int(np.unique(labels, return_counts=True)[1].max()))
+    if count < 2:
         raise ValueError("there is one group only")
-    share = Fraction(fraction).limit_denominator(most)
-    if share == 0 or share == 1:  # less than one fold on a side
-        share = Fraction(1 if share == 0 else most - 1, most)
-    folds = StratifiedGroupKFold(share.denominator, shuffle=True, random_state=seed).split(labels, labels, groups)
-    return np.concatenate([out for _, out in itertools.islice(folds, share.numerator)])
+    with warnings.catch_warnings():  # about classes with fewer samples than folds: whether both sides have them matters
+        warnings.simplefilter("ignore", UserWarning)
+        split = StratifiedGroupKFold(count, shuffle=True, random_state=seed).split(labels, labels, groups)
+        folds = sorted((held_out for _, held_out in split), key=len)  # small ones first: they add up to any share
+    sizes = np.cumsum([len(fold) for fold in folds[:-1]])
+    nearest = int(np.abs(sizes - fraction * len(labels)).argmin())
+    return np.concatenate(folds[: nearest + 1])

@@ -14,7 +14,7 @@ from spikefit.data.pipeline import EventPipeline
 from spikefit.data.recordings import Recordings
 from spikefit.data.source import DataSource, LabelledDataset, Part
 from spikefit.data.static import stratified_split
-from spikefit.errors import ConfigurationError, DataError, check_range
+from spikefit.errors import ConfigurationError, DataError, check_choice, check_range
 
 SensorSize = tuple[int, int, int]
 
@@ -79,8 +79,10 @@ class EventSource(DataSource):
         """Frames of every recording of the part.
 
         Raises:
+            ConfigurationError: for a part that the data set does not have.
             DataError: when the part, or a class of it, is not there or can't be read.
         """
+        check_choice("part", part, ("train", "valid", "test") if self.has_validation else ("train", "test"))
         recordings = self.recordings(part)
         frames = self.pipeline.dataset(recordings, time_steps, part == "train")
         if recordings.groups is not None:

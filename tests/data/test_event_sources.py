@@ -237,6 +237,11 @@ def test_the_official_validation_part_is_used(make):
     assert none.val_dataloader() == []
 
 
+def test_a_validation_part_that_is_not_there_is_not_the_test_part(make):
+    with pytest.raises(ValueError, match="part: got 'valid', expected one of 'train', 'test'"):
+        make("shd").load("valid", 2)
+
+
 def test_one_person_alone_cannot_be_split(tmp_path):
     fake_events.write_dvsgesture(tmp_path, train_users=1)
     data = SpikeDataModule(DVSGesture(root=str(tmp_path), download=False), "frames", time_steps=2)

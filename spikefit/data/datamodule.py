@@ -23,17 +23,19 @@ IMAGE_ENCODINGS = ("direct", "rate", "latency")
 class SpikeDataModule(pl.LightningDataModule):
     """A data set, split and coded in time.
 
-    The validation part is cut from the official training part, stratified and seeded; the test part is the official
-    one.
-    Every batch arrives as ``([T, B, C, H, W] float32, [B] int64)``. The order of training samples is a function of seed
-    and epoch alone, so that a resumed run sees the batches of the uninterrupted one.
+    The validation part is the official one where the data set has one, else cut from the official training part,
+    stratified and seeded; samples that belong together (cut from one recording, made by one person) stay on one side.
+    The test part is the official one.
+    Every batch arrives as ``([T, B, C, H, W] float32, [B] int64)``, audio as ``[T, B, N]``. The order of training
+    samples is a function of seed and epoch alone, so that a resumed run sees the batches of the uninterrupted one.
 
     Args:
         dataset: which data.
         encoding: ``direct``, ``rate`` or ``latency`` for images, ``frames`` for events.
         time_steps: T.
         batch_size: samples a batch and process.
-        val_fraction: share of the training part that validates, in [0, 1); 0 for no validation.
+        val_fraction: share of the training part that validates, in [0, 1); 0 for no validation. Any other value means
+            all of an official validation part.
         augment: transforms of single training images, from ``torchvision.transforms.v2``; never applied elsewhere.
         num_workers: processes that load; 0 loads in the training process, which is faster for data in memory.
         seed: of the split, the subset and the order.
@@ -85,7 +87,7 @@ class SpikeDataModule(pl.LightningDataModule):
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """``(C, H, W)`` of one frame."""
+        """``(C, H, W)`` of one frame; audio: ``(N,)``."""
         return tuple(self.dataset.shape)
 
     @property
@@ -109,8 +111,11 @@ class SpikeDataModule(pl.LightningDataModule):
         shown = Augmented(full, self.augment) if self.augment else full
         kept = np.arange(len(full))
         if self.val_fraction > 0:
-            kept, held_out = self._split("val_fraction", full, kept, self.val_fraction)
-            self._parts["val"] = Subset(full, held_out.tolist())
+            if self.dataset.has_validation:
+                self._parts["val"] = self.dataset.load("valid", self.time_steps)
+            else:
+                kept, held_out = self._split("val_fraction", full, kept, self.val_fraction, full.groups)
+                self._parts["val"] = Subset(full, held_out.tolist())
         if self.train_samples is not None:
             check_range("train_samples", self.train_samples, 1, len(kept))
             if self.train_samples < len(kept):
@@ -118,11 +123,17 @@ class SpikeDataModule(pl.LightningDataModule):
         self._parts["train"] = Subset(shown, kept.tolist()) if len(kept) < len(full) else shown
 
     def _split(
-        self, option: str, full: LabelledDataset, indices: np.ndarray, held_out: float
+        self,
+        option: str,
+        full: LabelledDataset,
+        indices: np.ndarray,
+        held_out: float,
+        groups: Tensor | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """``indices`` to keep and to hold out, stratified: a share of them, or a number if ``held_out`` is an int."""
+        together = None if groups is None else np.asarray(groups)[indices]
         try:
-            kept, out = stratified_split(np.asarray(full.labels)[indices], held_out, self.seed)
+            kept, out = stratified_split(np.asarray(full.labels)[indices], held_out, self.seed, together)
         except ValueError as error:  # fewer samples than classes on one side
             raise ConfigurationError(
                 f"{option}: {held_out} of {len(indices)} samples can't hold every class ({error})."
@@ -174,7 +185,7 @@ class SpikeDataModule(pl.LightningDataModule):
         return self.encode(batch)
 
     def encode(self, x: Tensor) -> Tensor:
-        """Images ``[B, C, H, W]`` or frames ``[B, T, C, H, W]`` as ``[T, B, C, H, W]``, float32.
+        """Images ``[B, C, H, W]`` or frames ``[B, T, ...]`` as ``[T, B, ...]``, float32.
 
         Rate coding is random in training; in evaluation every batch gets the same noise, so that figures repeat.
         """

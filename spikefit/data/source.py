@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 
 from spikefit.errors import DataError
 
-Part = Literal["train", "test"]
+Part = Literal["train", "valid", "test"]
 
 
 class DataSource(ABC):
@@ -19,13 +19,15 @@ class DataSource(ABC):
 
     Attributes:
         num_classes: number of classes.
-        shape: ``(C, H, W)`` of one image or one frame of events.
+        shape: ``(C, H, W)`` of one image or one frame of events, ``(N,)`` of one frame of audio spikes.
         event: whether samples are event streams (frames) rather than images.
+        has_validation: whether the data set has an official validation part, ``valid``.
     """
 
     num_classes: int
     shape: tuple[int, ...]
     event: bool = False
+    has_validation: bool = False
 
     @abstractmethod
     def prepare(self) -> None:
@@ -37,10 +39,10 @@ class DataSource(ABC):
 
     @abstractmethod
     def load(self, part: Part, time_steps: int) -> "LabelledDataset":
-        """The official training or test part, with labels.
+        """The official training, validation or test part, with labels.
 
         Args:
-            part: ``train`` or ``test``.
+            part: ``train`` or ``test``; ``valid`` only where ``has_validation``.
             time_steps: frames a sample, for event streams; ignored by images.
         """
 
@@ -48,13 +50,17 @@ class DataSource(ABC):
 class LabelledDataset(Dataset[tuple[Tensor, int]], ABC):
     """Samples with all labels known up front, so that splits can be stratified.
 
-    A sample is an image ``[C, H, W]`` or event frames ``[T, C, H, W]``, uint8 (0..255 for images) or float32.
+    A sample is an image ``[C, H, W]``, event frames ``[T, C, H, W]`` or audio frames ``[T, N]``, uint8 (0..255 for
+    images) or float32.
 
     Attributes:
         labels: int64 ``[N]``.
+        groups: int64 ``[N]``; samples of one group (cut from one recording, made by one person) are never separated by
+            a split. None where every sample stands for itself.
     """
 
     labels: Tensor
+    groups: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -1,5 +1,7 @@
 """Image data sets: scikit-learn's digits and torchvision's."""
 
+import math
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from pickle import UnpicklingError
@@ -161,10 +163,45 @@ class Augmented(LabelledDataset):
         return image, label
 
 
-def stratified_split(labels: Any, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Indices of the samples to keep and of the ``fraction`` held out, in equal shares of every class."""
+def stratified_split(labels: Any, fraction: float, seed: int, groups: Any = None) -> tuple[np.ndarray, np.ndarray]:
+    """Indices of the samples to keep and of the ``fraction`` held out, in equal shares of every class.
+
+    Args:
+        labels: of the samples, ``[N]``.
+        fraction: share to hold out, in (0, 1), or a number of samples. With groups a share, met as closely as whole
+            groups allow.
+        seed: which samples.
+        groups: ``[N]``; samples of one group are kept or held out together. None for samples on their own.
+
+    Raises:
+        ValueError: when a side can't hold every class.
+    """
     from sklearn.model_selection import train_test_split
 
-    indices = np.arange(len(labels))
-    kept, held_out = train_test_split(indices, test_size=fraction, random_state=seed, stratify=np.asarray(labels))
-    return np.sort(kept), np.sort(held_out)
+    indices, labels = np.arange(len(labels)), np.asarray(labels)
+    if groups is None:
+        kept, held_out = train_test_split(indices, test_size=fraction, random_state=seed, stratify=labels)
+        return np.sort(kept), np.sort(held_out)
+    held_out = np.zeros(len(indices), bool)
+    held_out[_grouped(labels, np.asarray(groups), fraction, seed)] = True
+    for side, chosen in (("kept", ~held_out), ("held out", held_out)):
+        if len(np.unique(labels[chosen])) < len(np.unique(labels)):
+            raise ValueError(f"no split by group has every class among the samples {side}")
+    return indices[~held_out], indices[held_out]
+
+
+def _grouped(labels: np.ndarray, groups: np.ndarray, fraction: float, seed: int) -> np.ndarray:
+    """Indices held out: as many folds of whole groups, each alike in its classes, as come closest to ``fraction``."""
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    wanted = math.ceil(1 / min(fraction, 1 - fraction))
+    count = min(max(20, wanted), len(np.unique(groups)), int(np.unique(labels, return_counts=True)[1].max()))
+    if count < 2:
+        raise ValueError("there is one group only")
+    with warnings.catch_warnings():  # about classes with fewer samples than folds: whether both sides have them matters
+        warnings.simplefilter("ignore", UserWarning)
+        split = StratifiedGroupKFold(count, shuffle=True, random_state=seed).split(labels, labels, groups)
+        folds = sorted((held_out for _, held_out in split), key=len)  # small ones first: they add up to any share
+    sizes = np.cumsum([len(fold) for fold in folds[:-1]])
+    nearest = int(np.abs(sizes - fraction * len(labels)).argmin())
+    return np.concatenate(folds[: nearest + 1])

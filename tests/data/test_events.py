@@ -1,6 +1,7 @@
 """Event data without the real files: which folders are accepted, what is written, what workers receive."""
 
 import pickle
+import shutil
 
 import fake_data
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 
 from spikefit.data import SpikeDataModule
 from spikefit.data.events import NMNIST, POKERDVS
+from spikefit.data.pipeline import EventPipeline
 from spikefit.errors import DataError
 
 
@@ -39,7 +41,12 @@ def test_too_few_recordings_beside_an_archive_are_an_extraction_that_broke_off(t
 def test_a_part_that_is_there_is_never_downloaded_again(tmp_path, monkeypatch):
     fake_data.write_nmnist(tmp_path, per_class=1)
     wanted = []
-    monkeypatch.setattr("tonic.dataset.Dataset.download", lambda self: wanted.append(self.folder_name))
+
+    def download(self):
+        wanted.append(self.folder_name)
+        shutil.copytree(tmp_path / "NMNIST" / "Train", tmp_path / "NMNIST" / "Test", dirs_exist_ok=True)
+
+    monkeypatch.setattr("tonic.dataset.Dataset.download", download)
     NMNIST(root=str(tmp_path)).prepare()
     assert wanted == []
     for recording in (tmp_path / "NMNIST" / "Test").rglob("*.bin"):
@@ -52,7 +59,7 @@ def test_a_part_that_is_there_is_never_downloaded_again(tmp_path, monkeypatch):
 def test_frames_reach_processes_that_load_whole(tmp_path, cache):
     """A process that is spawned, not forked, receives the data set pickled."""
     fake_data.write_nmnist(tmp_path, per_class=1)
-    frames = NMNIST(root=str(tmp_path), cache=cache, classes=[4, 7]).load("test", 3)
+    frames = NMNIST(root=str(tmp_path), pipeline=EventPipeline(cache=cache), classes=[4, 7]).load("test", 3)
     copy = pickle.loads(pickle.dumps(frames))
     assert len(copy) == 2
     for index in range(2):
@@ -69,7 +76,7 @@ def test_frames_by_hand(tmp_path, binary, expected):
     events = np.array([[0, 4, 9, 1], [1, 4, 9, 1], [2, 4, 9, 1], [60, 30, 2, 0], [99, 0, 0, 0]])
     for path in tmp_path.rglob("*.npy"):
         np.save(path, events)
-    source = POKERDVS(root=str(tmp_path), download=False, binary=binary)
+    source = POKERDVS(root=str(tmp_path), download=False, pipeline=EventPipeline(binary=binary))
     data = SpikeDataModule(source, encoding="frames", time_steps=2, batch_size=3)
     data.setup("test")
     x, y = data.on_after_batch_transfer(next(iter(data.test_dataloader())), 0)

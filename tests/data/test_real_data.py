@@ -5,6 +5,7 @@ import torch
 
 from spikefit.data import SpikeDataModule
 from spikefit.data.events import NMNIST, POKERDVS
+from spikefit.data.pipeline import EventPipeline
 from spikefit.data.static import FashionMNIST
 from spikefit.errors import DataError
 
@@ -39,12 +40,14 @@ def test_poker_dvs_frames_equal_tonic(data_dir):
 
     reference = tonic.datasets.POKERDVS(str(data_dir / "pokerdvs"), train=False)
     to_frame = tonic.transforms.ToFrame(sensor_size=(35, 35, 2), n_time_bins=6)
-    counts = POKERDVS(root=str(data_dir), download=False, binary=False, cache="none").load("test", 6)
-    spikes = POKERDVS(root=str(data_dir), download=False).load("test", 6)
+    counting = EventPipeline(binary=False, cache="none")
+    counts = POKERDVS(root=str(data_dir), download=False, pipeline=counting).load("test", 6)
+    source = POKERDVS(root=str(data_dir), download=False)
+    spikes, indices = source.load("test", 6), source.recordings("test").indices
     assert len(spikes) == 20
     assert spikes.labels.tolist() == sorted(spikes.labels.tolist())
     for index in range(20):
-        events, label = reference[spikes.indices[index]]
+        events, label = reference[indices[index]]
         expected = torch.from_numpy(to_frame(events))
         assert torch.equal(counts[index][0].long(), expected.long())
         assert torch.equal(spikes[index][0].bool(), expected > 0)
@@ -68,7 +71,7 @@ def test_poker_dvs_has_its_official_parts(data_dir):
     [("nmnist4", [6, 7, 8, 9], 1600, 400), ("nmnist10", None, 1000, 100)],
 )
 def test_a_part_of_nmnist_is_enough(data_dir, folder, classes, train, test):
-    source = NMNIST(root=str(data_dir / folder), classes=classes, download=False, cache="none")
+    source = NMNIST(root=str(data_dir / folder), classes=classes, download=False, pipeline=EventPipeline(cache="none"))
     source.prepare()
     parts = {part: source.load(part, 3) for part in ("train", "test")}
     assert (len(parts["train"]), len(parts["test"])) == (train, test)
@@ -77,16 +80,9 @@ def test_a_part_of_nmnist_is_enough(data_dir, folder, classes, train, test):
     assert sorted(set(parts["test"].labels.tolist())) == list(range(len(digits)))
     frames, label = parts["test"][5]
     assert frames.shape == (3, 2, 34, 34)
-    path = parts["test"].recordings.data[parts["test"].indices[5]]
+    recordings = source.recordings("test")
+    path = recordings.dataset.data[recordings.indices[5]]
     assert int(str(path).split("/")[-2]) == digits[label]
-
-
-def test_downsampling_adds_up_neighbouring_pixels(data_dir):
-    root = str(data_dir / "nmnist10")
-    full = NMNIST(root=root, download=False, binary=False, cache="none").load("test", 3)
-    half = NMNIST(root=root, download=False, binary=False, cache="none", downsample=2).load("test", 3)
-    expected = full[0][0].long().unfold(2, 2, 2).unfold(3, 2, 2).sum((-1, -2))
-    assert torch.equal(half[0][0].long(), expected)
 
 
 def test_missing_digits_are_named(data_dir):
@@ -96,5 +92,5 @@ def test_missing_digits_are_named(data_dir):
 
 def test_nothing_is_written_beside_the_data(data_dir):
     before = sorted(str(path) for path in (data_dir / "pokerdvs").rglob("*"))
-    POKERDVS(root=str(data_dir), download=False, cache="none").load("train", 3)
+    POKERDVS(root=str(data_dir), download=False, pipeline=EventPipeline(cache="none")).load("train", 3)
     assert sorted(str(path) for path in (data_dir / "pokerdvs").rglob("*")) == before

@@ -1,9 +1,11 @@
 """Every YAML file that ships is parsed and run for one batch."""
 
 import shutil
+from functools import partial
 from pathlib import Path
 
 import fake_data
+import fake_events
 import pytest
 import torch
 import yaml
@@ -13,6 +15,16 @@ from compare_run import all_runs
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 DIGITS = ("configs/base.yaml", "configs/data/digits.yaml")
 ONE_BATCH = ("--trainer.fast_dev_run=1", "--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false")
+
+EVENTS = {  # written for the one configuration that reads them
+    "ssc": partial(fake_events.write_heidelberg, name="SSC", classes=35, per_class=2),
+    "ntidigits18": fake_events.write_ntidigits,
+    "dvsgesture": fake_events.write_dvsgesture,
+    "cifar10dvs": fake_events.write_cifar10dvs,
+    "ncaltech101": fake_events.write_ncaltech101,
+}
+AUDIO = ("shd", "ssc", "ntidigits18")
+LARGE = ("dvsgesture", "cifar10dvs", "ncaltech101")
 
 
 def fragments(folder: str) -> list[str]:
@@ -32,6 +44,7 @@ def fake_root(tmp_path, monkeypatch):
     fake_data.write_cifar(root, fine=True)
     fake_data.write_nmnist(root)
     fake_data.write_pokerdvs(root)
+    fake_events.write_heidelberg(root, "SHD", 20)
     # Only the files' checksums differ from the real ones.
     monkeypatch.setattr("torchvision.datasets.cifar.check_integrity", lambda path, md5=None: Path(path).is_file())
     monkeypatch.setattr("tonic.datasets.POKERDVS._is_file_present", lambda self: True)
@@ -46,11 +59,17 @@ def test_every_folder_of_configs_is_covered():
 
 
 @pytest.mark.parametrize("name", fragments("data"))
-def test_data(run, fake_root, name):
+def test_data(run, fake_root, name, monkeypatch):
+    fake_events.install_aedat(monkeypatch)
+    if name in EVENTS:
+        EVENTS[name](fake_root)
+    fake_events.write_recordings(Path("data/recordings"))
+    model = "mlp" if name in AUDIO else "conv_snn"
     status, printed = run(
         "fit",
-        *with_configs("configs/base.yaml", f"configs/data/{name}.yaml", "configs/model/conv_snn.yaml"),
+        *with_configs("configs/base.yaml", f"configs/data/{name}.yaml", f"configs/model/{model}.yaml"),
         *ONE_BATCH,
+        *(("--data.init_args.batch_size=2",) if name in LARGE else ()),
     )
     assert status == 0, printed
 

@@ -110,7 +110,7 @@ class SpikeDataModule(pl.LightningDataModule):
         kept = np.arange(len(full))
         if self.val_fraction > 0:
             kept, held_out = self._split("val_fraction", full, kept, self.val_fraction)
-            self._parts["val"] = Subset(full, held_out.tolist())
+            self._parts["val"] = Subset(full.without_augmentation(), held_out.tolist())
         if self.train_samples is not None:
             check_range("train_samples", self.train_samples, 1, len(kept))
             if self.train_samples < len(kept):

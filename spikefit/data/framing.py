@@ -19,6 +19,9 @@ from spikefit.errors import ConfigurationError, check_range
 Ranges = tuple[np.ndarray, np.ndarray]
 """First event and the one behind the last of each frame, int64 ``[B, T]``, counted through the whole batch."""
 
+TURN = 1 << 18
+"""Events that are framed at once; twice as much costs no less time an event, and twice the memory."""
+
 
 def bins_of_time(batch: EventBatch, steps: int, overlap: float = 0.0) -> Ranges:
     """Frame i holds ``t[0] + i*s <= t < t[0] + i*s + d``, with ``d = floor((t[n-1] - t[0])/T) * (1 + overlap)`` and
@@ -279,5 +282,20 @@ class VoxelGrid(Framing):
 def frame(
     recordings: Sequence[np.ndarray], framing: Framing, sensor_size: tuple[int, int, int], steps: int, binary: bool
 ) -> np.ndarray:
-    """Frames ``[B, T, P, H, W]`` of some recordings, each an array of events sorted by time."""
-    return framing.frames(EventBatch.of(recordings), sensor_size, steps, binary)
+    """Frames ``[B, T, P, H, W]`` of some recordings, each an array of events sorted by time.
+
+    Many events are framed in several turns of about :data:`TURN`, to need little memory at once.
+
+    Raises:
+        DataError: for events outside the sensor.
+    """
+    turns: list[list[np.ndarray]] = [[]]
+    events = 0
+    for recording in recordings:
+        if turns[-1] and events + len(recording) > TURN:
+            turns.append([])
+            events = 0
+        turns[-1].append(recording)
+        events += len(recording)
+    made = [framing.frames(EventBatch.of(turn), sensor_size, steps, binary) for turn in turns]
+    return made[0] if len(made) == 1 else np.concatenate(made)

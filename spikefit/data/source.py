@@ -59,6 +59,10 @@ class LabelledDataset(Dataset[tuple[Tensor, int]], ABC):
     def __len__(self) -> int:
         return len(self.labels)
 
+    def without_augmentation(self) -> "LabelledDataset":
+        """The same samples as they are evaluated; these ones, unless they are augmented."""
+        return self
+
 
 def data_folder(root: str | None) -> Path:
     """The folder that holds data sets: ``root``, else what SPIKEFIT_DATA_DIR says, else ``data``."""

@@ -127,24 +127,25 @@ class OnDisk:
         self.path = path
         description, self.offsets = _verified(path, key)
         self._dtype, self._shape = _dtype(description["dtype"]), tuple(description["shape"])
-        self._rows: np.ndarray | None = None
+        self._rows: np.ndarray | None = self._mapped()
+
+    def _mapped(self) -> np.ndarray:
+        if 0 in self._shape:  # nothing can't be mapped
+            return np.empty(self._shape, self._dtype)
+        try:
+            return np.asarray(np.memmap(self.path, self._dtype, "r", shape=self._shape))
+        except (OSError, ValueError) as error:
+            raise DataError(f"cache_dir: {self.path} has gone or changed while it was in use.") from error
 
     @property
     def rows(self) -> np.ndarray:
-        """All rows; read when they are used.
+        """All rows; read from the disk when they are used.
 
         Raises:
-            DataError: if the file has gone since it was checked.
+            DataError: in a process that loads, if the file has gone since.
         """
         if self._rows is None:
-            if 0 in self._shape:  # nothing can't be mapped
-                self._rows = np.empty(self._shape, self._dtype)
-            else:
-                try:
-                    mapped = np.memmap(self.path, self._dtype, "r", shape=self._shape)
-                except (OSError, ValueError) as error:
-                    raise DataError(f"cache_dir: {self.path} has gone or changed while it was in use.") from error
-                self._rows = np.asarray(mapped)
+            self._rows = self._mapped()
         return self._rows
 
     def __getstate__(self) -> dict[str, Any]:

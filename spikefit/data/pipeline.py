@@ -16,7 +16,7 @@ from spikefit.data.event_transforms import Size, Step, apply, choose, equip, is_
 from spikefit.data.framing import Framing, TimeBins, frame
 from spikefit.data.recordings import Recordings
 from spikefit.data.source import LabelledDataset
-from spikefit.errors import ConfigurationError, check_choice, check_range
+from spikefit.errors import ConfigurationError, DataError, check_choice, check_range
 
 Cache = Literal["none", "memory", "disk"]
 Specification = dict[str, Any]
@@ -283,8 +283,10 @@ class FramedEvents(LabelledDataset):
         path = self.pipeline.folder / f"{self.key}{caching.SUFFIX}"
         try:
             return caching.OnDisk(path, self.key)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             pass
+        except OSError as error:
+            raise DataError(f"cache_dir: {path} can't be read ({error}).") from error
         except caching.DamagedError as error:
             rank_zero_warn(f"cache_dir: {path} is damaged ({error}) and is written anew.")
         caching.write(path.parent, self.key, self._chunks(), *self._layout(), self.pipeline.cache_limit)

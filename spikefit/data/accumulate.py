@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from spikefit.errors import DataError
 
@@ -62,49 +63,60 @@ class EventBatch:
         return times
 
 
-def counts(
-    batch: EventBatch, begin: np.ndarray, end: np.ndarray, sensor_size: tuple[int, int, int], binary: bool
-) -> np.ndarray:
-    """How many events fall into each frame, polarity and pixel.
+def spikes(
+    frames: np.ndarray, batch: EventBatch, begin: np.ndarray, end: np.ndarray, sensor_size: tuple[int, int, int]
+) -> None:
+    """Set every pixel of ``frames`` that has an event to 1.
 
     Args:
+        frames: zeros, ``[B, T, P, H, W]``, contiguous.
         batch: the events.
         begin, end: of each frame's events, int64 ``[B, T]``, half-open.
         sensor_size: W, H, P.
-        binary: 1 wherever there is an event, instead of a count.
-
-    Returns:
-        ``[B, T, P, H, W]``, uint8 if ``binary``, else int16; counts above 32767 are given as 32767.
 
     Raises:
         DataError: for events outside the sensor.
     """
+    frames.reshape(-1)[_places(batch, begin, end, sensor_size)] = 1
+
+
+def counts(
+    frames: np.ndarray, batch: EventBatch, begin: np.ndarray, end: np.ndarray, sensor_size: tuple[int, int, int]
+) -> None:
+    """Set every pixel of ``frames``, int16, to its number of events, at most 32767; arguments as of :func:`spikes`.
+
+    Raises:
+        DataError: for events outside the sensor.
+    """
+    places = torch.from_numpy(_places(batch, begin, end, sensor_size))
+    summed = torch.from_numpy(frames.reshape(-1))
+    if (end - begin).max(initial=0) <= LARGEST_COUNT:  # no pixel can have more
+        summed.index_add_(0, places, torch.ones(len(places), dtype=torch.int16))
+        return
+    wide = torch.bincount(places, minlength=len(summed))
+    summed.copy_(wide.clamp_(max=LARGEST_COUNT))
+
+
+def _places(batch: EventBatch, begin: np.ndarray, end: np.ndarray, sensor_size: tuple[int, int, int]) -> np.ndarray:
+    """Place in ``[B, T, P, H, W]`` of each event of each frame, int64."""
     width, height, polarities = sensor_size
-    size = width * height * polarities
-    shape = (*begin.shape, polarities, height, width)
     lengths = (end - begin).ravel()
     # The events of all frames, one frame behind the other: where frames neither overlap nor leave gaps this counts
     # from 0 to E - 1, and else it leaves out events or repeats them.
-    shift = begin.ravel() - (np.cumsum(lengths) - lengths)
-    events = np.arange(lengths.sum()) + np.repeat(shift, lengths)
-    places = _pixels(batch, sensor_size)[events]
-    places += np.repeat(np.arange(len(lengths)) * size, lengths)
-    if binary:
-        spikes = np.zeros(shape, np.uint8)
-        spikes.reshape(-1)[places] = 1
-        return spikes
-    summed = np.bincount(places, minlength=len(lengths) * size)
-    return np.minimum(summed, LARGEST_COUNT).astype(np.int16).reshape(shape)
+    events = np.repeat(begin.ravel() - (np.cumsum(lengths) - lengths), lengths)
+    events += np.arange(len(events))
+    places = _pixels(batch, sensor_size).take(events)
+    places += np.repeat(np.arange(len(lengths)) * (width * height * polarities), lengths)
+    return places
 
 
-def voxels(batch: EventBatch, sensor_size: tuple[int, int, int], steps: int) -> np.ndarray:
-    """Voxel grid of :class:`spikefit.data.framing.VoxelGrid`, float32 ``[B, T, 1, H, W]``.
+def voxels(frames: np.ndarray, batch: EventBatch, sensor_size: tuple[int, int, int]) -> None:
+    """Set ``frames``, float32 ``[B, T, 1, H, W]``, to the grid of :class:`spikefit.data.framing.VoxelGrid`.
 
     Raises:
         DataError: for events outside the sensor.
     """
-    width, height, _ = sensor_size
-    size = width * height
+    size, steps = sensor_size[0] * sensor_size[1], frames.shape[1]
     recording = np.repeat(np.arange(len(batch.counts)), batch.counts)
     since = (batch.t - batch.first[recording]).astype(np.float64)
     at = steps * since / np.maximum(batch.durations, 1)[recording]
@@ -116,9 +128,9 @@ def voxels(batch: EventBatch, sensor_size: tuple[int, int, int], steps: int) -> 
     summed = np.bincount(
         np.concatenate([places[here], places[behind] + size]),
         weights=np.concatenate([(sign * (1.0 - later))[here], (sign * later)[behind]]),
-        minlength=len(batch.counts) * steps * size,
+        minlength=frames.size,
     )
-    return summed.astype(np.float32).reshape(len(batch.counts), steps, 1, height, width)
+    frames[:] = summed.reshape(frames.shape)
 
 
 def _pixels(batch: EventBatch, sensor_size: tuple[int, int, int]) -> np.ndarray:

@@ -5,6 +5,7 @@ user's own. Nothing is imported before a pipeline that names a transform is buil
 """
 
 import copy
+import functools
 import importlib
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -244,6 +245,7 @@ def is_audio(sensor_size: Size) -> bool:
     return sensor_size[1:] == (1, 1)
 
 
+@functools.cache
 def _dtype(audio: bool) -> np.dtype[Any]:
     """Of events between transforms: packed, signed, the same whatever a data set uses."""
     fields = [("t", "<i8"), ("x", "<i2"), ("y", "<i2"), ("p", "i1")]

@@ -20,7 +20,7 @@ Ranges = tuple[np.ndarray, np.ndarray]
 """First event and the one behind the last of each frame, int64 ``[B, T]``, counted through the whole batch."""
 
 TURN = 1 << 18
-"""Events that are framed at once; twice as much costs no less time an event, and twice the memory."""
+"""Events that are framed at once: more take more memory and no less time."""
 
 
 def bins_of_time(batch: EventBatch, steps: int, overlap: float = 0.0) -> Ranges:
@@ -110,18 +110,13 @@ class Framing(ABC):
     """Whether frames hold real numbers, not spikes or counts."""
 
     @abstractmethod
-    def frames(
-        self, batch: EventBatch, sensor_size: tuple[int, int, int], steps: int, binary: bool = False
-    ) -> np.ndarray:
-        """Frames ``[B, T, P, H, W]`` of all recordings of a batch: uint8 0/1, int16 counts, or float32.
-
-        Counts above 32767 are given as 32767.
+    def fill(self, frames: np.ndarray, batch: EventBatch, sensor_size: tuple[int, int, int]) -> None:
+        """Make the frames of all recordings of a batch.
 
         Args:
+            frames: zeros, ``[B, T, P, H, W]``, uint8 for spikes, int16 for counts, or float32, see :meth:`dtype`.
             batch: the recordings.
             sensor_size: W, H, P.
-            steps: T.
-            binary: a spike, 1, wherever a count is not 0.
 
         Raises:
             DataError: for events outside the sensor.
@@ -147,12 +142,10 @@ class _Counting(Framing):
     def ranges(self, batch: EventBatch, steps: int) -> Ranges:
         """Events of each frame."""
 
-    def frames(
-        self, batch: EventBatch, sensor_size: tuple[int, int, int], steps: int, binary: bool = False
-    ) -> np.ndarray:
-        """Frames ``[B, T, P, H, W]``, see :class:`Framing`."""
-        begin, end = self.ranges(batch, steps)
-        return accumulate.counts(batch, begin, end, sensor_size, binary)
+    def fill(self, frames: np.ndarray, batch: EventBatch, sensor_size: tuple[int, int, int]) -> None:
+        """Count events, see :class:`Framing`."""
+        add = accumulate.spikes if frames.dtype == np.uint8 else accumulate.counts
+        add(frames, batch, *self.ranges(batch, frames.shape[1]), sensor_size)
 
 
 def _check_overlap(overlap: float, high: float, of: str) -> None:
@@ -272,30 +265,37 @@ class VoxelGrid(Framing):
             )
         return 1
 
-    def frames(
-        self, batch: EventBatch, sensor_size: tuple[int, int, int], steps: int, binary: bool = False
-    ) -> np.ndarray:
-        """Frames ``[B, T, 1, H, W]``, float32; ``binary`` does not apply."""
-        return accumulate.voxels(batch, sensor_size, steps)
+    def fill(self, frames: np.ndarray, batch: EventBatch, sensor_size: tuple[int, int, int]) -> None:
+        """Add up signed shares of events, see :class:`Framing`."""
+        accumulate.voxels(frames, batch, sensor_size)
 
 
 def frame(
     recordings: Sequence[np.ndarray], framing: Framing, sensor_size: tuple[int, int, int], steps: int, binary: bool
 ) -> np.ndarray:
-    """Frames ``[B, T, P, H, W]`` of some recordings, each an array of events sorted by time.
+    """Frames of some recordings, made together; many events in several turns of about :data:`TURN`.
 
-    Many events are framed in several turns of about :data:`TURN`, to need little memory at once.
+    Args:
+        recordings: arrays of events, sorted by time.
+        framing: how they are cut.
+        sensor_size: W, H, P.
+        steps: T.
+        binary: a spike, 1, wherever a count is not 0.
+
+    Returns:
+        ``[B, T, P, H, W]``: uint8 0/1, int16 counts, or float32. Counts above 32767 are given as 32767.
 
     Raises:
         DataError: for events outside the sensor.
     """
-    turns: list[list[np.ndarray]] = [[]]
-    events = 0
-    for recording in recordings:
-        if turns[-1] and events + len(recording) > TURN:
-            turns.append([])
-            events = 0
-        turns[-1].append(recording)
-        events += len(recording)
-    made = [framing.frames(EventBatch.of(turn), sensor_size, steps, binary) for turn in turns]
-    return made[0] if len(made) == 1 else np.concatenate(made)
+    width, height, polarities = sensor_size
+    shape = (len(recordings), steps, framing.channels(polarities), height, width)
+    frames = np.zeros(shape, framing.dtype(binary))
+    ends = np.cumsum([len(events) for events in recordings])
+    start = 0
+    while start < len(recordings):
+        before = ends[start - 1] if start else 0
+        stop = max(start + 1, int(np.searchsorted(ends, before + TURN, side="right")))
+        framing.fill(frames[start:stop], EventBatch.of(recordings[start:stop]), sensor_size)
+        start = stop
+    return frames

@@ -8,7 +8,7 @@ them, ``[B, T, 2, 34, 34]`` with labels. Times are milliseconds a batch, in one 
 Cold: recordings become frames. ``tonic`` is ``ToFrame`` a recording, its batches made by ``PadTensors``; ``spikefit``
 frames a batch at once. With ``events`` the recordings are in memory, with ``files`` each is read from its file first,
 by tonic for both. ``spikefit, spikes`` gives uint8 spikes and ``spikefit, counts`` int16 counts, as tonic does;
-``spikefit, filling the disk cache`` reads, frames, and writes the cache's file to the disk.
+``spikefit, cache of a batch`` also writes its spikes to a file of their own, and waits until the disk has them.
 
 Warm: batches from a cache that is there. ``tonic`` is ``DiskCachedDataset`` with its default compression.
 
@@ -129,7 +129,7 @@ def cold(root: Path, number: int, steps: int, rounds: int) -> list[dict[str, Any
         with tempfile.TemporaryDirectory() as folder:
             if kind == "files":
                 part = Recorded(root, BATCH, held=False)
-                calls[f"{kind}: spikefit, filling the disk cache"] = partial(fill, part, steps, Path(folder))
+                calls[f"{kind}: spikefit, cache of a batch"] = partial(fill, part, steps, Path(folder))
             rows += sped_up(interleaved(calls, rounds))
     return [{"table": "cold", "T": steps, "batch": BATCH} | row for row in rows]
 

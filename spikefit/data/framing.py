@@ -19,8 +19,9 @@ from spikefit.errors import ConfigurationError, check_range
 Ranges = tuple[np.ndarray, np.ndarray]
 """First event and the one behind the last of each frame, int64 ``[B, T]``, counted through the whole batch."""
 
-TURN = 1 << 18
-"""Events that are framed at once: more take more memory and no less time."""
+TURN = 1 << 16
+"""Events that are framed at once: the arrays of half a megabyte that this needs are used again and again, where larger
+ones are asked of the system each time."""
 
 
 def bins_of_time(batch: EventBatch, steps: int, overlap: float = 0.0) -> Ranges:

@@ -46,7 +46,8 @@ class EventPipeline:
             events in front of the first random one.
         cache_dir: folder of the files; None for ``$XDG_CACHE_HOME/spikefit`` or ``~/.cache/spikefit``. A file's name
             depends on the data, the transforms, the framing and the versions, so that no run reads another's frames.
-            They may be deleted at any time between runs.
+            They may be deleted at any time between runs. A class of your own is known by its path and arguments alone:
+            delete them when you change what it does.
         cache_limit: bytes that a part may take in memory, or all files in the folder. A part that would take more is
             not cached, with a warning.
 
@@ -194,6 +195,9 @@ class FramedEvents(LabelledDataset):
     def __getitems__(self, indices: Sequence[int]) -> list[tuple[Tensor, int]]:
         """Samples of a batch, made together: what a ``DataLoader`` asks for."""
         chosen = np.asarray(indices)
+        if ((chosen < -len(self)) | (chosen >= len(self))).any():
+            raise IndexError(f"got {indices}, expected samples of {len(self)}")
+        chosen = chosen % len(self)
         if self._table is not None and self._keeps_frames:
             frames = self._unpack(self._table.rows[chosen])
         else:
@@ -269,7 +273,9 @@ class FramedEvents(LabelledDataset):
             return None
         try:
             if options.cache == "memory":
-                return caching.InMemory.fill(self._chunks(), *self._layout(), options.cache_limit)
+                table = caching.InMemory.fill(self._chunks(), *self._layout(), options.cache_limit)
+                rank_zero_info(f"Cache of {self.recordings.identity} in memory: {table.rows.nbytes:,} bytes")
+                return table
             return self._from_disk()
         except caching.OverLimitError as error:
             advice = (

@@ -48,7 +48,8 @@ class DataSource(ABC):
 class LabelledDataset(Dataset[tuple[Tensor, int]], ABC):
     """Samples with all labels known up front, so that splits can be stratified.
 
-    A sample is an image ``[C, H, W]`` or event frames ``[T, C, H, W]``, uint8 (0..255 for images) or float32.
+    A sample is an image ``[C, H, W]``, uint8 from 0 to 255 or float32, or event frames ``[T, C, H, W]``, for audio
+    ``[T, N]``: uint8 spikes, int16 counts or float32.
 
     Attributes:
         labels: int64 ``[N]``.

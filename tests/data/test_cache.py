@@ -349,6 +349,13 @@ def test_the_size_is_told_once(tmp_path, caplog):
     assert f"{files(tmp_path)[0].stat().st_size:,} bytes" in record.message
 
 
+def test_the_size_in_memory_is_told(caplog):
+    """20 recordings of 4 x 2 x 10 x 12 spikes, a bit each."""
+    with caplog.at_level("INFO"):
+        EventPipeline().dataset(MadeUp(), 4, train=True)
+    assert "Cache of made up in memory: 2,400 bytes" in [record.message for record in caplog.records]
+
+
 def test_rows_are_read_from_the_file_when_they_are_used(tmp_path):
     """A memory map: what another process that holds the file open has mapped, this one shares."""
     dataset = build(tmp_path)

@@ -275,6 +275,16 @@ def seed_worker(_worker):
     reseed(0)
 
 
+def test_samples_are_counted_from_the_end_too(cached):
+    dataset = EventPipeline(augment=[tonic("DropEvent", p=0.0)], **cached).dataset(MadeUp(), 3, train=True)
+    assert torch.equal(dataset[-1][0], dataset[19][0])
+    assert len(list(dataset)) == 20
+    with pytest.raises(IndexError, match="20"):
+        dataset[20]
+    with pytest.raises(IndexError, match="-21"):
+        dataset[-21]
+
+
 def test_a_pickled_data_set_with_a_cache_leaves_its_recordings_behind(cached):
     dataset = EventPipeline(**cached).dataset(MadeUp(), 3, train=True)
     copy = pickle.loads(pickle.dumps(dataset))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tonic.collation import PadTensors
 
 from spikefit.networks import ConvSNN
 
@@ -68,6 +69,36 @@ def test_inertia_by_hand(monkeypatch):
     import bench_codebook
 
     assert bench_codebook.inertia(torch.tensor([0.0, 1.0, 4.0]).double(), [3.0, 0.5]) == 1.5
+
+
+def test_event_data_are_compared_with_tonic(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    import bench_data
+    import fake_data
+
+    fake_data.write_nmnist(tmp_path)
+    cold, warm, waiting = (
+        measure(tmp_path, number=40, steps=2, rounds=3)
+        for measure in (bench_data.cold, bench_data.warm, bench_data.waiting)
+    )
+    assert [row["speed-up"] for row in (cold[0], cold[3], warm[0])] == [1, 1, 1]  # each group's own first row: tonic
+    assert all("tonic" in row["data"] for row in (cold[0], cold[3], warm[0]))
+    assert all(0 < row["q1_ms"] <= row["median_ms"] <= row["q3_ms"] for row in [*cold, *warm, *waiting])
+    assert all(0 < row["share"] < 1 for row in waiting)
+
+
+def test_what_the_benchmark_compares_is_equal(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    import bench_data
+    import fake_data
+
+    fake_data.write_nmnist(tmp_path)
+    recordings = bench_data.Recorded(tmp_path, 40, held=True)
+    x, y = bench_data.batches(bench_data.Tonic(recordings, 3), PadTensors())()
+    counts, labels = bench_data.batches(bench_data.framed(recordings, 3, cache="none", binary=False))()
+    assert x.shape == counts.shape == (32, 3, 2, 34, 34)
+    assert torch.equal(x.long(), counts.long())
+    assert torch.equal(y, labels)
 
 
 def test_codebooks_are_plotted_from_a_runs_metrics(tmp_path, monkeypatch):

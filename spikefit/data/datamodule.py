@@ -115,7 +115,7 @@ class SpikeDataModule(pl.LightningDataModule):
                 self._parts["val"] = self.dataset.load("valid", self.time_steps)
             else:
                 kept, held_out = self._split("val_fraction", full, kept, self.val_fraction, full.groups)
-                self._parts["val"] = Subset(full, held_out.tolist())
+                self._parts["val"] = Subset(full.without_augmentation(), held_out.tolist())
         if self.train_samples is not None:
             check_range("train_samples", self.train_samples, 1, len(kept))
             if self.train_samples < len(kept):

@@ -50,8 +50,8 @@ class DataSource(ABC):
 class LabelledDataset(Dataset[tuple[Tensor, int]], ABC):
     """Samples with all labels known up front, so that splits can be stratified.
 
-    A sample is an image ``[C, H, W]``, event frames ``[T, C, H, W]`` or audio frames ``[T, N]``, uint8 (0..255 for
-    images) or float32.
+    A sample is an image ``[C, H, W]``, uint8 from 0 to 255 or float32, or event frames ``[T, C, H, W]``, for audio
+    ``[T, N]``: uint8 spikes, int16 counts or float32.
 
     Attributes:
         labels: int64 ``[N]``.
@@ -64,6 +64,10 @@ class LabelledDataset(Dataset[tuple[Tensor, int]], ABC):
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def without_augmentation(self) -> "LabelledDataset":
+        """The same samples as they are evaluated; these ones, unless they are augmented."""
+        return self
 
 
 def data_folder(root: str | None) -> Path:

@@ -1,0 +1,335 @@
+"""Arrays kept from one epoch, or one run, to the next: in memory, or in files that are read as memory maps.
+
+A file is the rows, their offsets, a description as JSON, and a trailer of fixed size. It is written under another name,
+flushed to the disk, and renamed: under its own name there is a whole file or none. Processes that write the same one
+at once each write their own, and the last rename wins. A damaged file is found by its length or checksum.
+"""
+
+import errno
+import hashlib
+import json
+import os
+import struct
+import sys
+import tempfile
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, Any, Protocol
+
+import numpy as np
+import torch
+
+from spikefit.errors import DataError
+
+FORMAT = 1
+"""Of the files, and of how frames are made: another number, other keys."""
+SUFFIX, UNFINISHED = ".cache", ".tmp"
+MAGIC = b"SPIKEFIT"
+TRAILER = struct.Struct("<IIQ8s")
+"""Checksum of rows and offsets, checksum and length of the description, MAGIC."""
+BLOCK = 1 << 24
+
+
+class OverLimitError(Exception):
+    """More bytes than allowed; the message says how many."""
+
+
+class DamagedError(Exception):
+    """A file that is not what was written; the message says why."""
+
+
+class Table(Protocol):
+    """Rows in one array: ``[N, K]``, or ``[E]`` with row i being ``offsets[i]`` to ``offsets[i + 1]``."""
+
+    offsets: np.ndarray | None
+
+    @property
+    def rows(self) -> np.ndarray:
+        """All rows."""
+        ...
+
+
+def key_of(description: Mapping[str, Any]) -> str:
+    """A name that depends on every value of ``description``, 32 characters."""
+    text = json.dumps({"format": FORMAT, **description}, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+class InMemory:
+    """A table in memory; processes that load share it.
+
+    Args:
+        rows: of the table.
+        offsets: of rows that are not equally long, int64 ``[N + 1]``.
+    """
+
+    def __init__(self, rows: np.ndarray, offsets: np.ndarray | None = None) -> None:
+        self._dtype, self._shape = rows.dtype, rows.shape
+        # A tensor: a process that loads receives it as shared memory, and an array as a copy.
+        self._bytes = torch.from_numpy(np.ascontiguousarray(rows).reshape(-1).view(np.uint8))
+        self.offsets = offsets
+
+    @property
+    def rows(self) -> np.ndarray:
+        """All rows."""
+        return self._bytes.numpy().view(self._dtype).reshape(self._shape)
+
+    @classmethod
+    def fill(
+        cls,
+        chunks: Iterable[tuple[np.ndarray, np.ndarray | None]],
+        shape: tuple[int, ...] | None,
+        dtype: np.dtype[Any],
+        limit: int,
+    ) -> "InMemory":
+        """Table of all chunks.
+
+        Args:
+            chunks: rows, and their lengths if these differ.
+            shape: ``(N, K)`` of all rows, None if they are not equally long.
+            dtype: of the rows.
+            limit: of the bytes.
+
+        Raises:
+            OverLimitError: for more bytes.
+        """
+        if shape is not None:
+            _check_limit(int(np.prod(shape)) * dtype.itemsize, limit)
+            rows, filled = np.empty(shape, dtype), 0
+            for chunk, _ in chunks:
+                rows[filled : filled + len(chunk)] = chunk
+                filled += len(chunk)
+            return cls(rows)
+        kept, lengths, size = [], [np.zeros(1, np.int64)], 0
+        for chunk, own in chunks:
+            size += chunk.nbytes
+            _check_limit(size, limit)
+            kept.append(chunk)
+            lengths.append(np.asarray(own))
+        return cls(np.concatenate(kept), np.cumsum(np.concatenate(lengths)))
+
+
+class OnDisk:
+    """A table in a file, read as a memory map; a process that loads opens the file itself.
+
+    Args:
+        path: of the file.
+        key: that it was written with.
+
+    Raises:
+        FileNotFoundError: if there is none.
+        DamagedError: if it is not what was written.
+    """
+
+    def __init__(self, path: Path, key: str) -> None:
+        self.path = path
+        description, self.offsets = _verified(path, key)
+        self._dtype, self._shape = _dtype(description["dtype"]), tuple(description["shape"])
+        self._rows: np.ndarray | None = self._mapped()
+
+    def _mapped(self) -> np.ndarray:
+        if 0 in self._shape:  # nothing can't be mapped
+            return np.empty(self._shape, self._dtype)
+        try:
+            return np.asarray(np.memmap(self.path, self._dtype, "r", shape=self._shape))
+        except (OSError, ValueError) as error:
+            raise DataError(f"cache_dir: {self.path} has gone or changed while it was in use.") from error
+
+    @property
+    def rows(self) -> np.ndarray:
+        """All rows; read from the disk when they are used.
+
+        Raises:
+            DataError: in a process that loads, if the file has gone since.
+        """
+        if self._rows is None:
+            self._rows = self._mapped()
+        return self._rows
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_rows": None}
+
+
+def write(
+    folder: Path,
+    key: str,
+    chunks: Iterable[tuple[np.ndarray, np.ndarray | None]],
+    shape: tuple[int, ...] | None,
+    dtype: np.dtype[Any],
+    limit: int,
+) -> Path:
+    """Write a table's file; there is a whole one afterwards, or none.
+
+    Args:
+        folder: of the files, made if it is missing.
+        key: of the table, the file's name.
+        chunks, shape, dtype: see :meth:`InMemory.fill`.
+        limit: of the bytes of all files in the folder.
+
+    Raises:
+        OverLimitError: for more bytes.
+        DataError: if the folder can't be written, or the disk is full.
+    """
+    path = folder / f"{key}{SUFFIX}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        room = limit - sum(_size(other) for other in folder.glob(f"*{SUFFIX}") if other != path)
+        if shape is not None:
+            _check_limit(int(np.prod(shape)) * dtype.itemsize, room)
+        with _unfinished(folder, key) as (file, name):
+            _write(file, key, chunks, dtype, room)
+            file.flush()
+            os.fsync(file.fileno())
+            name.replace(path)
+        _sync_folder(folder)
+    except OSError as error:
+        if isinstance(error, DataError):  # of the recordings
+            raise
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DataError(
+                f"cache_dir: the disk of {folder} is full; expected room for the cache, another cache_dir, or cache: "
+                "memory or none."
+            ) from error
+        raise DataError(f"cache_dir: {folder} can't be written ({error}); expected a folder that can be.") from error
+    return path
+
+
+def _write(
+    file: IO[bytes],
+    key: str,
+    chunks: Iterable[tuple[np.ndarray, np.ndarray | None]],
+    dtype: np.dtype[Any],
+    limit: int,
+) -> None:
+    checksum, size, count, width = 0, 0, 0, None
+    lengths: list[np.ndarray] = []
+    for chunk, own in chunks:
+        chunk = np.ascontiguousarray(chunk, dtype)
+        size += chunk.nbytes
+        _check_limit(size, limit)
+        count += len(chunk)
+        width = chunk.shape[1:]
+        data = chunk.reshape(-1).view(np.uint8).data
+        file.write(data)
+        checksum = zlib.crc32(data, checksum)
+        if own is not None:
+            lengths.append(np.asarray(own, np.int64))
+    description: dict[str, Any] = {"key": key, "shape": [count, *(width or ())], "dtype": dtype.descr, "offsets": 0}
+    if lengths:
+        offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(np.concatenate(lengths))])
+        file.write(offsets.data)
+        checksum = zlib.crc32(offsets.data, checksum)
+        description["offsets"] = len(offsets)
+    text = json.dumps(description).encode()
+    file.write(text)
+    file.write(TRAILER.pack(checksum, zlib.crc32(text), len(text), MAGIC))
+
+
+def _verified(path: Path, key: str) -> tuple[dict[str, Any], np.ndarray | None]:
+    """Description and offsets of a file that is whole."""
+    with path.open("rb") as file:
+        end = file.seek(0, os.SEEK_END) - TRAILER.size
+        if end < 0:
+            raise DamagedError("it is too short")
+        file.seek(end)
+        checksum, own, length, magic = TRAILER.unpack(file.read(TRAILER.size))
+        if magic != MAGIC or length > end:
+            raise DamagedError("its end is missing")
+        file.seek(end - length)
+        text = file.read(length)
+        if zlib.crc32(text) != own:
+            raise DamagedError("its description has changed")
+        description = json.loads(text)
+        size = int(np.prod(description["shape"])) * _dtype(description["dtype"]).itemsize
+        if description["key"] != key or size + 8 * description["offsets"] + length != end:
+            raise DamagedError("it is another table, or has another length")
+        file.seek(0)
+        found = 0
+        for position in range(0, end - length, BLOCK):
+            found = zlib.crc32(file.read(min(BLOCK, end - length - position)), found)
+        if found != checksum:
+            raise DamagedError("its content has changed")
+        if not description["offsets"]:
+            return description, None
+        file.seek(size)
+        return description, np.frombuffer(file.read(8 * description["offsets"]), np.int64)
+
+
+def _dtype(description: list[Any]) -> np.dtype[Any]:
+    fields = [tuple(field) for field in description]
+    return np.dtype(fields[0][1]) if len(fields) == 1 and fields[0][0] == "" else np.dtype(fields)
+
+
+def _check_limit(size: int, limit: int) -> None:
+    if size > limit:
+        raise OverLimitError(f"{size:,} bytes or more, {max(limit, 0):,} left")
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:  # another process has just replaced it
+        return 0
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the new name survive a power failure, where the system can."""
+    with suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+@contextmanager
+def _unfinished(folder: Path, key: str) -> Iterator[tuple[IO[bytes], Path]]:
+    """A new file of this process under a name of its own, locked while it is written, gone unless it is renamed."""
+    with _locked(folder):
+        _remove_abandoned(folder)
+        handle, name = tempfile.mkstemp(prefix=f"{key}.", suffix=UNFINISHED, dir=folder)
+        _lock(handle, wait=True)
+    path = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            yield file, path
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def _remove_abandoned(folder: Path) -> None:
+    """Remove what processes that were killed left: a process that lives holds the lock of its file."""
+    for path in folder.glob(f"*{UNFINISHED}"):
+        with suppress(OSError):
+            handle = os.open(path, os.O_RDWR)
+            try:
+                if _lock(handle, wait=False):
+                    path.unlink()
+            finally:
+                os.close(handle)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Between a file's creation and its lock no other process may look for abandoned ones."""
+    handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        _lock(handle, wait=True)
+        yield
+    finally:
+        os.close(handle)  # which unlocks it
+
+
+def _lock(handle: int, wait: bool) -> bool:
+    """Lock a file until it is closed; False if another process has, or where the system has no locks."""
+    if sys.platform == "win32":
+        return False
+    import fcntl
+
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,380 @@
+"""The cache: what it is filed under, and that whatever happens to a file or a process the frames are right."""
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from event_source import MadeUp
+
+from spikefit.data import cache
+from spikefit.data.framing import EventBins, EventWindows, TimeBins, TimeWindows, VoxelGrid
+from spikefit.data.pipeline import EventPipeline
+from spikefit.errors import DataError
+
+TESTS = Path(__file__).resolve().parents[1]
+DROP = {"class_path": "tonic.transforms.DropEvent", "init_args": {"p": 0.2}}
+
+
+def tonic(name, **arguments):
+    return {"class_path": f"tonic.transforms.{name}", "init_args": arguments}
+
+
+def frames_of(dataset):
+    return torch.stack([frames for frames, _ in dataset.__getitems__(list(range(len(dataset))))])
+
+
+def build(folder, recordings=None, **options):
+    recordings = MadeUp() if recordings is None else recordings
+    return EventPipeline(cache="disk", cache_dir=str(folder), **options).dataset(recordings, 4, train=True)
+
+
+EXPECTED = frames_of(EventPipeline(cache="none").dataset(MadeUp(), 4, train=True))
+
+
+def files(folder, pattern="*.cache"):
+    return sorted(Path(folder).glob(pattern))
+
+
+@pytest.mark.parametrize("options", [{}, {"binary": False}, {"framing": VoxelGrid()}])
+def test_a_second_run_reads_no_recording(tmp_path, options):
+    first = build(tmp_path, **options)
+    recordings = MadeUp()
+    second = build(tmp_path, recordings, **options)
+    assert recordings.reads == []
+    plain = EventPipeline(cache="none", **options).dataset(MadeUp(), 4, train=True)
+    assert torch.equal(frames_of(second), frames_of(plain))
+    assert torch.equal(frames_of(first), frames_of(plain))
+    assert len(files(tmp_path)) == 1
+
+
+def test_random_transforms_are_not_cached_and_what_is_before_them_is(tmp_path):
+    crop = tonic("CropTime", max=90_000)
+    build(tmp_path, transforms=[crop], augment=[DROP])
+    recordings = MadeUp()
+    again = build(tmp_path, recordings, transforms=[crop], augment=[DROP])
+    assert recordings.reads == []
+    assert not torch.equal(frames_of(again), frames_of(again))
+    # Neither what follows the first random one nor the framing decides what events are cached.
+    for other in ({"augment": [tonic("TimeJitter", std=9.0), crop]}, {"augment": [DROP], "framing": VoxelGrid()}):
+        build(tmp_path, recordings, transforms=[crop], **other)
+    assert recordings.reads == []
+    assert len(files(tmp_path)) == 1
+    build(tmp_path, recordings, augment=[DROP])
+    assert len(recordings.reads) == 20
+
+
+def test_spikes_take_a_bit_each_on_disk(tmp_path):
+    """20 recordings of 4 x 2 x 10 x 12 spikes are 2400 bytes; a description and a trailer of a few hundred follow."""
+    build(tmp_path)
+    assert 2400 < files(tmp_path)[0].stat().st_size < 2700
+
+
+KEYS = [
+    {},
+    {"steps": 5},
+    {"identity": "other data"},
+    {"sensor_size": (13, 10, 2)},
+    {"binary": False},
+    {"framing": TimeBins(overlap=0.5)},
+    {"framing": EventBins()},
+    {"framing": EventBins(overlap=0.5)},
+    {"framing": VoxelGrid()},
+    *({"framing": TimeWindows(**own)} for own in (
+        {"microseconds": 10}, {"microseconds": 11}, {"microseconds": 10, "overlap": 1},
+        {"microseconds": 10, "incomplete": True},
+    )),
+    *({"framing": EventWindows(**own)} for own in (
+        {"count": 10}, {"count": 11}, {"count": 10, "overlap": 1}, {"count": 10, "incomplete": True},
+    )),
+    *({"transforms": chain} for chain in (
+        [tonic("Denoise", filter_time=1)],
+        [tonic("Denoise", filter_time=1.5)],
+        [tonic("CropTime", min=1)],
+        [tonic("CropTime", max=1)],
+        [tonic("CropTime", min=1, max=1)],
+        [tonic("Downsample", spatial_factor=0.5)],
+        [tonic("Downsample", spatial_factor=[0.5, 1.0])],
+        [tonic("Downsample", time_factor=0.5)],
+        [tonic("Downsample", target_size=[6, 5])],
+        [tonic("CenterCrop", size=6)],
+        [tonic("CenterCrop", size=[6, 5])],
+        [tonic("Decimation", n=2)],
+        [tonic("Decimation", n=3)],
+        [tonic("DropPixel", coordinates=[[1, 2]])],
+        [tonic("DropPixel", coordinates=[[2, 1]])],
+        [tonic("DropPixel", coordinates=[[1, 2], [2, 1]])],
+        [tonic("DropPixel", hot_pixel_frequency=50)],
+        [tonic("EventDownsampling", target_size=[6, 5], downsampling_method="integrator", dt=1.0, noise_threshold=1)],
+        [tonic("EventDownsampling", target_size=[6, 5], downsampling_method="integrator", dt=1.0, noise_threshold=2)],
+        [tonic("EventDownsampling", target_size=[6, 5], downsampling_method="integrator", dt=2.0, noise_threshold=1)],
+        [tonic("MergePolarities")],
+        [tonic("TimeAlignment")],
+        [tonic("RefractoryPeriod", delta=1)],
+        [tonic("RefractoryPeriod", delta=2)],
+        [tonic("TimeSkew", coefficient=1.5)],
+        [tonic("TimeSkew", coefficient=1.5, offset=1)],
+        [tonic("TimeSkew", coefficient=1.25)],
+        [tonic("Denoise", filter_time=1), tonic("CropTime", max=1)],
+        [tonic("CropTime", max=1), tonic("Denoise", filter_time=1)],
+        [{"class_path": "event_source.TwiceAlways"}],
+        [{"class_path": "event_source.TwiceAlways", "init_args": {"shift": 2}}],
+        [{"class_path": "event_source.LeftHalf"}],
+    )),
+    {"augment": [DROP]},
+    {"augment": [tonic("CropTime", max=1), DROP]},
+    {"augment": [tonic("CropTime", max=2), DROP]},
+]  # fmt: skip
+
+
+def key(steps=4, identity="made up", sensor_size=(12, 10, 2), **options):
+    recordings = MadeUp(sensor_size, identity=identity)
+    return EventPipeline(cache="none", **options).dataset(recordings, steps, train=True).key
+
+
+def test_a_key_for_every_change_of_any_option():
+    keys = [key(**options) for options in KEYS]
+    assert len(set(keys)) == len(KEYS)
+    assert keys == [key(**options) for options in KEYS]
+
+
+def test_the_versions_of_tonic_and_of_the_format_are_in_the_key(monkeypatch):
+    plain = key()
+    monkeypatch.setattr(cache, "FORMAT", 2)
+    assert key() != plain
+    monkeypatch.undo()
+    monkeypatch.setattr("spikefit.data.pipeline.version", lambda package: "1.8.0")
+    assert key() != plain
+
+
+def test_defaults_that_are_written_out_change_no_key():
+    assert key() == key(framing=TimeBins(overlap=0.0), transforms=[], binary=True)
+    assert key(transforms=[tonic("CropTime")]) == key(transforms=[tonic("CropTime", min=0)])
+
+
+@pytest.mark.parametrize("augment", [[], [DROP]])
+def test_a_damaged_file_is_written_anew_with_a_warning(tmp_path, augment):
+    def plain(dataset):
+        return frames_of(dataset.without_augmentation())
+
+    build(tmp_path, augment=augment)
+    (path,) = files(tmp_path)
+    whole = path.read_bytes()
+    damages = {
+        "empty": b"",
+        "too short for a trailer": whole[:9],
+        "cut in the rows": whole[:100],
+        "cut by one byte": whole[:-1],
+        "longer": whole + b"\0",
+        "a bit in the rows": bytes([whole[0] ^ 1]) + whole[1:],
+        "a bit in the middle": whole[:1000] + bytes([whole[1000] ^ 128]) + whole[1001:],
+        "a bit in the description": whole[:-40] + bytes([whole[-40] ^ 1]) + whole[-39:],
+        "a bit in the trailer": whole[:-20] + bytes([whole[-20] ^ 1]) + whole[-19:],
+        "something missing in the middle": whole[:500] + whole[600:],
+        "another file": b"no cache at all" * 50,
+    }
+    for damage, content in damages.items():
+        path.write_bytes(content)
+        with pytest.warns(UserWarning, match="is damaged .* written anew"):
+            dataset = build(tmp_path, augment=augment)
+        assert torch.equal(plain(dataset), EXPECTED), damage
+        assert path.read_bytes() == whole, damage
+
+
+def test_the_file_of_another_key_is_not_taken_for_it(tmp_path):
+    build(tmp_path)
+    (path,) = files(tmp_path)
+    other = build(tmp_path / "other", binary=False, framing=EventBins())
+    files(tmp_path / "other")[0].replace(path)
+    with pytest.warns(UserWarning, match="damaged"):
+        dataset = build(tmp_path)
+    assert torch.equal(frames_of(dataset), EXPECTED)
+    assert not torch.equal(frames_of(other), EXPECTED)
+
+
+CHILD = """
+import sys, time
+from event_source import MadeUp
+from spikefit.data import pipeline
+
+class Slow(MadeUp):
+    def __getitem__(self, index):
+        if index == {stop}:
+            print("filling", flush=True)
+            time.sleep({seconds})
+        return super().__getitem__(index)
+
+pipeline.CHUNK = 4
+pipeline.EventPipeline(cache="disk", cache_dir=sys.argv[1]).dataset(Slow(), 4, train=True)
+print("filled", flush=True)
+"""
+
+
+def child(folder, stop, seconds):
+    code = CHILD.format(stop=stop, seconds=seconds)
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(TESTS.parent), str(TESTS)])}
+    command = [sys.executable, "-c", code, str(folder)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+
+
+def test_a_process_killed_while_it_fills_the_cache_leaves_nothing_that_is_used(tmp_path):
+    process = child(tmp_path, stop=15, seconds=600)
+    assert process.stdout.readline() == "filling\n"
+    assert len(files(tmp_path, "*.tmp")) == 1
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    process.stdout.close()
+    assert (files(tmp_path), len(files(tmp_path, "*.tmp"))) == ([], 1)
+    assert torch.equal(frames_of(build(tmp_path)), EXPECTED)
+    assert (len(files(tmp_path)), files(tmp_path, "*.tmp")) == (1, [])
+
+
+def test_two_processes_at_once_fill_it_rightly(tmp_path):
+    """The other process is in the middle of it: neither its unfinished file nor its result disturbs."""
+    process = child(tmp_path, stop=15, seconds=3)
+    assert process.stdout.readline() == "filling\n"
+    assert torch.equal(frames_of(build(tmp_path)), EXPECTED)
+    (path,) = files(tmp_path)
+    first = path.stat().st_ino
+    opened = build(tmp_path)
+    assert len(files(tmp_path, "*.tmp")) == 1
+    assert process.stdout.readline() == "filled\n"
+    assert process.wait() == 0
+    process.stdout.close()
+    assert path.stat().st_ino != first  # the last one wins
+    recordings = MadeUp()
+    assert torch.equal(frames_of(build(tmp_path, recordings)), EXPECTED)
+    assert torch.equal(frames_of(opened), EXPECTED)
+    assert (recordings.reads, files(tmp_path, "*.tmp")) == ([], [])
+
+
+def test_many_processes_at_once(tmp_path):
+    processes = [child(tmp_path, stop=15, seconds=1) for _ in range(3)]
+    for process in processes:
+        assert process.communicate()[0].endswith("filled\n")
+        assert process.returncode == 0
+    assert (len(files(tmp_path)), files(tmp_path, "*.tmp")) == (1, [])
+    recordings = MadeUp()
+    assert torch.equal(frames_of(build(tmp_path, recordings)), EXPECTED)
+    assert recordings.reads == []
+
+
+@pytest.mark.parametrize("kind", ["memory", "disk"])
+@pytest.mark.parametrize(("augment", "needed"), [([], 2400), ([DROP], 20_000)])
+def test_over_the_limit_nothing_is_cached_and_that_is_said(tmp_path, kind, augment, needed):
+    options = {"augment": augment, "cache": kind, "cache_dir": str(tmp_path)}
+    with pytest.warns(UserWarning, match="cache_limit: made up is not cached"):
+        dataset = EventPipeline(cache_limit=needed - 1000, **options).dataset(MadeUp(), 4, train=True)
+    assert torch.equal(frames_of(dataset.without_augmentation()), EXPECTED)
+    assert files(tmp_path) == files(tmp_path, "*.tmp") == []
+    recordings = MadeUp()
+    dataset = EventPipeline(cache_limit=10 * needed, **options).dataset(recordings, 4, train=True)
+    frames_of(dataset)
+    assert len(recordings.reads) == 20
+
+
+def test_the_limit_is_that_of_all_files_in_the_folder(tmp_path):
+    build(tmp_path, cache_limit=4000)
+    with pytest.warns(UserWarning, match=f"empty {tmp_path}"):
+        build(tmp_path, framing=EventBins(), cache_limit=4000)
+    assert len(files(tmp_path)) == 1
+    recordings = MadeUp()
+    build(tmp_path, recordings, cache_limit=4000)  # what is there is used
+    assert recordings.reads == []
+
+
+def full_disk(monkeypatch, number):
+    """Writing to a file fails behind the first chunk, as on a disk without room."""
+    real = os.fdopen
+
+    def opened(handle, *arguments):
+        file = real(handle, *arguments)
+
+        class Full:
+            written = 0
+
+            def __enter__(self):
+                return self
+
+            def __exit__(self, *_):
+                file.close()
+
+            def write(self, data):
+                self.written += 1
+                if self.written > 1:
+                    raise OSError(number, os.strerror(number))
+                return file.write(data)
+
+        return Full()
+
+    monkeypatch.setattr(os, "fdopen", opened)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_is_a_clear_error_and_leaves_no_half_file(tmp_path, monkeypatch, number):
+    full_disk(monkeypatch, number)
+    with pytest.raises(DataError, match=f"cache_dir: the disk of {tmp_path} is full; expected room"):
+        build(tmp_path)
+    assert files(tmp_path) == files(tmp_path, "*.tmp") == []
+    monkeypatch.undo()
+    assert torch.equal(frames_of(build(tmp_path)), EXPECTED)
+
+
+def test_a_folder_that_can_not_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match=f"cache_dir: {tmp_path}/file/cache can't be written"):
+        build(tmp_path / "file" / "cache")
+
+
+def test_damaged_recordings_stay_their_own_error(tmp_path):
+    class Damaged(MadeUp):
+        def __getitem__(self, index):
+            raise DataError(f"recording {index} is damaged")
+
+    with pytest.raises(DataError, match="recording 0 is damaged"):
+        build(tmp_path, Damaged())
+    assert files(tmp_path, "*.tmp") == []
+
+
+def test_the_size_is_told_once(tmp_path, caplog):
+    with caplog.at_level("INFO"):
+        build(tmp_path)
+        build(tmp_path)
+    (record,) = [record for record in caplog.records if "Cache of made up" in record.message]
+    assert f"{files(tmp_path)[0].stat().st_size:,} bytes" in record.message
+
+
+def test_the_size_in_memory_is_told(caplog):
+    """20 recordings of 4 x 2 x 10 x 12 spikes, a bit each."""
+    with caplog.at_level("INFO"):
+        EventPipeline().dataset(MadeUp(), 4, train=True)
+    assert "Cache of made up in memory: 2,400 bytes" in [record.message for record in caplog.records]
+
+
+def test_rows_are_read_from_the_file_when_they_are_used(tmp_path):
+    """A memory map: what another process that holds the file open has mapped, this one shares."""
+    dataset = build(tmp_path)
+    rows = dataset._table.rows
+    assert isinstance(rows.base, np.memmap)
+    with pytest.raises(ValueError, match="read-only"):
+        rows[0] = 0
+    files(tmp_path)[0].unlink()
+    assert torch.equal(frames_of(dataset), EXPECTED)  # what is mapped stays
+
+
+def test_the_folder_is_that_of_caches_unless_one_is_given(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    EventPipeline(cache="disk").dataset(MadeUp(), 4, train=True)
+    assert len(files(tmp_path / "spikefit")) == 1
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert EventPipeline().folder == tmp_path / ".cache" / "spikefit"
+
+
+def test_an_empty_part_needs_no_cache(tmp_path):
+    assert len(build(tmp_path, MadeUp(number=0))) == 0

@@ -47,24 +47,30 @@ Batches = Iterator[tuple[Tensor, Tensor]]
 
 
 class Recorded:
-    """Recordings of N-MNIST in the files, or, with ``held``, in memory."""
+    """Recordings of N-MNIST in the files, or, with ``held``, in memory as tonic reads them."""
 
     sensor_size = SENSOR
 
     def __init__(self, root: Path, number: int, held: bool) -> None:
         source = NMNIST(str(root), classes=[6, 7, 8, 9], download=False)
-        self.files: Any = source._open("train", download=False)
-        indices, labels = source._labels(self.files)
-        chosen = np.random.default_rng(0).permutation(len(indices))[:number]
-        self.indices, self.labels = np.asarray(indices)[chosen], torch.tensor(labels)[chosen]
-        self.held = [self.files[int(index)][0] for index in self.indices] if held else None
+        self.recordings = source.recordings("train")
+        self.places = np.random.default_rng(0).permutation(len(self.recordings))[:number].tolist()
+        self.labels = self.recordings.labels[self.places]
+        self.held = [self._read(place) for place in self.places] if held else None
         self.identity = f"N-MNIST/{number}"
+
+    def _read(self, place: int) -> np.ndarray:
+        return self.recordings.dataset[self.recordings.indices[place]][0]
+
+    def raw(self, index: int) -> np.ndarray:
+        """As tonic reads it."""
+        return self._read(self.places[index]) if self.held is None else self.held[index]
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def __getitem__(self, index: int) -> np.ndarray:
-        return self.files[int(self.indices[index])][0] if self.held is None else self.held[index]
+        return self.recordings[self.places[index]] if self.held is None else self.held[index]
 
 
 class Tonic(torch.utils.data.Dataset[tuple[Any, int]]):
@@ -80,7 +86,7 @@ class Tonic(torch.utils.data.Dataset[tuple[Any, int]]):
         return len(self.recordings)
 
     def __getitem__(self, index: int) -> tuple[Any, int]:
-        return self.to_frame(self.recordings[index]), int(self.recordings.labels[index])
+        return self.to_frame(self.recordings.raw(index)), int(self.recordings.labels[index])
 
 
 def batches(dataset: Any, collate: Callable[[Any], Any] | None = None) -> Callable[[], tuple[Tensor, Tensor]]:

@@ -1,13 +1,13 @@
 """Made-up recordings, and a data set of them that takes a pipeline, for tests and their configurations."""
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from spikefit.data.events import NMNIST
+from spikefit.data.events_tonic import TonicRecordings
 from spikefit.data.pipeline import EventPipeline
 from spikefit.data.source import DataSource, LabelledDataset, Part
 
@@ -70,24 +70,13 @@ class MadeUpEvents(DataSource):
         return self.pipeline.dataset(recordings, time_steps, part == "train")
 
 
-class RealNMNIST:
-    """N-MNIST as the data source opens it."""
-
-    sensor_size = (34, 34, 2)
-
-    def __init__(self, root: str, part: Part, number: int) -> None:
-        source = NMNIST(root=root, classes=[6, 7, 8, 9], download=False)
-        self.recordings: Any = source._open(part, download=False)
-        indices, labels = source._labels(self.recordings)
-        chosen = np.linspace(0, len(indices) - 1, number).astype(int)
-        self.indices, self.labels = np.asarray(indices)[chosen], torch.tensor(labels)[chosen]
-        self.identity = f"N-MNIST/{part}/{number}"
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def __getitem__(self, index: int) -> np.ndarray:
-        return self.recordings[int(self.indices[index])][0]
+def real_nmnist(root: str, part: Part, number: int) -> TonicRecordings:
+    """Some recordings of N-MNIST's digits 6 to 9."""
+    source = NMNIST(root=root, classes=[6, 7, 8, 9], download=False)
+    dataset = source.open(part, download=False)
+    chosen = source._chosen(dataset)
+    places = np.linspace(0, len(chosen.labels) - 1, number).astype(int).tolist()
+    return TonicRecordings(f"N-MNIST/{part}/{number}", source.sensor_size, dataset, chosen.only(places))
 
 
 class Twice:

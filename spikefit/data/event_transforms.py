@@ -5,7 +5,6 @@ user's own. Nothing is imported before a pipeline that names a transform is buil
 """
 
 import copy
-import functools
 import importlib
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -14,11 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from spikefit.data.recordings import EVENTS, SOUNDS, SensorSize, by_time, is_audio
 from spikefit.errors import ConfigurationError, DataError
 
 Transform = Callable[[np.ndarray], np.ndarray]
-Size = tuple[int, int, int]
-"""Of a sensor: width, height, polarities."""
 
 TONIC = "tonic.transforms"
 DETERMINISTIC = (
@@ -96,8 +94,8 @@ class Step:
 
     choice: Choice
     transform: Transform
-    before: Size
-    after: Size
+    before: SensorSize
+    after: SensorSize
 
     def describe(self) -> dict[str, Any]:
         """Class, parameters and sensor, for a cache's key."""
@@ -164,7 +162,7 @@ def _arguments(option: str, maker: Callable[..., Transform], given: dict[str, An
         ) from error
 
 
-def equip(choices: Iterable[Choice], sensor_size: Size) -> list[Step]:
+def equip(choices: Iterable[Choice], sensor_size: SensorSize) -> list[Step]:
     """Give every transform its sensor, in order, and try those of tonic on a few made-up events.
 
     Raises:
@@ -178,7 +176,7 @@ def equip(choices: Iterable[Choice], sensor_size: Size) -> list[Step]:
     return steps
 
 
-def _equip(choice: Choice, before: Size) -> Step:
+def _equip(choice: Choice, before: SensorSize) -> Step:
     arguments = dict(choice.arguments)
     if "sensor_size" in inspect.signature(choice.maker).parameters:
         arguments["sensor_size"] = before
@@ -198,7 +196,7 @@ def _equip(choice: Choice, before: Size) -> Step:
     return step
 
 
-def _size_behind(choice: Choice, transform: Transform, before: Size) -> Size:
+def _size_behind(choice: Choice, transform: Transform, before: SensorSize) -> SensorSize:
     """Size of the sensor behind a transform; a user's own says it by a method ``sensor_size_behind(sensor_size)``."""
     width, height, polarities = before
     arguments = choice.arguments
@@ -229,7 +227,7 @@ def _try(step: Step) -> None:
     number = np.arange(64)
     columns = {"t": 1000 * number, "x": number * (width - 1) // 63, "y": number[::-1] * (height - 1) // 63}
     columns["p"] = number % polarities
-    dtype = _dtype(audio=is_audio(step.before))
+    dtype = SOUNDS if is_audio(step.before) else EVENTS
     events = np.zeros(64, dtype)
     for name in dtype.names or ():
         events[name] = columns[name]
@@ -240,19 +238,7 @@ def _try(step: Step) -> None:
         np.random.set_state(state)  # noqa: NPY002
 
 
-def is_audio(sensor_size: Size) -> bool:
-    """Whether a sensor is a row of channels: ``(channels, 1, 1)``."""
-    return sensor_size[1:] == (1, 1)
-
-
-@functools.cache
-def _dtype(audio: bool) -> np.dtype[Any]:
-    """Of events between transforms: packed, signed, the same whatever a data set uses."""
-    fields = [("t", "<i8"), ("x", "<i2"), ("y", "<i2"), ("p", "i1")]
-    return np.dtype([field for field in fields if not (audio and field[0] == "y")])
-
-
-def tidy(events: np.ndarray, sensor_size: Size) -> np.ndarray:
+def tidy(events: np.ndarray, sensor_size: SensorSize) -> np.ndarray:
     """Events as packed structured array with the fields t (int64), x, y (int16) and p (int8), sorted by t.
 
     Events of equal t keep their order.
@@ -260,8 +246,7 @@ def tidy(events: np.ndarray, sensor_size: Size) -> np.ndarray:
     Raises:
         DataError: for coordinates that no sensor has.
     """
-    audio = is_audio(sensor_size) and "y" not in (events.dtype.names or ())
-    dtype = _dtype(audio)
+    dtype = SOUNDS if is_audio(sensor_size) and "y" not in (events.dtype.names or ()) else EVENTS
     if len(events) == 0:
         return np.empty(0, dtype)
     if events.dtype != dtype:
@@ -271,10 +256,7 @@ def tidy(events: np.ndarray, sensor_size: Size) -> np.ndarray:
             if name != "t" and (packed[name] != events[name]).any():
                 raise DataError(f"events: {name} from {events[name].min()} to {events[name].max()} is no sensor's.")
         events = packed
-    times = events["t"]
-    if (times[1:] < times[:-1]).any():
-        events = events[np.argsort(times, kind="stable")]
-    return events
+    return by_time(events)
 
 
 def apply(steps: Iterable[Step], events: np.ndarray) -> np.ndarray:

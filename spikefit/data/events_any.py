@@ -5,9 +5,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
 
-from spikefit.data.events_base import Chosen, HeldOut, SensorSize, check_sensor_size
+from spikefit.data.events_base import Chosen, HeldOut, check_sensor_size
 from spikefit.data.events_tonic import TonicSource
 from spikefit.data.pipeline import EventPipeline
+from spikefit.data.recordings import SensorSize
 from spikefit.data.source import Part
 from spikefit.errors import ConfigurationError, DataError, check_choice, check_range
 

@@ -11,12 +11,10 @@ import torch
 from torch import Tensor
 
 from spikefit.data.pipeline import EventPipeline
-from spikefit.data.recordings import Recordings
+from spikefit.data.recordings import EVENTS, SOUNDS, Recordings, SensorSize, by_time, is_audio
 from spikefit.data.source import DataSource, LabelledDataset, Part
 from spikefit.data.static import stratified_split
 from spikefit.errors import ConfigurationError, DataError, check_choice, check_range
-
-SensorSize = tuple[int, int, int]
 
 
 class GroupedRecordings(Recordings, Protocol):
@@ -123,10 +121,6 @@ class HeldOut:
         return chosen.only((train if part == "train" else test).tolist())
 
 
-EVENTS = np.dtype([("t", np.int64), ("x", np.int64), ("y", np.int64), ("p", np.int64)])
-SOUNDS = np.dtype([("t", np.int64), ("x", np.int64), ("p", np.int64)])
-
-
 def check_sensor_size(sensor_size: SensorSize) -> SensorSize:
     """``sensor_size`` as a tuple.
 
@@ -139,11 +133,6 @@ def check_sensor_size(sensor_size: SensorSize) -> SensorSize:
             f"sensor_size: got {list(size)}, expected width, height and 1 or 2 polarities; audio: channels, 1, 1."
         )
     return size
-
-
-def is_audio(sensor_size: SensorSize) -> bool:
-    """Whether these are the channels of a cochlea, which have no y."""
-    return sensor_size[1:] == (1, 1)
 
 
 def standard_events(events: np.ndarray, sensor_size: SensorSize, name: str, crop: bool = False) -> np.ndarray:
@@ -168,23 +157,21 @@ def standard_events(events: np.ndarray, sensor_size: SensorSize, name: str, crop
     if missing:
         raise DataError(f"{name}: has no field {', '.join(missing)}, expected events with {', '.join(wanted.names)}.")
     events = events.ravel()  # tonic's ASLDVS gives a column
-    result = np.empty(len(events), wanted)
-    for field in wanted.names:
-        result[field] = events[field]
     width, height, polarities = sensor_size
-    result["p"] = 0 if polarities == 1 else result["p"] > 0
-    on_sensor = (result["x"] >= 0) & (result["x"] < width)
+    on_sensor = (events["x"] >= 0) & (events["x"] < width)
     if "y" in wanted.names:
-        on_sensor &= (result["y"] >= 0) & (result["y"] < height)
+        on_sensor &= (events["y"] >= 0) & (events["y"] < height)
     if not on_sensor.all():
         if not crop:
             index = int(np.argmin(on_sensor))
-            place = tuple(int(result[field][index]) for field in wanted.names if field in "xy")
+            place = tuple(int(events[field][index]) for field in wanted.names if field in "xy")
             raise DataError(f"{name}: event {index} lies at {place}, beside a sensor of {width} x {height}.")
-        result = result[on_sensor]
-    if (np.diff(result["t"]) < 0).any():
-        result = result[np.argsort(result["t"], kind="stable")]
-    return result
+        events = events[on_sensor]
+    result = np.empty(len(events), wanted)
+    for field in wanted.names:
+        result[field] = events[field]
+    result["p"] = 0 if polarities == 1 else events["p"] > 0
+    return by_time(result)
 
 
 def fingerprint(files: Iterable[Path], root: Path, *choices: object) -> str:

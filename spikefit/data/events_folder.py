@@ -11,14 +11,13 @@ from spikefit.data.events_base import (
     Chosen,
     EventSource,
     HeldOut,
-    SensorSize,
     as_tensors,
     check_sensor_size,
     fingerprint,
-    is_audio,
     standard_events,
 )
 from spikefit.data.pipeline import EventPipeline
+from spikefit.data.recordings import SensorSize, is_audio
 from spikefit.data.source import Part
 from spikefit.errors import ConfigurationError, DataError
 

@@ -15,12 +15,12 @@ from spikefit.data.events_base import (
     Chosen,
     EventSource,
     HeldOut,
-    SensorSize,
     as_tensors,
     fingerprint,
     standard_events,
 )
 from spikefit.data.pipeline import EventPipeline
+from spikefit.data.recordings import SensorSize
 from spikefit.data.source import Part, data_folder
 from spikefit.errors import DataError
 

@@ -12,9 +12,9 @@ from lightning_utilities.core.rank_zero import rank_zero_info, rank_zero_warn
 from torch import Tensor
 
 from spikefit.data import cache as caching
-from spikefit.data.event_transforms import Size, Step, apply, choose, equip, is_audio, tidy
+from spikefit.data.event_transforms import Step, apply, choose, equip, tidy
 from spikefit.data.framing import Framing, TimeBins, frame
-from spikefit.data.recordings import Recordings
+from spikefit.data.recordings import Recordings, SensorSize, is_audio
 from spikefit.data.source import LabelledDataset
 from spikefit.errors import ConfigurationError, DataError, check_choice, check_range
 
@@ -79,7 +79,7 @@ class EventPipeline:
                     f"{choice.option}: {choice.path} is random, expected one that is not; random ones go to augment."
                 )
 
-    def shape(self, sensor_size: Size) -> tuple[int, ...]:
+    def shape(self, sensor_size: SensorSize) -> tuple[int, ...]:
         """Shape of one frame: ``(channels, H, W)``, for audio ``(channels,)``.
 
         Raises:
@@ -110,10 +110,10 @@ class EventPipeline:
         self.shape(recordings.sensor_size)
         return FramedEvents(self, recordings, time_steps, self._chain(train, recordings.sensor_size), train)
 
-    def _chain(self, train: bool, sensor_size: Size) -> list[Step]:
+    def _chain(self, train: bool, sensor_size: SensorSize) -> list[Step]:
         return equip((*self._common, *(self._augment if train else self._evaluation)), sensor_size)
 
-    def _frame_size(self, chain: Sequence[Step], sensor_size: Size) -> Size:
+    def _frame_size(self, chain: Sequence[Step], sensor_size: SensorSize) -> SensorSize:
         width, height, polarities = chain[-1].after if chain else sensor_size
         return width, height, self.framing.channels(polarities)
 
@@ -302,7 +302,7 @@ class FramedEvents(LabelledDataset):
         return caching.OnDisk(path, self.key)
 
 
-def _shape(size: Size) -> tuple[int, ...]:
+def _shape(size: SensorSize) -> tuple[int, ...]:
     """Shape of a frame of this width, height and number of channels."""
     width, height, channels = size
     return (width,) if is_audio(size) else (channels, height, width)

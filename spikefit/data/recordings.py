@@ -1,9 +1,28 @@
 """What a data set of events is to everything behind it: recordings with labels."""
 
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from torch import Tensor
+
+SensorSize = tuple[int, int, int]
+"""Width, height and polarities; of audio ``(channels, 1, 1)``."""
+
+EVENTS = np.dtype([("t", "<i8"), ("x", "<i2"), ("y", "<i2"), ("p", "i1")])
+"""One event of a camera; t in microseconds. Packed, signed, the same whatever a data set uses."""
+SOUNDS = np.dtype([("t", "<i8"), ("x", "<i2"), ("p", "i1")])
+"""One event of a cochlea."""
+
+
+def is_audio(sensor_size: SensorSize) -> bool:
+    """Whether a sensor is a row of channels."""
+    return sensor_size[1:] == (1, 1)
+
+
+def by_time(events: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """``events`` sorted by t; those of equal t keep their order."""
+    times = events["t"]
+    return events[np.argsort(times, kind="stable")] if (times[1:] < times[:-1]).any() else events
 
 
 class Recordings(Protocol):
@@ -17,7 +36,7 @@ class Recordings(Protocol):
     """
 
     identity: str
-    sensor_size: tuple[int, int, int]
+    sensor_size: SensorSize
     labels: Tensor
 
     def __len__(self) -> int: ...

@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from event_source import MadeUp, MadeUpEvents, RealNMNIST
+from event_source import MadeUp, MadeUpEvents, real_nmnist
 from tonic import transforms as tonic_transforms
 from torch.utils.data import DataLoader, Subset
 
@@ -73,7 +73,7 @@ def test_transforms_in_a_row_equal_tonic(cached):
 
 
 def test_real_recordings_equal_tonic(data_dir, cached):
-    recordings = RealNMNIST(str(data_dir / "nmnist4"), "test", 12)
+    recordings = real_nmnist(str(data_dir / "nmnist4"), "test", 12)
     dataset = EventPipeline(binary=False, **cached).dataset(recordings, 6, train=True)
     to_frame = tonic_transforms.ToFrame(sensor_size=(34, 34, 2), n_time_bins=6)
     for index in range(12):

@@ -1,6 +1,6 @@
 """Sums of events in frames, for all recordings of a batch at once."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,6 +8,9 @@ import torch
 
 from spikefit.errors import DataError
 
+TURN = 1 << 16
+"""Events that are framed at once: the arrays of half a megabyte that this needs are used again and again, where larger
+ones are asked of the system each time."""
 LARGEST_COUNT = 32767
 """Of events of one pixel in one frame (int16); more are given as this."""
 
@@ -35,6 +38,8 @@ class EventBatch:
         np.cumsum([len(events) for events in recordings], out=offsets[1:])
 
         def column(name: str) -> np.ndarray:
+            if len(recordings) == 1:
+                return recordings[0][name]
             return np.concatenate([events[name] for events in recordings])
 
         names = recordings[0].dtype.names or ()
@@ -77,7 +82,9 @@ def spikes(
     Raises:
         DataError: for events outside the sensor.
     """
-    frames.reshape(-1)[_places(batch, begin, end, sensor_size)] = 1
+    flat = frames.reshape(-1)
+    for places in _places(batch, begin, end, sensor_size):
+        flat[places] = 1
 
 
 def counts(
@@ -88,26 +95,36 @@ def counts(
     Raises:
         DataError: for events outside the sensor.
     """
-    places = torch.from_numpy(_places(batch, begin, end, sensor_size))
     summed = torch.from_numpy(frames.reshape(-1))
-    if (end - begin).max(initial=0) <= LARGEST_COUNT:  # no pixel can have more
-        summed.index_add_(0, places, torch.ones(len(places), dtype=torch.int16))
-        return
-    wide = torch.bincount(places, minlength=len(summed))
-    summed.copy_(wide.clamp_(max=LARGEST_COUNT))
+    fits = (end - begin).max(initial=0) <= LARGEST_COUNT  # then no pixel can have more
+    wide = summed if fits else torch.zeros(len(summed), dtype=torch.int32)
+    for places in _places(batch, begin, end, sensor_size):
+        wide.index_add_(0, torch.from_numpy(places), torch.ones(len(places), dtype=wide.dtype))
+    if not fits:
+        summed.copy_(wide.clamp_(max=LARGEST_COUNT))
 
 
-def _places(batch: EventBatch, begin: np.ndarray, end: np.ndarray, sensor_size: tuple[int, int, int]) -> np.ndarray:
-    """Place in ``[B, T, P, H, W]`` of each event of each frame, int64."""
+def _places(
+    batch: EventBatch, begin: np.ndarray, end: np.ndarray, sensor_size: tuple[int, int, int]
+) -> Iterator[np.ndarray]:
+    """Places in ``[B, T, P, H, W]`` of the events of all frames, int64, at most :data:`TURN` at a time."""
     width, height, polarities = sensor_size
-    lengths = (end - begin).ravel()
+    _check_polarities(batch, polarities)
+    lengths, starts = (end - begin).ravel(), begin.ravel()
     # The events of all frames, one frame behind the other: where frames neither overlap nor leave gaps this counts
     # from 0 to E - 1, and else it leaves out events or repeats them.
-    events = np.repeat(begin.ravel() - (np.cumsum(lengths) - lengths), lengths)
-    events += np.arange(len(events))
-    places = _pixels(batch, sensor_size).take(events)
-    places += np.repeat(np.arange(len(lengths)) * (width * height * polarities), lengths)
-    return places
+    ends = np.cumsum(lengths)
+    for low in range(0, int(ends[-1]), TURN):
+        high = min(low + TURN, int(ends[-1]))
+        own = slice(np.searchsorted(ends, low, side="right"), np.searchsorted(ends, high) + 1)
+        before = ends[own] - lengths[own]
+        here = np.minimum(ends[own], high) - np.maximum(before, low)
+        events = np.repeat(starts[own] - before, here)
+        events += np.arange(low, high)
+        first, last = int(events.min()), int(events.max())
+        places = _pixels(batch, slice(first, last + 1), sensor_size).take(events - first)
+        places += np.repeat(np.arange(own.start, own.stop) * (width * height * polarities), here)
+        yield places
 
 
 def voxels(frames: np.ndarray, batch: EventBatch, sensor_size: tuple[int, int, int]) -> None:
@@ -123,7 +140,7 @@ def voxels(frames: np.ndarray, batch: EventBatch, sensor_size: tuple[int, int, i
     step = at.astype(np.int64)
     later = at - step
     sign = np.where(batch.p.astype(np.int64) > 0, 1.0, -1.0)
-    places = _pixels(batch, sensor_size) % size + (recording * steps + step) * size
+    places = _pixels(batch, slice(None), sensor_size) % size + (recording * steps + step) * size
     here, behind = step < steps, step + 1 < steps
     summed = np.bincount(
         np.concatenate([places[here], places[behind] + size]),
@@ -133,26 +150,28 @@ def voxels(frames: np.ndarray, batch: EventBatch, sensor_size: tuple[int, int, i
     frames[:] = summed.reshape(frames.shape)
 
 
-def _pixels(batch: EventBatch, sensor_size: tuple[int, int, int]) -> np.ndarray:
-    """Place of each event in one frame ``[P, H, W]``, int64 ``[E]``."""
+def _pixels(batch: EventBatch, events: slice, sensor_size: tuple[int, int, int]) -> np.ndarray:
+    """Place of some events in one frame ``[P, H, W]``, int64."""
     width, height, polarities = sensor_size
-    x, p = _inside("x", batch.x, width), batch.p.astype(np.int64, copy=False)
-    if polarities == 1:  # whatever the one polarity is called
-        if len(p) and p.min() != p.max() and _mixed(p, batch.offsets):
-            raise DataError("events: p takes several values in a recording of a sensor with one polarity.")
-        places = np.zeros(len(p), np.int64)
-    else:
-        places = _inside("p", p, polarities) * height
+    x = _inside("x", batch.x[events], width)
+    # With one polarity its name does not matter.
+    places = np.zeros(len(x), np.int64) if polarities == 1 else _inside("p", batch.p[events], polarities) * height
     if batch.y is not None:
-        places = places + _inside("y", batch.y, height)
+        places += _inside("y", batch.y[events], height)
     places *= width
     places += x
     return places
 
 
+def _check_polarities(batch: EventBatch, polarities: int) -> None:
+    p = batch.p
+    if polarities == 1 and len(p) and p.min() != p.max() and _mixed(p, batch.offsets):
+        raise DataError("events: p takes several values in a recording of a sensor with one polarity.")
+
+
 def _mixed(p: np.ndarray, offsets: np.ndarray) -> bool:
     """Whether any recording holds several values of ``p``."""
-    changes = np.flatnonzero(np.diff(p)) + 1
+    changes = np.flatnonzero(p[1:] != p[:-1]) + 1
     return not bool(np.isin(changes, offsets).all())
 
 

@@ -19,10 +19,6 @@ from spikefit.errors import ConfigurationError, check_range
 Ranges = tuple[np.ndarray, np.ndarray]
 """First event and the one behind the last of each frame, int64 ``[B, T]``, counted through the whole batch."""
 
-TURN = 1 << 16
-"""Events that are framed at once: the arrays of half a megabyte that this needs are used again and again, where larger
-ones are asked of the system each time."""
-
 
 def bins_of_time(batch: EventBatch, steps: int, overlap: float = 0.0) -> Ranges:
     """Frame i holds ``t[0] + i*s <= t < t[0] + i*s + d``, with ``d = floor((t[n-1] - t[0])/T) * (1 + overlap)`` and
@@ -92,15 +88,22 @@ def _between(batch: EventBatch, begin: np.ndarray, end: np.ndarray) -> Ranges:
 
     One binary search for the whole batch: the recordings are laid end to end on one axis of time.
     """
+    if len(batch.counts) == 1:
+        return np.searchsorted(batch.t, _whole(begin)), np.searchsorted(batch.t, _whole(end))
     span = np.where(batch.counts > 0, batch.durations + 1, 0)
     base = np.cumsum(span) - span
     axis = batch.t + np.repeat(base - batch.first, batch.counts)
 
     def find(times: np.ndarray) -> np.ndarray:
-        since = np.ceil(times).astype(np.int64) - batch.first[:, None]  # an integer is >= a float if >= its ceiling
+        since = _whole(times) - batch.first[:, None]
         return np.searchsorted(axis, np.clip(since, 0, span[:, None]) + base[:, None])
 
     return find(begin), find(end)
+
+
+def _whole(times: np.ndarray) -> np.ndarray:
+    """The least integers from ``times`` on: a whole time is not before the one if it is not before the other."""
+    return np.ceil(times).astype(np.int64)
 
 
 @dataclass(frozen=True)
@@ -274,7 +277,7 @@ class VoxelGrid(Framing):
 def frame(
     recordings: Sequence[np.ndarray], framing: Framing, sensor_size: tuple[int, int, int], steps: int, binary: bool
 ) -> np.ndarray:
-    """Frames of some recordings, made together; many events in several turns of about :data:`TURN`.
+    """Frames of some recordings, made together; many events in several turns.
 
     Args:
         recordings: arrays of events, sorted by time.
@@ -296,7 +299,7 @@ def frame(
     start = 0
     while start < len(recordings):
         before = ends[start - 1] if start else 0
-        stop = max(start + 1, int(np.searchsorted(ends, before + TURN, side="right")))
+        stop = max(start + 1, int(np.searchsorted(ends, before + accumulate.TURN, side="right")))
         framing.fill(frames[start:stop], EventBatch.of(recordings[start:stop]), sensor_size)
         start = stop
     return frames

@@ -1,5 +1,6 @@
 """From recordings to frames: transforms, augmentation, framing and cache, configured in YAML."""
 
+import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
@@ -239,9 +240,10 @@ class FramedEvents(LabelledDataset):
         """Everything that decides what is cached."""
         content: Mapping[str, Any] = {"content": "events"}
         if self._keeps_frames:
-            content = self.pipeline.framing.describe() | {"steps": self.time_steps, "binary": self.pipeline.binary}
+            content = self.pipeline.framing.describe() | {"steps": self.time_steps, "binary": self._packed}
         return {
             "recordings": self.recordings.identity,
+            "labels": hashlib.sha256(self.labels.numpy().tobytes()).hexdigest(),  # which recordings, in which order
             "sensor_size": self.recordings.sensor_size,
             "tonic": version("tonic"),
             "transforms": [step.describe() for step in self._fixed],

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 import torch
 from event_source import MadeUp
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from spikefit.data import cache
-from spikefit.data.framing import EventBins, EventWindows, TimeBins, TimeWindows, VoxelGrid
+from spikefit.data.framing import EventBins, VoxelGrid
 from spikefit.data.pipeline import EventPipeline
 from spikefit.errors import DataError
 
@@ -75,88 +76,6 @@ def test_spikes_take_a_bit_each_on_disk(tmp_path):
     assert 2400 < files(tmp_path)[0].stat().st_size < 2700
 
 
-KEYS = [
-    {},
-    {"steps": 5},
-    {"identity": "other data"},
-    {"sensor_size": (13, 10, 2)},
-    {"binary": False},
-    {"framing": TimeBins(overlap=0.5)},
-    {"framing": EventBins()},
-    {"framing": EventBins(overlap=0.5)},
-    {"framing": VoxelGrid()},
-    *({"framing": TimeWindows(**own)} for own in (
-        {"microseconds": 10}, {"microseconds": 11}, {"microseconds": 10, "overlap": 1},
-        {"microseconds": 10, "incomplete": True},
-    )),
-    *({"framing": EventWindows(**own)} for own in (
-        {"count": 10}, {"count": 11}, {"count": 10, "overlap": 1}, {"count": 10, "incomplete": True},
-    )),
-    *({"transforms": chain} for chain in (
-        [tonic("Denoise", filter_time=1)],
-        [tonic("Denoise", filter_time=1.5)],
-        [tonic("CropTime", min=1)],
-        [tonic("CropTime", max=1)],
-        [tonic("CropTime", min=1, max=1)],
-        [tonic("Downsample", spatial_factor=0.5)],
-        [tonic("Downsample", spatial_factor=[0.5, 1.0])],
-        [tonic("Downsample", time_factor=0.5)],
-        [tonic("Downsample", target_size=[6, 5])],
-        [tonic("CenterCrop", size=6)],
-        [tonic("CenterCrop", size=[6, 5])],
-        [tonic("Decimation", n=2)],
-        [tonic("Decimation", n=3)],
-        [tonic("DropPixel", coordinates=[[1, 2]])],
-        [tonic("DropPixel", coordinates=[[2, 1]])],
-        [tonic("DropPixel", coordinates=[[1, 2], [2, 1]])],
-        [tonic("DropPixel", hot_pixel_frequency=50)],
-        [tonic("EventDownsampling", target_size=[6, 5], downsampling_method="integrator", dt=1.0, noise_threshold=1)],
-        [tonic("EventDownsampling", target_size=[6, 5], downsampling_method="integrator", dt=1.0, noise_threshold=2)],
-        [tonic("EventDownsampling", target_size=[6, 5], downsampling_method="integrator", dt=2.0, noise_threshold=1)],
-        [tonic("MergePolarities")],
-        [tonic("TimeAlignment")],
-        [tonic("RefractoryPeriod", delta=1)],
-        [tonic("RefractoryPeriod", delta=2)],
-        [tonic("TimeSkew", coefficient=1.5)],
-        [tonic("TimeSkew", coefficient=1.5, offset=1)],
-        [tonic("TimeSkew", coefficient=1.25)],
-        [tonic("Denoise", filter_time=1), tonic("CropTime", max=1)],
-        [tonic("CropTime", max=1), tonic("Denoise", filter_time=1)],
-        [{"class_path": "event_source.TwiceAlways"}],
-        [{"class_path": "event_source.TwiceAlways", "init_args": {"shift": 2}}],
-        [{"class_path": "event_source.LeftHalf"}],
-    )),
-    {"augment": [DROP]},
-    {"augment": [tonic("CropTime", max=1), DROP]},
-    {"augment": [tonic("CropTime", max=2), DROP]},
-]  # fmt: skip
-
-
-def key(steps=4, identity="made up", sensor_size=(12, 10, 2), **options):
-    recordings = MadeUp(sensor_size, identity=identity)
-    return EventPipeline(cache="none", **options).dataset(recordings, steps, train=True).key
-
-
-def test_a_key_for_every_change_of_any_option():
-    keys = [key(**options) for options in KEYS]
-    assert len(set(keys)) == len(KEYS)
-    assert keys == [key(**options) for options in KEYS]
-
-
-def test_the_versions_of_tonic_and_of_the_format_are_in_the_key(monkeypatch):
-    plain = key()
-    monkeypatch.setattr(cache, "FORMAT", 2)
-    assert key() != plain
-    monkeypatch.undo()
-    monkeypatch.setattr("spikefit.data.pipeline.version", lambda package: "1.8.0")
-    assert key() != plain
-
-
-def test_defaults_that_are_written_out_change_no_key():
-    assert key() == key(framing=TimeBins(overlap=0.0), transforms=[], binary=True)
-    assert key(transforms=[tonic("CropTime")]) == key(transforms=[tonic("CropTime", min=0)])
-
-
 @pytest.mark.parametrize("augment", [[], [DROP]])
 def test_a_damaged_file_is_written_anew_with_a_warning(tmp_path, augment):
     def plain(dataset):
@@ -184,6 +103,27 @@ def test_a_damaged_file_is_written_anew_with_a_warning(tmp_path, augment):
             dataset = build(tmp_path, augment=augment)
         assert torch.equal(plain(dataset), EXPECTED), damage
         assert path.read_bytes() == whole, damage
+
+
+@pytest.fixture(scope="module")
+def damaged_folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("damaged")
+    build(folder)
+    return folder, files(folder)[0].read_bytes()
+
+
+@settings(deadline=None, max_examples=150)
+@given(st.data())
+def test_no_damage_reaches_the_frames(damaged_folder, data):
+    """A byte somewhere, or a piece that is missing."""
+    folder, whole = damaged_folder
+    start = data.draw(st.integers(0, len(whole) - 1))
+    length = data.draw(st.sampled_from([0, 1, 8, 200, len(whole)]))
+    other = bytes([whole[start] ^ data.draw(st.integers(1, 255))]) if length == 0 else b""
+    (path,) = files(folder)
+    path.write_bytes(whole[:start] + other + whole[start + max(length, 1) :])
+    with pytest.warns(UserWarning, match="damaged"):
+        assert torch.equal(frames_of(build(folder)), EXPECTED)
 
 
 def test_the_file_of_another_key_is_not_taken_for_it(tmp_path):

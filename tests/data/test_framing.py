@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tonic import transforms
 
+from spikefit.data import accumulate
 from spikefit.data.framing import EventBins, EventWindows, TimeBins, TimeWindows, VoxelGrid, frame
 from spikefit.errors import ConfigurationError, DataError
 
@@ -52,6 +53,14 @@ def agree(batch, framing, steps, **options):
     assert (counts.dtype, spikes.dtype) == (np.int16, np.uint8)
     np.testing.assert_array_equal(counts, expected)
     np.testing.assert_array_equal(spikes, expected > 0)
+
+
+@pytest.fixture(params=[1 << 16, 40, 7], autouse=True, scope="module")
+def turn(request):
+    """How many events are framed at once makes no difference."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(accumulate, "TURN", request.param)
+        yield
 
 
 @settings(deadline=None)

@@ -7,7 +7,7 @@ times ``t[0] <= ... <= t[n-1]`` in whole microseconds, and T frames.
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -136,7 +136,7 @@ class Framing(ABC):
 
     def describe(self) -> dict[str, Any]:
         """Name and parameters, for a cache's key."""
-        return {"framing": type(self).__qualname__, **{field.name: getattr(self, field.name) for field in fields(self)}}
+        return {"framing": f"{type(self).__module__}.{type(self).__qualname__}", **vars(self)}
 
 
 class _Counting(Framing):

@@ -21,8 +21,8 @@ from spikefit.errors import ConfigurationError, DataError, check_choice, check_r
 
 Cache = Literal["none", "memory", "disk"]
 Specification = dict[str, Any]
-CHUNK = 64
-"""Recordings that are framed at once when a cache is filled."""
+CHUNK, CHUNK_EVENTS = 64, 1 << 20
+"""Recordings that are in memory at once when a cache is filled; fewer if they have so many events."""
 
 
 class EventPipeline:
@@ -252,13 +252,22 @@ class FramedEvents(LabelledDataset):
 
     def _chunks(self) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
         """What is cached, some recordings at a time."""
-        for start in range(0, len(self), CHUNK):
-            events = [self._events(index) for index in range(start, min(start + CHUNK, len(self)))]
+        for events in self._groups():
             if self._keeps_frames:
                 yield self._pack(self._frame(events)), None
             else:
-                events = [tidy(own, self.recordings.sensor_size) for own in events]
                 yield np.concatenate(events), np.array([len(own) for own in events])
+
+    def _groups(self) -> Iterator[list[np.ndarray]]:
+        group: list[np.ndarray] = []
+        for index in range(len(self)):
+            events = self._events(index)
+            group.append(events if self._keeps_frames else tidy(events, self.recordings.sensor_size))
+            if len(group) == CHUNK or sum(map(len, group)) >= CHUNK_EVENTS:
+                yield group
+                group = []
+        if group:
+            yield group
 
     def _layout(self) -> tuple[tuple[int, ...] | None, np.dtype[Any]]:
         """Shape, where it is known, and type of what is cached."""

@@ -70,6 +70,18 @@ def test_random_transforms_are_not_cached_and_what_is_before_them_is(tmp_path):
     assert len(recordings.reads) == 20
 
 
+@pytest.mark.parametrize("augment", [[], [DROP]])
+@pytest.mark.parametrize("bound", [{"CHUNK": 1}, {"CHUNK": 3}, {"CHUNK_EVENTS": 1}, {"CHUNK_EVENTS": 250}])
+def test_how_many_recordings_are_in_memory_makes_no_difference(tmp_path, monkeypatch, bound, augment):
+    whole = build(tmp_path / "whole", augment=augment)
+    for name, value in bound.items():
+        monkeypatch.setattr(f"spikefit.data.pipeline.{name}", value)
+    pieces = build(tmp_path / "pieces", augment=augment)
+    assert files(tmp_path / "pieces")[0].read_bytes() == files(tmp_path / "whole")[0].read_bytes()
+    for dataset in (whole, pieces):
+        assert torch.equal(frames_of(dataset.without_augmentation()), EXPECTED)
+
+
 def test_spikes_take_a_bit_each_on_disk(tmp_path):
     """20 recordings of 4 x 2 x 10 x 12 spikes are 2400 bytes; a description and a trailer of a few hundred follow."""
     build(tmp_path)

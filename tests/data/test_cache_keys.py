@@ -91,6 +91,18 @@ def test_the_versions_of_tonic_and_of_the_format_are_in_the_key(monkeypatch):
     assert key() != plain
 
 
+class Own(TimeBins):
+    """A framing of a user's own, with a parameter that is no field."""
+
+    def __init__(self, strength):
+        super().__init__()
+        object.__setattr__(self, "strength", strength)
+
+
+def test_parameters_of_a_users_own_framing_are_in_the_key():
+    assert len({key(framing=framing) for framing in (TimeBins(), Own(1), Own(2))}) == 3
+
+
 def test_the_order_of_the_recordings_is_in_the_key():
     """As far as labels tell: a file system gives files in any order."""
     recordings = MadeUp()

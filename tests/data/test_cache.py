@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -150,70 +151,59 @@ def test_the_file_of_another_key_is_not_taken_for_it(tmp_path):
 
 
 CHILD = """
-import sys, time
+import sys
 from event_source import MadeUp
 from spikefit.data import pipeline
 
-class Slow(MadeUp):
+class Waiting(MadeUp):
     def __getitem__(self, index):
-        if index == {stop}:
+        if index == 15:
             print("filling", flush=True)
-            time.sleep({seconds})
+            sys.stdin.readline()
         return super().__getitem__(index)
 
 pipeline.CHUNK = 4
-pipeline.EventPipeline(cache="disk", cache_dir=sys.argv[1]).dataset(Slow(), 4, train=True)
+pipeline.EventPipeline(cache="disk", cache_dir=sys.argv[1]).dataset(Waiting(), 4, train=True)
 print("filled", flush=True)
 """
 
 
-def child(folder, stop, seconds):
-    code = CHILD.format(stop=stop, seconds=seconds)
+@contextmanager
+def filling(folder):
+    """A process that has written three quarters of the cache and waits for a line."""
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(TESTS.parent), str(TESTS)])}
-    command = [sys.executable, "-c", code, str(folder)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+    command = [sys.executable, "-c", CHILD, str(folder)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(command, text=True, env=environment, **pipes) as process:
+        assert process.stdout.readline() == "filling\n"
+        yield process
 
 
 def test_a_process_killed_while_it_fills_the_cache_leaves_nothing_that_is_used(tmp_path):
-    process = child(tmp_path, stop=15, seconds=600)
-    assert process.stdout.readline() == "filling\n"
-    assert len(files(tmp_path, "*.tmp")) == 1
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    process.stdout.close()
+    with filling(tmp_path) as process:
+        assert len(files(tmp_path, "*.tmp")) == 1
+        process.send_signal(signal.SIGKILL)
     assert (files(tmp_path), len(files(tmp_path, "*.tmp"))) == ([], 1)
     assert torch.equal(frames_of(build(tmp_path)), EXPECTED)
     assert (len(files(tmp_path)), files(tmp_path, "*.tmp")) == (1, [])
 
 
-def test_two_processes_at_once_fill_it_rightly(tmp_path):
-    """The other process is in the middle of it: neither its unfinished file nor its result disturbs."""
-    process = child(tmp_path, stop=15, seconds=3)
-    assert process.stdout.readline() == "filling\n"
-    assert torch.equal(frames_of(build(tmp_path)), EXPECTED)
-    (path,) = files(tmp_path)
-    first = path.stat().st_ino
-    opened = build(tmp_path)
-    assert len(files(tmp_path, "*.tmp")) == 1
-    assert process.stdout.readline() == "filled\n"
-    assert process.wait() == 0
-    process.stdout.close()
+def test_three_processes_at_once_fill_it_rightly(tmp_path):
+    """Two others are in the middle of it: neither their unfinished files nor their results disturb."""
+    with filling(tmp_path) as one, filling(tmp_path) as other:
+        assert torch.equal(frames_of(build(tmp_path)), EXPECTED)
+        (path,) = files(tmp_path)
+        first = path.stat().st_ino
+        opened = build(tmp_path)
+        assert len(files(tmp_path, "*.tmp")) == 2
+        for process in (one, other):
+            assert process.communicate("go on\n") == ("filled\n", None)
+            assert process.returncode == 0
     assert path.stat().st_ino != first  # the last one wins
     recordings = MadeUp()
     assert torch.equal(frames_of(build(tmp_path, recordings)), EXPECTED)
     assert torch.equal(frames_of(opened), EXPECTED)
     assert (recordings.reads, files(tmp_path, "*.tmp")) == ([], [])
-
-
-def test_many_processes_at_once(tmp_path):
-    processes = [child(tmp_path, stop=15, seconds=1) for _ in range(3)]
-    for process in processes:
-        assert process.communicate()[0].endswith("filled\n")
-        assert process.returncode == 0
-    assert (len(files(tmp_path)), files(tmp_path, "*.tmp")) == (1, [])
-    recordings = MadeUp()
-    assert torch.equal(frames_of(build(tmp_path, recordings)), EXPECTED)
-    assert recordings.reads == []
 
 
 @pytest.mark.parametrize("kind", ["memory", "disk"])

@@ -253,10 +253,22 @@ def test_one_recording_does_not_change_the_next():
         assert torch.equal(frames_of(dataset), plain)
 
 
-@pytest.mark.parametrize("context", ["fork", "spawn"])
-@pytest.mark.parametrize("augment", [[], [tonic("DropEvent", p=0.2)]])
-def test_processes_that_load_give_the_same_batches(cached, augment, context):
-    dataset = EventPipeline(augment=augment, **cached).dataset(MadeUp(), 3, train=True)
+DROP = [tonic("DropEvent", p=0.2)]
+
+
+@pytest.mark.parametrize(
+    ("cache", "augment", "context"),  # a process that is started anew takes seconds
+    [
+        ("none", [], "fork"),
+        ("none", DROP, "fork"),
+        ("memory", [], "spawn"),
+        ("memory", DROP, "fork"),
+        ("disk", [], "fork"),
+        ("disk", DROP, "spawn"),
+    ],
+)
+def test_processes_that_load_give_the_same_batches(tmp_path, cache, augment, context):
+    dataset = EventPipeline(augment=augment, cache=cache, cache_dir=str(tmp_path)).dataset(MadeUp(), 3, train=True)
     shown = Subset(dataset, [5, 3, 19, 0, 7])
 
     def batches(workers):

@@ -80,9 +80,11 @@ def _fire(v: Array, u: Array, theta: Array, to_zero: bool, spikes: Array, counts
 def _gather(spikes: Array, target: Array, windows: int, side: int, channels: int) -> None:
     """Add the spikes of one row to the sums of its windows."""
     for window in range(windows):
-        for column in range(window * side, (window + 1) * side):
+        to = window * channels
+        for column in range(side):
+            of = (window * side + column) * channels
             for c in range(channels):
-                target[window * channels + c] += spikes[column * channels + c]
+                target[to + c] += spikes[of + c]
 
 
 @jit

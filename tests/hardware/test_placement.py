@@ -162,13 +162,22 @@ class TestMemory:
         (finding,) = place(small, chain((126,), (ones(4, 126), {"bits": 8}, ZERO))).findings
         assert (finding.limit, finding.needed, finding.available) == ("synapse memory (bits)", 1008, 1000)
 
-    def test_output_axons(self, chain):
-        # each of 10 neurons reaches both cores of the next layer: 20 output axons on one core
-        small = shrunk(LOIHI, axons_out_per_core=19)
+    @pytest.mark.parametrize(("available", "filled"), [(20, [10]), (19, [9, 1]), (7, [3, 3, 3, 1]), (2, [1] * 10)])
+    def test_output_axons(self, chain, available, filled):
+        # each of 10 neurons reaches both cores of the next layer: 2 output axons
         layers = ((ones(10, 2), {"bits": 8}, ZERO), (ones(2000, 10), {"bits": 8}, ZERO))
-        (finding,) = place(small, chain((2,), *layers)).findings
-        assert (finding.limit, finding.where, finding.needed) == ("output axons per core", "l1", 20)
-        assert place(shrunk(LOIHI, axons_out_per_core=20), chain((2,), *layers)).findings == ()
+        placement = place(shrunk(LOIHI, axons_out_per_core=available), chain((2,), *layers))
+        assert placement.findings == ()
+        assert [core.neurons for core in placement.cores if core.populations == ("l1",)] == filled
+        assert max(used(placement, "output axons")) <= 1
+        assert [core.index for core in placement.cores] == list(range(placement.cores_used))
+
+    def test_a_neuron_with_more_targets_than_output_axons(self, chain):
+        layers = ((ones(10, 2), {"bits": 8}, ZERO), (ones(2000, 10), {"bits": 8}, ZERO))
+        placement = place(shrunk(LOIHI, axons_out_per_core=1), chain((2,), *layers))
+        (finding,) = placement.findings
+        assert (finding.limit, finding.where, finding.needed) == ("output axons per core", "l1", 2)
+        assert placement.unplaced == ("l1",)
 
     def test_readout_takes_neurons(self, chain):
         placement = place(LOIHI, chain((2,), (ones(10, 2), {"bits": 8}, {"model": "readout"})))
@@ -327,11 +336,12 @@ def test_crossbars_hold_every_neuron_once(chain, matrix, network, size):
     assert placement.cores_used >= (0 if placement.unplaced else placement.lower_bound)
 
 
-@given(wirings(), st.integers(8, 60), st.integers(20, 120))
+@given(wirings(), st.integers(8, 60), st.integers(20, 120), st.integers(10, 200))
 @settings(max_examples=40, deadline=None)
-def test_memories_hold_every_neuron_once(chain, matrix, network, neurons, axons):
+def test_memories_hold_every_neuron_once(chain, matrix, network, neurons, axons, outputs):
     program = chain(network[0], *network[1])
-    target = shrunk(LOIHI, neurons_per_core=neurons, axons_in_per_core=axons, synapse_bits_per_core=4000)
+    sizes = {"neurons_per_core": neurons, "axons_in_per_core": axons, "axons_out_per_core": outputs}
+    target = shrunk(LOIHI, **sizes, synapse_bits_per_core=4000)
     placement = place(target, program)
     assert_placed_once(program, placement)
     links = {projection.target: matrix(program, projection) != 0 for projection in program.projections}
@@ -340,6 +350,13 @@ def test_memories_hold_every_neuron_once(chain, matrix, network, neurons, axons)
         assert core.synapses == int(onto_core.sum())
         assert core.utilisation["synapse memory"] * 4000 == pytest.approx(8 * int(onto_core.sum()))
         assert core.utilisation["input axons"] * axons == pytest.approx(int(onto_core.any(dim=0).sum()))
+        leaving = sum(
+            int(links[other.populations[0]][rows(placement, number)].any(dim=0)[rows(placement, index)].sum())
+            for number, other in enumerate(placement.cores)
+            if any(p.source == core.populations[0] for p in program.inputs_of(other.populations[0]))
+        )
+        assert core.utilisation["output axons"] * outputs == pytest.approx(leaving)
+        assert leaving <= outputs
     assert placement.cores_used >= (0 if placement.unplaced else placement.lower_bound)
 
 

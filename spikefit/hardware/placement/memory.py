@@ -9,17 +9,19 @@ compiler that shares them, as NxTF does, needs less) and the indices of sparse c
 (they need more).
 """
 
+import itertools
 import math
+from dataclasses import replace
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from spikefit.hardware.check import Finding, chip_projections
 from spikefit.hardware.figures import known
 from spikefit.hardware.mends import fewer_inputs, prunable, senders
 from spikefit.hardware.placement.base import (
     CoreLoad,
-    Kernel,
     Part,
     Placement,
     add_pooled,
@@ -33,29 +35,30 @@ from spikefit.hardware.target import HardwareTarget
 
 
 def place_in_memory(target: HardwareTarget, program: Program) -> Placement:
-    """Fill the cores greedily with neurons, synapse memory and input axons as limits.
+    """Fill the cores greedily with neurons, synapse memory, input and output axons as limits.
 
-    A neuron that no core can hold is a finding on its population. Output axons (one for each core that a
-    neuron reaches) depend on where the targets went; they are counted afterwards, and are a finding where
-    they exceed a core's.
+    A neuron that no core can hold is a finding on its population. It takes an output axon for each core that it
+    reaches, which depends on where its targets went: the last population is placed first.
     """
-    cores: list[CoreLoad] = []
+    filled: list[list[CoreLoad]] = []
     findings: list[Finding] = []
     unplaced: list[str] = []
     used_cells = used_bits = 0
-    for population in program.populations[1:]:
-        fill = _Fill(target, program, population)
+    reached = {p.name: torch.zeros(map_shape(p.shape), dtype=torch.int64) for p in program.populations}
+    for population in reversed(program.populations[1:]):
+        fill = _Fill(target, program, population, reached[population.name])
         used_cells += population.neurons * fill.cells
         used_bits += int(fill.bits.sum())
         finding = fill.too_large()
         if finding is not None:
-            findings.append(finding)
-            unplaced.append(population.name)
+            findings.insert(0, finding)
+            unplaced.insert(0, population.name)
             continue
-        cores += fill.cores(len(cores))
+        filled.insert(0, fill.cores())
+        for core in filled[0]:
+            fill.reach(core, reached)
+    cores = [replace(core, index=index) for index, core in enumerate(itertools.chain(*filled))]
     findings += too_many_cores(target, len(cores), prunable(program))
-    if len(cores) <= (known(target.limits.cores) or math.inf):
-        findings += _output_axons(target, program, cores)
     bound = max(
         math.ceil(used_cells / (known(target.limits.neurons_per_core) or math.inf)),
         math.ceil(used_bits / (known(target.limits.synapse_bits_per_core) or math.inf)),
@@ -70,7 +73,7 @@ def place_in_memory(target: HardwareTarget, program: Program) -> Placement:
 class _Fill:
     """One population on its way to the cores: what each of its neurons needs, in the order of placement."""
 
-    def __init__(self, target: HardwareTarget, program: Program, population: Population) -> None:
+    def __init__(self, target: HardwareTarget, program: Program, population: Population, reached: Tensor) -> None:
         self.population, self.program, limits = population, program, target.limits
         self.senders = senders(program, population.name)
         self.shape = map_shape(population.shape)
@@ -78,6 +81,7 @@ class _Fill:
         self.max_cells = known(limits.neurons_per_core) or math.inf
         self.max_bits = known(limits.synapse_bits_per_core) or math.inf
         self.max_axons = known(limits.axons_in_per_core) or math.inf
+        self.max_outputs = known(limits.axons_out_per_core) or math.inf
         projections = chip_projections(target, program, population.name)
         self.kernels = kernels_of(program, projections)
         numbers = np.arange(population.neurons).reshape(self.shape[0], -1)
@@ -89,6 +93,7 @@ class _Fill:
         nothing = np.zeros(population.neurons, dtype=np.int64)
         self.fan_in = sum(fans, nothing)[self.order]
         self.bits = sum((fan * width for fan, width in zip(fans, widths, strict=True)), nothing)[self.order]
+        self.outputs = reached.flatten().numpy()[self.order]
 
     def too_large(self) -> Finding | None:
         """A finding when a single neuron is too much for an empty core."""
@@ -114,22 +119,39 @@ class _Fill:
                 "capacity",
                 self.senders,
             )
+        if (worst := int(self.outputs.max())) > self.max_outputs:
+            mend, own = "prune so that the next layers fit into fewer cores", prunable(self.program)
+            where, room = self.population.name, int(self.max_outputs)
+            return Finding("output axons per core", where, worst, room, mend, "capacity", own)
         return None
 
-    def cores(self, first: int) -> list[CoreLoad]:
-        """The cores that the population fills, numbered from ``first``."""
-        bits = np.concatenate([[0], np.cumsum(self.bits)])
+    def cores(self) -> list[CoreLoad]:
+        """The cores that the population fills, numbered from 0."""
+        bits, outputs = (np.concatenate([[0], np.cumsum(each)]) for each in (self.bits, self.outputs))
         loads: list[CoreLoad] = []
         start = 0
         while start < self.population.neurons:
             stop = int(np.searchsorted(bits, bits[start] + self.max_bits, side="right")) - 1
             if math.isfinite(self.max_cells):
                 stop = min(stop, start + int(self.max_cells) // self.cells)
+            stop = min(stop, int(np.searchsorted(outputs, outputs[start] + self.max_outputs, side="right")) - 1)
             end = int(self.ends[np.searchsorted(self.ends, start, side="right")])
             stop = self._within_axons(start, min(stop, end))
-            loads.append(self._load(first + len(loads), start, stop))
+            loads.append(self._load(len(loads), start, stop))
             start = stop
         return loads
+
+    def reach(self, core: CoreLoad, reached: dict[str, Tensor]) -> None:
+        """Add ``core`` to the cores that its sources reach, in place."""
+        neurons = self._marked(core.parts[0].neurons)
+        for kernel in self.kernels:
+            add_pooled(reached[kernel.projection.source], kernel, sources_used(kernel, neurons))
+
+    def _marked(self, neurons: np.ndarray) -> Tensor:
+        """These neurons in a map, bool ``[C, H, W]``."""
+        marked = torch.zeros(self.population.neurons, dtype=torch.bool)
+        marked[torch.from_numpy(neurons)] = True
+        return marked.view(self.shape)
 
     def _within_axons(self, start: int, stop: int) -> int:
         """The last stop up to ``stop`` whose neurons have at most ``max_axons`` sources."""
@@ -143,16 +165,15 @@ class _Fill:
 
     def _axons(self, start: int, stop: int) -> int:
         """Distinct sources of the neurons from ``start`` to ``stop``: one input axon each."""
-        neurons = torch.zeros(self.population.neurons, dtype=torch.bool)
-        neurons[torch.from_numpy(self.order[start:stop])] = True
-        used = (int(sources_used(kernel, neurons.view(self.shape)).sum()) * kernel.copies for kernel in self.kernels)
-        return sum(used)
+        neurons = self._marked(self.order[start:stop])
+        return sum(int(sources_used(kernel, neurons).sum()) * kernel.copies for kernel in self.kernels)
 
     def _load(self, index: int, start: int, stop: int) -> CoreLoad:
         used = {
             "neurons": ((stop - start) * self.cells, self.max_cells),
             "synapse memory": (int(self.bits[start:stop].sum()), self.max_bits),
             "input axons": (self._axons(start, stop), self.max_axons),
+            "output axons": (int(self.outputs[start:stop].sum()), self.max_outputs),
         }
         part = Part(self.population.name, np.sort(self.order[start:stop]))
         shares = {name: amount / limit for name, (amount, limit) in used.items() if math.isfinite(limit)}
@@ -194,32 +215,3 @@ def _channel_groups(target: HardwareTarget, population: Population) -> list[np.n
             seen = own
         groups[-1].append(channel)
     return [np.sort(group) for group in groups]
-
-
-def _output_axons(target: HardwareTarget, program: Program, cores: list[CoreLoad]) -> list[Finding]:
-    """A finding for each population with a core of too few axons for the cores that its neurons reach."""
-    available = known(target.limits.axons_out_per_core)
-    if available is None:
-        return []
-    reached = {p.name: torch.zeros(map_shape(p.shape), dtype=torch.int64) for p in program.populations}
-    kernels: dict[str, list[Kernel]] = {
-        p.name: kernels_of(program, chip_projections(target, program, p.name)) for p in program.populations[1:]
-    }
-    for core in cores:
-        for part in core.parts:
-            neurons = torch.zeros(program.population(part.population).neurons, dtype=torch.bool)
-            neurons[torch.from_numpy(part.neurons)] = True
-            shape = map_shape(program.population(part.population).shape)
-            for kernel in kernels[part.population]:
-                add_pooled(reached[kernel.projection.source], kernel, sources_used(kernel, neurons.view(shape)))
-    worst: dict[str, int] = {}
-    for core in cores:
-        for part in core.parts:
-            needed = int(reached[part.population].flatten()[torch.from_numpy(part.neurons)].sum())
-            worst[part.population] = max(needed, worst.get(part.population, 0))
-    mend = "prune so that the next layers fit into fewer cores"
-    return [
-        Finding("output axons per core", name, needed, available, mend, "capacity", prunable(program))
-        for name, needed in worst.items()
-        if needed > available
-    ]

@@ -67,6 +67,7 @@ def shown(row: dict[str, Any]) -> dict[str, str]:
     """A row as people read it."""
     if not row["runs"]:
         return {"target": row["target"], "fits": f"can't run it: {len(row['findings'])} findings"}
+    beside = " and unknown terms" if row["energy_unknown"] and row["energy_j"] is not None else ""
     agreement = "-" if row["agreement"] is None else f"{row['agreement']:.4%}"
     return {
         "target": row["target"],
@@ -74,7 +75,7 @@ def shown(row: dict[str, Any]) -> dict[str, str]:
         "cores": f"{row['cores']} (at least {row['lower_bound']})",
         "utilisation": "-" if row["utilisation"] is None else f"{row['utilisation']:.0%}",
         "synops": f"{row['synops']:,.0f}",
-        "energy": quantity(row["energy_j"], "J") + (" and unknown terms" if row["energy_unknown"] else ""),
+        "energy": quantity(row["energy_j"], "J") + beside,
         "trained": f"{row['accuracy_float']:.2%}",
         "deployed": f"{row['accuracy_deployed']:.2%} of {row['samples']}",
         "spikes that agree": agreement,

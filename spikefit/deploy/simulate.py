@@ -59,7 +59,7 @@ class Simulator:
             for projection in program.projections
             if projection.pool_kind == "max" and projection.pool > 1
         }
-        self._formats = {projection.name: exact_format(program, projection) for projection in program.projections}
+        self._weights = {p.name: kernel_weight(p, exact_format(program, p)) for p in program.projections}
         self._scanned = {
             population.name
             for population in program.populations[1:]
@@ -125,10 +125,10 @@ class Simulator:
     def _current(self, projection: Projection, signal: Tensor, pooled: bool) -> Tensor:
         """Synaptic current ``[T, B, *target]`` in the projection's exact format; ``[1, ...]`` of a constant signal."""
         signal = signal[:1] if _is_constant(signal) else signal
-        dtype = self._formats[projection.name]
+        weight = self._weights[projection.name]
         folded = signal.flatten(0, 1) if pooled else pool(signal.flatten(0, 1), projection)
-        folded = folded.to(torch.float64 if dtype == torch.int64 else dtype)
-        return propagate(projection, folded, dtype).unflatten(0, signal.shape[:2])
+        folded = folded.to(torch.float64 if weight.dtype == torch.int64 else weight.dtype)
+        return propagate(projection, folded, weight).unflatten(0, signal.shape[:2])
 
     def _biased(self, population: Population, current: Tensor) -> Tensor:
         assert population.bias is not None
@@ -188,13 +188,18 @@ def pool(signal: Tensor, projection: Projection) -> Tensor:
     return F.avg_pool2d(signal, projection.pool, divisor_override=1)
 
 
-def propagate(projection: Projection, signal: Tensor, dtype: torch.dtype) -> Tensor:
-    """Weighted sums of ``signal`` ``[N, ...]`` in ``dtype``; int64 sums are exact whatever their size."""
-    if dtype != torch.int64:
-        weight = projection.weight.to(dtype)
+def kernel_weight(projection: Projection, dtype: torch.dtype) -> Tensor:
+    """The weights as :func:`propagate` takes them."""
+    weight = projection.weight.to(dtype)
+    return weight if projection.kind == "dense" or dtype == torch.int64 else channels_last(weight)
+
+
+def propagate(projection: Projection, signal: Tensor, weight: Tensor) -> Tensor:
+    """Weighted sums of ``signal`` ``[N, ...]`` in the dtype of ``weight``; int64 sums are exact whatever their size."""
+    if weight.dtype != torch.int64:
         if projection.kind == "dense":
             return signal.flatten(1) @ weight.T
-        return F.conv2d(channels_last(signal), channels_last(weight), **projection.conv_options)
+        return F.conv2d(channels_last(signal), weight, **projection.conv_options)
     if projection.kind == "dense":
         return signal.flatten(1).to(torch.int64) @ projection.weight.T
     return _integer_conv(projection, signal)

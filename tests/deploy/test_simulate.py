@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from spikefit.deploy.bounds import common_factor, exact_format
 from spikefit.deploy.dynamics import run_neurons, synaptic_currents
-from spikefit.deploy.simulate import Simulator, merge_activity, propagate
+from spikefit.deploy.simulate import Simulator, kernel_weight, merge_activity, propagate
 from spikefit.hardware.program import Arithmetic, LayerActivity, Population, Program, Projection
 
 
@@ -173,7 +173,7 @@ def test_large_integers_stay_exact(kind, groups):
     big = 2**52 + 1
     if kind == "dense":
         projection = Projection("p", "input", "out", "dense", torch.tensor([[big, big, 1]]))
-        assert propagate(projection, torch.ones(1, 3), torch.int64).item() == 2 * big + 1
+        assert propagate(projection, torch.ones(1, 3), projection.weight).item() == 2 * big + 1
         return
     weight = torch.full((2, 2 // groups, 3, 3), big)
     weight[1] += 1
@@ -181,7 +181,7 @@ def test_large_integers_stay_exact(kind, groups):
     signal = torch.ones(1, 2, 4, 5)
     taps = F.conv2d(signal, torch.ones(2, 2 // groups, 3, 3), **projection.conv_options).to(torch.int64)
     expected = taps * torch.tensor([big, big + 1]).view(1, 2, 1, 1)
-    assert torch.equal(propagate(projection, signal.double(), torch.int64), expected)
+    assert torch.equal(propagate(projection, signal.double(), projection.weight), expected)
 
 
 def test_kernel_format_follows_the_bound():
@@ -194,7 +194,7 @@ def test_kernel_format_follows_the_bound():
             "test",
             Arithmetic(integer=True),
         )
-        return Simulator(program)._formats["out"]
+        return Simulator(program)._weights["out"].dtype
 
     assert format_of(2**24 - 2) == torch.float32
     assert format_of(2**24 - 1) == torch.float64
@@ -223,7 +223,9 @@ def test_multiples_of_a_power_of_two_need_fewer_bits(factor, rows, seed):
     )
     dtype = exact_format(program, projection)
     signal = (torch.rand(8, 15, generator=torch.Generator().manual_seed(seed)) < 0.7).to(torch.int64)
-    assert torch.equal(propagate(projection, signal.to(dtype), dtype).to(torch.int64), signal @ weight.T)
+    assert torch.equal(
+        propagate(projection, signal.to(dtype), kernel_weight(projection, dtype)).to(torch.int64), signal @ weight.T
+    )
     assert dtype == torch.float32
 
 

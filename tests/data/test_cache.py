@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -169,18 +169,22 @@ print("filled", flush=True)
 
 
 @contextmanager
-def filling(folder):
-    """A process that has written three quarters of the cache and waits for a line."""
+def filling(folder, number):
+    """Processes that have written three quarters of the cache and wait for a line."""
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(TESTS.parent), str(TESTS)])}
     command = [sys.executable, "-c", CHILD, str(folder)]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    with subprocess.Popen(command, text=True, env=environment, **pipes) as process:
-        assert process.stdout.readline() == "filling\n"
-        yield process
+    with ExitStack() as stack:
+        processes = [
+            stack.enter_context(subprocess.Popen(command, text=True, env=environment, **pipes)) for _ in range(number)
+        ]
+        for process in processes:
+            assert process.stdout.readline() == "filling\n"
+        yield processes
 
 
 def test_a_process_killed_while_it_fills_the_cache_leaves_nothing_that_is_used(tmp_path):
-    with filling(tmp_path) as process:
+    with filling(tmp_path, 1) as (process,):
         assert len(files(tmp_path, "*.tmp")) == 1
         process.send_signal(signal.SIGKILL)
     assert (files(tmp_path), len(files(tmp_path, "*.tmp"))) == ([], 1)
@@ -190,13 +194,13 @@ def test_a_process_killed_while_it_fills_the_cache_leaves_nothing_that_is_used(t
 
 def test_three_processes_at_once_fill_it_rightly(tmp_path):
     """Two others are in the middle of it: neither their unfinished files nor their results disturb."""
-    with filling(tmp_path) as one, filling(tmp_path) as other:
+    with filling(tmp_path, 2) as processes:
         assert torch.equal(frames_of(build(tmp_path)), EXPECTED)
         (path,) = files(tmp_path)
         first = path.stat().st_ino
         opened = build(tmp_path)
         assert len(files(tmp_path, "*.tmp")) == 2
-        for process in (one, other):
+        for process in processes:
             assert process.communicate("go on\n") == ("filled\n", None)
             assert process.returncode == 0
     assert path.stat().st_ino != first  # the last one wins

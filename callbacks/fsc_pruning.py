@@ -20,13 +20,14 @@ from spikefit.networks.blocks import Network
 from spikefit.prune.groups import UnitGroup, alive_units, set_alive, unit_groups
 from spikefit.prune.schedule import Growth
 from spikefit.prune.scores import FSC, Score
-from spikefit.prune.selection import Masks, select, select_within
+from spikefit.prune.selection import Masks, ranks_in_group, select, select_within
 
 UnitKind = Literal["channel", "neuron"]
+Ranking = Literal["network", "layer"]
 
 
 class FSCPruning(PruningCallback):
-    """Remove channels and neurons: those of least score over the whole network, until a fraction or a budget holds.
+    """Remove channels and neurons, those of least score, until a fraction or a budget holds.
 
     Before each event the score looks at a few training batches in evaluation mode; no ordinary step pays for it. A
     pruned unit is a False in its neuron's ``alive`` buffer, so a checkpoint restores it; :func:`spikefit.prune.compact`
@@ -48,6 +49,8 @@ class FSCPruning(PruningCallback):
         cost: what a unit takes on a chip, such as :class:`~spikefit.deploy.costs.EnergyCost`; scores are divided by it.
         budget: neurons, synapses or energy that the network may take; given instead of ``fraction``.
         recovery: epochs (or steps) behind the last event during which ``CompressedCheckpoint`` waits.
+        ranking: ``network`` compares the scores of all units; ``layer`` those of one layer (or group tied by
+            shortcuts), and takes the same share of each: for scores that differ in size between layers.
 
     Raises:
         ConfigurationError: for values that are not allowed; for a budget that ``min_units`` puts out of reach, before
@@ -69,13 +72,15 @@ class FSCPruning(PruningCallback):
         cost: UnitCost | None = None,
         budget: Budget | None = None,
         recovery: int = 0,
+        ranking: Ranking = "network",
     ) -> None:
         super().__init__(fraction, budget, start, stop, every, interval, growth, recovery, name)
         check_range("min_units", min_units, 1)
         for kind in units:
             check_choice("units", kind, ("channel", "neuron"))
+        check_choice("ranking", ranking, ("network", "layer"))
         self.score = FSC() if score is None else score
-        self.units, self.min_units, self.cost = tuple(units), min_units, cost
+        self.units, self.min_units, self.cost, self.ranking = tuple(units), min_units, cost, ranking
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Refuse a budget that can't be met; say so when training ends too early."""
@@ -94,7 +99,7 @@ class FSCPruning(PruningCallback):
         groups, alive = self.prunable(module.network)
         total = sum(group.units for group in groups)
         keep = total - round(total * fraction)
-        masks = select(self.scores(trainer, module, position), groups, alive, keep, self.min_units)
+        masks = select(self.ranked(trainer, module, position, groups, alive), groups, alive, keep, self.min_units)
         left = self.keep(trainer, module, groups, masks)
         if left > keep:
             rank_zero_warn(
@@ -112,7 +117,7 @@ class FSCPruning(PruningCallback):
         def size(masks: Masks) -> float:
             return footprint.total(with_groups(blocks, groups, masks))
 
-        scores = self.scores(trainer, module, position)
+        scores = self.ranked(trainer, module, position, groups, alive)
         masks = select_within(scores, groups, alive, self.min_units, size, limit * ROUNDING)
         self._require(size(masks), limit, groups)
         self.keep(trainer, module, groups, masks)
@@ -137,6 +142,13 @@ class FSCPruning(PruningCallback):
         total = sum(group.units for group in groups)
         self.publish(module, {"prune/units_alive": left, "prune/fraction": 1 - left / total})
         return left
+
+    def ranked(
+        self, trainer: pl.Trainer, module: SpikingClassifier, position: int, groups: list[UnitGroup], alive: Masks
+    ) -> dict[str, Tensor]:
+        """What decides which units go: the scores themselves, or their ranks in their layer."""
+        scores = self.scores(trainer, module, position)
+        return scores if self.ranking == "network" else ranks_in_group(scores, groups, alive)
 
     def scores(self, trainer: pl.Trainer, module: SpikingClassifier, position: int) -> dict[str, Tensor]:
         """Scores, over costs if there are any, the same in every process."""

@@ -8,9 +8,33 @@ from torch import Tensor
 from spikefit.prune.groups import UnitGroup
 from spikefit.prune.scores import select
 
-__all__ = ["cut_to", "cut_within", "rank_synapses", "select", "select_within"]
+__all__ = ["cut_to", "cut_within", "rank_synapses", "ranks_in_group", "select", "select_within"]
 
 Masks = dict[str, Tensor]
+
+
+def ranks_in_group(scores: dict[str, Tensor], groups: list[UnitGroup], alive: Masks) -> dict[str, Tensor]:
+    """The share of its own group that each unit is ahead of, which takes an equal share of every group.
+
+    For scores whose size differs from layer to layer without meaning anything, such as magnitudes. The dead rank below
+    the living; of equal scores the first unit ranks highest, as in :func:`select`.
+
+    Args:
+        scores: ``{group: [units]}``.
+        groups: the groups that may lose units.
+        alive: ``{group: bool [units]}``.
+
+    Returns:
+        ``{group: float64 [units]}`` in (0, 1): the middle of each unit's step, so that unequal groups mix evenly.
+    """
+    ranks = {}
+    for group in groups:
+        score = scores[group.name].double().cpu().masked_fill(~alive[group.name].cpu(), -torch.inf)
+        falling = score.argsort(descending=True, stable=True)
+        rank = torch.empty_like(score)
+        rank[falling] = 1 - (torch.arange(group.units, dtype=torch.float64) + 0.5) / group.units
+        ranks[group.name] = rank
+    return ranks
 
 
 def select_within(

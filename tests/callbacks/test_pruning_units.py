@@ -86,6 +86,23 @@ def test_only_as_many_units_go_as_the_budget_asks(tmp_path):
     assert not any(alive_units(model.network, group)[0] for group in unit_groups(model.network))
 
 
+def test_ranking_by_layer_takes_the_same_share_of_every_layer(tmp_path):
+    """Halves of 6, 8 and 10 units in two events, though every score of fc1 is above all others."""
+    scores = {"conv1": torch.arange(6.0), "conv2": torch.arange(8.0), "fc1": 100 + torch.arange(10.0)}
+    pruning = FSCPruning(0.5, start=0, stop=1, growth="linear", score=Fixed(scores), ranking="layer")
+    _, model = fit(tmp_path, [pruning], epochs=2)
+    assert left(model) == [3, 4, 5]
+    assert alive_units(model.network, unit_groups(model.network)[0]).tolist() == [False] * 3 + [True] * 3
+
+
+def test_ranking_by_layer_meets_a_budget(tmp_path):
+    """Channels have 64, 64, ... and 16, ... neurons; the ranks from below: 1/20, 1/16, 1/12, 3/20, 3/16, 1/4."""
+    pruning = FSCPruning(budget=Budget(neurons=ALL_NEURONS - 90), start=0, stop=0, score=Fixed(), ranking="layer")
+    _, model = fit(tmp_path, [pruning], epochs=1)
+    # 1 + 16 + 64 neurons, then 1 + 16: conv1's second channel would not be needed.
+    assert left(model) == [5, 6, 8]
+
+
 def test_energy_is_held_down_behind_the_last_event_too(tmp_path):
     """What training does to the rates is overdone here: the norms are shifted."""
 
@@ -256,6 +273,7 @@ def test_training_that_ends_after_the_recovery_is_not_warned_of(tmp_path, recwar
         ({"recovery": -1}, "recovery: got -1"),
         ({"growth": "square"}, "growth: got 'square'"),
         ({"fraction": -0.1}, "fraction: got -0.1"),
+        ({"ranking": "global"}, "ranking: got 'global'"),
     ],
 )
 def test_a_bad_option_is_named(options, named):

@@ -1,11 +1,12 @@
 """Which units and synapses stay, against trying every number of them."""
 
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spikefit.prune.groups import UnitGroup
-from spikefit.prune.selection import cut_to, cut_within, rank_synapses, select, select_within
+from spikefit.prune.selection import cut_to, cut_within, rank_synapses, ranks_in_group, select, select_within
 
 GROUPS = [UnitGroup("a", ("a",), 3, "channel"), UnitGroup("b", ("b",), 5, "channel")]
 
@@ -36,6 +37,32 @@ def test_the_fewest_units_go_that_meet_the_limit(scores, sizes, alive, limit, mi
     meeting = [masks for masks in tried if size(masks) <= limit]
     best = max(meeting or tried[:1], key=lambda masks: sum(int(mask.sum()) for mask in masks.values()))
     assert all(torch.equal(found[name], best[name]) for name in best)
+
+
+@given(
+    scores=st.lists(st.integers(-3, 5), min_size=8, max_size=8),
+    alive=st.lists(st.booleans(), min_size=8, max_size=8),
+)
+@settings(max_examples=50, deadline=None)
+def test_the_rank_of_a_unit_counts_those_of_its_group_that_it_is_ahead_of(scores, alive):
+    """The reference compares every pair: the dead are behind the living, of equals the first is ahead."""
+    scores, alive = split([float(score) for score in scores]), split(alive)
+    ranks = ranks_in_group(scores, GROUPS, alive)
+    for name, units in (("a", 3), ("b", 5)):
+        keys = [
+            (bool(lives), float(score) if lives else 0.0, -unit)
+            for unit, (score, lives) in enumerate(zip(scores[name], alive[name], strict=True))
+        ]
+        behind = [sum(other < key for other in keys) for key in keys]
+        assert ranks[name].tolist() == pytest.approx([(number + 0.5) / units for number in behind])
+
+
+@pytest.mark.parametrize(("keep", "left"), [(8, [3, 5]), (6, [2, 4]), (4, [2, 2]), (3, [1, 2]), (2, [1, 1])])
+def test_ranks_take_the_same_share_of_every_group(keep, left):
+    """By hand: ranks 1/6, 3/6, 5/6 and 1/10, 3/10, 5/10, 7/10, 9/10; whatever the size of the scores."""
+    scores, alive = split([1e6, 2e6, 3e6, 1.0, 2.0, 3.0, 4.0, 5.0]), split([True] * 8)
+    masks = select(ranks_in_group(scores, GROUPS, alive), GROUPS, alive, keep, 1)
+    assert [int(masks[name].sum()) for name in ("a", "b")] == left
 
 
 SHAPES = {"first": (2, 3), "second": (4, 1, 2)}

@@ -99,7 +99,7 @@ class FSCPruning(PruningCallback):
         groups, alive = self.prunable(module.network)
         total = sum(group.units for group in groups)
         keep = total - round(total * fraction)
-        masks = select(self.ranked(trainer, module, position, groups, alive), groups, alive, keep, self.min_units)
+        masks = select(self.scores(trainer, module, position), groups, alive, keep, self.min_units)
         left = self.keep(trainer, module, groups, masks)
         if left > keep:
             rank_zero_warn(
@@ -117,7 +117,7 @@ class FSCPruning(PruningCallback):
         def size(masks: Masks) -> float:
             return footprint.total(with_groups(blocks, groups, masks))
 
-        scores = self.ranked(trainer, module, position, groups, alive)
+        scores = self.scores(trainer, module, position)
         masks = select_within(scores, groups, alive, self.min_units, size, limit * ROUNDING)
         self._require(size(masks), limit, groups)
         self.keep(trainer, module, groups, masks)
@@ -143,24 +143,27 @@ class FSCPruning(PruningCallback):
         self.publish(module, {"prune/units_alive": left, "prune/fraction": 1 - left / total})
         return left
 
-    def ranked(
-        self, trainer: pl.Trainer, module: SpikingClassifier, position: int, groups: list[UnitGroup], alive: Masks
-    ) -> dict[str, Tensor]:
-        """What decides which units go: the scores themselves, or their ranks in their layer."""
-        scores = self.scores(trainer, module, position)
-        return scores if self.ranking == "network" else ranks_in_group(scores, groups, alive)
-
     def scores(self, trainer: pl.Trainer, module: SpikingClassifier, position: int) -> dict[str, Tensor]:
-        """Scores, over costs if there are any, the same in every process."""
+        """Scores, over costs if there are any, or their ranks by layer; the same in every process."""
         scores = self.mean_scores(trainer, module, position, self.score)
-        if self.cost is None:
-            return scores
+        if self.cost is not None:
+            scores = self._over_costs(scores, self.cost, trainer, module, position)
+        return scores if self.ranking == "network" else ranks_in_group(scores, *self.prunable(module.network))
+
+    def _over_costs(
+        self,
+        scores: dict[str, Tensor],
+        cost: UnitCost,
+        trainer: pl.Trainer,
+        module: SpikingClassifier,
+        position: int,
+    ) -> dict[str, Tensor]:
         with undisturbed(module, "cost", position, trainer.global_rank):
             module.eval()
-            costs = self.cost.per_unit(module.network, islice(training_batches(trainer), self.cost.batches))
+            costs = cost.per_unit(module.network, islice(training_batches(trainer), cost.batches))
         divisors = {
-            name: reduce_sum(trainer, cost.float().to(module.device)) / trainer.world_size
-            for name, cost in costs.items()
+            name: reduce_sum(trainer, amount.float().to(module.device)) / trainer.world_size
+            for name, amount in costs.items()
         }
         # What costs nothing is kept, unless its score is 0.
         nothing = torch.finfo(torch.float32).tiny

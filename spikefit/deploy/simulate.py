@@ -201,13 +201,13 @@ def propagate(projection: Projection, signal: Tensor, weight: Tensor) -> Tensor:
             return signal.flatten(1) @ weight.T
         return F.conv2d(channels_last(signal), weight, **projection.conv_options)
     if projection.kind == "dense":
-        return signal.flatten(1).to(torch.int64) @ projection.weight.T
-    return _integer_conv(projection, signal)
+        return signal.flatten(1).to(torch.int64) @ weight.T
+    return _integer_conv(projection, signal, weight)
 
 
-def _integer_conv(projection: Projection, signal: Tensor) -> Tensor:
+def _integer_conv(projection: Projection, signal: Tensor, weight: Tensor) -> Tensor:
     """Convolution in int64, as a product with unfolded patches, a group at a time."""
-    weight, groups = projection.weight, projection.groups
+    groups = projection.groups
     size = (weight.shape[2], weight.shape[3])
     options = projection.conv_options
     patches = F.unfold(signal, size, options["dilation"], options["padding"], options["stride"]).to(torch.int64)

@@ -27,8 +27,9 @@ POINT = 6.0
 
 
 def family(summary: Summary) -> str:
-    """Rows of one family share a colour."""
-    return summary.method if summary.prune_method is None else f"{summary.method} + {summary.prune_method}"
+    """Rows of one family share a colour: the method, its scope unless it is the layer, and the pruning."""
+    method = summary.method if summary.scope in (None, "layer") else f"{summary.method} ({summary.scope})"
+    return method if summary.prune_method is None else f"{method} + {summary.prune_method}"
 
 
 def plot(summaries: list[Summary], out: Path) -> list[Path]:
@@ -127,13 +128,21 @@ class Spread:
         return self.top - np.exp(-np.asarray(height))
 
     def ticks(self, low: float, high: float) -> list[float]:
-        """Round accuracies from the top down, at least a thirtieth of the axis apart."""
+        """Round accuracies from the top down, a thirtieth of the axis apart; finer ones where fewer than three fit."""
+        chosen: list[float] = []
+        for candidates in (TICKS, np.arange(0, 1001) / 10, np.arange(0, 10001) / 100):
+            chosen = self._ticks_among([float(tick) for tick in candidates if low <= tick <= high], low, high)
+            if len(chosen) >= 3:
+                break
+        return chosen
+
+    def _ticks_among(self, candidates: list[float], low: float, high: float) -> list[float]:
         bottom, top = self.forward(np.array([low, high]))
         chosen: list[float] = []
-        for tick in sorted(TICKS, reverse=True):
+        for tick in sorted(candidates, reverse=True):
             height = float(self.forward(np.array(tick)))
             apart = not chosen or float(self.forward(np.array(chosen[-1]))) - height > (top - bottom) / 30
-            if low <= tick <= high and apart:
+            if apart:
                 chosen.append(tick)
         return chosen
 

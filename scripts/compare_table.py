@@ -48,6 +48,7 @@ class Summary:
     Attributes:
         name, prune_fraction: which rows it sums up.
         method, prune_method: how weights are quantised and units pruned.
+        scope: which weights share a codebook or a step; None in floating point.
         seeds: how many.
         epochs: of training altogether.
         measures: of each name in ``MEASURES``; None where a row does not know it.
@@ -58,6 +59,7 @@ class Summary:
     prune_fraction: float | None
     method: str
     prune_method: str | None
+    scope: str | None
     seeds: int
     epochs: int
     measures: dict[str, Statistic | None]
@@ -101,6 +103,7 @@ def _summary(rows: list[dict[str, Any]], reference: dict[int, float]) -> Summary
         first["prune_fraction"],
         first["method"],
         first["prune_method"],
+        first["scope"],
         len(rows),
         first["epochs"],
         {name: statistic([row[name] for row in rows]) for name in MEASURES},

@@ -10,6 +10,7 @@ import pytest
 def result(name, seed, accuracy, fraction=None, **figures):
     base = dict.fromkeys(compare_table.MEASURES, 2.0)
     row = {"name": name, "method": name, "prune_method": None, "prune_fraction": fraction, "seed": seed, "epochs": 8}
+    row["scope"] = None
     return {**base, **row, "accuracy_float": accuracy, "accuracy_deployed": accuracy - 0.01, **figures}
 
 
@@ -80,6 +81,24 @@ def test_the_accuracy_axis_spreads_the_best():
     ticks = scale.ticks(30, 92.9)
     assert all(30 <= tick <= 92.9 for tick in ticks)
     assert 92.5 in ticks
+
+
+@pytest.mark.parametrize(("low", "high"), [(92.65, 93.44), (93.0, 93.1), (10.0, 97.0)])
+def test_the_accuracy_axis_has_ticks_enough_to_read(low, high):
+    ticks = compare_plots.Spread(high + 1).ticks(low, high)
+    assert len(set(ticks)) == len(ticks) >= 3
+    assert all(low <= tick <= high for tick in ticks)
+
+
+def test_scopes_have_colours_of_their_own():
+    rows = [
+        result("cat", 0, 0.9, scope="layer"),
+        result("pruned", 0, 0.9, 0.5, method="cat", prune_method="fsc", scope="layer"),
+        result("channel", 0, 0.9, 0.5, method="cat", prune_method="fsc", scope="channel"),
+        result("float", 0, 0.9, scope=None),
+    ]
+    families = [compare_plots.family(summary) for summary in compare_table.summarise(rows, [])]
+    assert families == ["cat", "cat + fsc", "cat (channel) + fsc", "float"]
 
 
 @pytest.mark.parametrize(("low", "high"), [(3e-6, 7e-6), (1e4, 3e6), (4.1e-6, 5.9e-6), (2e-3, 2.1e1)])

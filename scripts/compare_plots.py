@@ -128,23 +128,20 @@ class Spread:
         return self.top - np.exp(-np.asarray(height))
 
     def ticks(self, low: float, high: float) -> list[float]:
-        """Round accuracies from the top down, a thirtieth of the axis apart; finer ones where fewer than three fit."""
-        chosen: list[float] = []
-        for candidates in (TICKS, np.arange(0, 1001) / 10, np.arange(0, 10001) / 100):
-            chosen = self._ticks_among([float(tick) for tick in candidates if low <= tick <= high], low, high)
-            if len(chosen) >= 3:
-                break
-        return chosen
+        """Round accuracies from the top down, at least a thirtieth of the axis apart; finer ones for a narrow axis."""
+        from matplotlib.ticker import MaxNLocator
 
-    def _ticks_among(self, candidates: list[float], low: float, high: float) -> list[float]:
         bottom, top = self.forward(np.array([low, high]))
         chosen: list[float] = []
-        for tick in sorted(candidates, reverse=True):
+        for tick in sorted(TICKS, reverse=True):
             height = float(self.forward(np.array(tick)))
             apart = not chosen or float(self.forward(np.array(chosen[-1]))) - height > (top - bottom) / 30
-            if apart:
+            if low <= tick <= high and apart:
                 chosen.append(tick)
-        return chosen
+        if len(chosen) >= 3:
+            return chosen
+        locator = MaxNLocator(10, steps=[1, 2, 5, 10], min_n_ticks=3)
+        return [float(tick) for tick in locator.tick_values(low, high) if low <= tick <= high]
 
 
 def _decades(low: float, high: float) -> list[float]:

@@ -1,6 +1,6 @@
 """Callbacks that compress and deploy: import them in YAML as ``callbacks.FSCPruning`` and so on."""
 
-from callbacks.base import ScheduledCallback
+from callbacks.base import Place, ScheduledCallback
 from callbacks.checkpoint import CompressedCheckpoint
 from callbacks.chip_arithmetic import ChipArithmetic
 from callbacks.codebook_monitor import CodebookMonitor
@@ -12,6 +12,7 @@ from callbacks.initial_weights import InitialWeights
 from callbacks.norm_calibration import NormCalibration
 from callbacks.predictions import PredictionWriter
 from callbacks.reclustering import CodebookReclustering, PostTrainingQuantization
+from callbacks.schedule import Schedule
 from callbacks.spike_monitor import SpikeMonitor
 from callbacks.synapse_pruning import SynapsePruning
 
@@ -26,8 +27,10 @@ __all__ = [
     "FitToHardware",
     "InitialWeights",
     "NormCalibration",
+    "Place",
     "PostTrainingQuantization",
     "PredictionWriter",
+    "Schedule",
     "ScheduledCallback",
     "SpikeMonitor",
     "SynapsePruning",

@@ -7,6 +7,8 @@ import lightning.pytorch as pl
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from callbacks.base import ScheduledCallback
+from spikefit.errors import ConfigurationError
+from spikefit.preflight import Preflight, training_end
 
 
 class CompressedCheckpoint(ModelCheckpoint):
@@ -15,7 +17,25 @@ class CompressedCheckpoint(ModelCheckpoint):
     A network scores best in floating point with all its neurons. This one waits until the quantizers are on and the
     last unit is pruned, so that the best checkpoint is the best one that meets the chip's limits. Arguments as in
     ``lightning.pytorch.callbacks.ModelCheckpoint``.
+
+    Raises:
+        ConfigurationError: before training, when a callback is not done by the end of it.
     """
+
+    def preflight(self, check: Preflight) -> None:
+        """Refuse a training that ends before the network's form is final: nothing would ever be saved."""
+        for callback in scheduled(check.trainer) if check.fitting else ():
+            interval = callback.schedule.interval
+            end = training_end(check.trainer, interval)
+            if end is None:
+                continue
+            last = end if interval == "step" else last_validated(end, check.trainer.check_val_every_n_epoch or 1)
+            if not callback.may_settle(last):
+                raise ConfigurationError(
+                    f"{type(self).__name__}: would never save, because {type(callback).__name__} "
+                    f"({callback.schedule}) still changes the network at {interval} {last}, the last of the training "
+                    "that is validated. Expected an earlier schedule.stop, or a longer training (trainer.max_epochs)."
+                )
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore the best checkpoint so far also when a resumed run writes to a directory of its own.
@@ -44,5 +64,14 @@ class CompressedCheckpoint(ModelCheckpoint):
 
 def compression_settled(trainer: pl.Trainer) -> bool:
     """Whether no scheduled callback will change any more which weights or units the network has."""
-    scheduled = [callback for callback in trainer.callbacks if isinstance(callback, ScheduledCallback)]  # type: ignore[attr-defined]
-    return all(callback.settled(callback.position(trainer)) for callback in scheduled)
+    return all(callback.settled(callback.position(trainer)) for callback in scheduled(trainer))
+
+
+def scheduled(trainer: pl.Trainer) -> list[ScheduledCallback]:
+    """The callbacks that change the network on a schedule."""
+    return [callback for callback in trainer.callbacks if isinstance(callback, ScheduledCallback)]  # type: ignore[attr-defined]
+
+
+def last_validated(end: int, every: int) -> int:
+    """The last of ``end`` epochs, counted from 0, that a validation after each ``every`` epochs comes to."""
+    return max(end // every * every, 1) - 1

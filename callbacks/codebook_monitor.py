@@ -1,11 +1,13 @@
 """Watch what codebooks do while they learn."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
 from torch import Tensor
 
+from callbacks.base import Place
 from spikefit.module import SpikingClassifier
 from spikefit.quantize.base import latent_weight
 from spikefit.quantize.codebook import Codebook
@@ -19,8 +21,15 @@ class CodebookMonitor(pl.Callback):
     since then, relative to their own root mean square. ``codebook/dead/LAYER``: values that no weight has.
     """
 
+    place = Place.MONITOR
+
     def __init__(self) -> None:
         self._before: dict[str, dict[str, Tensor]] = {}
+
+    def logged_metrics(self, module: SpikingClassifier) -> Iterable[str]:
+        """The three of each quantised layer."""
+        layers = [name for name, _, _ in module.quantized_layers()]
+        return [f"codebook/{what}/{name}" for what in ("flips", "drift", "dead") for name in layers]
 
     @torch.no_grad()
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -1,6 +1,8 @@
 """Run the deployment simulator on the test set and log what it finds."""
 
 import copy
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +13,23 @@ from lightning.pytorch.loggers import WandbLogger
 from lightning_utilities.core.rank_zero import rank_zero_info, rank_zero_warn
 from torch import Tensor
 
-from callbacks.base import run_directory
-from spikefit.deploy.html import write_html
-from spikefit.deploy.report import layer_table, print_report, scalars, write_report
+from callbacks.base import Place, run_directory
+from callbacks.float_accuracy import accuracy_on_test_part, batches_of_test_part, float_network
+from callbacks.provenance import provenance
+from spikefit.checkpoints import read_checkpoint
+from spikefit.deploy.emulate import ChipEmulation
+from spikefit.deploy.report.data import Report
+from spikefit.deploy.report.files import write_report
+from spikefit.deploy.report.html import write_html
+from spikefit.deploy.report.text import layer_table, print_report, scalars
 from spikefit.deploy.run import Deployment, require_structure
-from spikefit.errors import check_choice, check_range
+from spikefit.errors import ConfigurationError, check_choice, check_range
+from spikefit.hardware.context import DeploymentContext
 from spikefit.hardware.energy import ENERGY_MODELS, EnergyModelName
 from spikefit.hardware.target import HardwareTarget
-from spikefit.module import SpikingClassifier
+from spikefit.module import STATE, SpikingClassifier
 from spikefit.networks.blocks import Network
+from spikefit.preflight import Preflight
 
 
 class DeploymentSimulation(pl.Callback):
@@ -30,23 +40,34 @@ class DeploymentSimulation(pl.Callback):
     ``deployment/report.json`` and ``report.html`` into the run's directory, prints them, and logs the scalars as
     ``deploy/...`` and the layers as a W&B table.
 
+    The chip is the run's ``hardware``. ``hardware`` here lists others, or several, which is the only way to deploy on a
+    chip that the run is not for; each then has a folder ``deployment/CHIP`` and its scalars are ``deploy/CHIP/...``.
+
+    When the first compressing callback begins, it measures the float network on the same samples, so that the report
+    tells the price of compression. Training is not changed by that.
+
     Args:
-        target: name of a chip in ``configs/hardware`` or path of a YAML file that describes one.
+        hardware: chips to deploy on, names in ``configs/hardware`` or paths of YAML files; None for that of the run.
         energy_model: ``target`` (the chip's own constants), ``horowitz45`` (45 nm CMOS operations) or ``memory``
             (operations and the memory that they read and write).
         at_fit_end: whether to run when ``fit`` ends.
         max_samples: simulate at most this many samples; None for the whole test set.
         parity_samples: compare the exact program with the network on this many samples, spike for spike.
 
+    Attributes:
+        reports: by chip, of the last run.
+
     Raises:
-        ConfigurationError: for an unknown energy model.
-        TargetError: for an unknown or malformed target; before training when the network uses something that the chip
-            does not have.
+        ConfigurationError: for an unknown energy model, chips that are listed twice, or a run that names no chip.
+        TargetError: for an unknown or malformed chip; before training when the network uses something that a chip does
+            not have.
     """
+
+    place = Place.DEPLOYMENT
 
     def __init__(
         self,
-        target: str = "loihi",
+        hardware: Sequence[str] | None = None,
         energy_model: EnergyModelName = "target",
         at_fit_end: bool = False,
         max_samples: int | None = None,
@@ -56,29 +77,50 @@ class DeploymentSimulation(pl.Callback):
         check_range("parity_samples", parity_samples, 0)
         if max_samples is not None:
             check_range("max_samples", max_samples, 1)
-        self.target = HardwareTarget.load(target)
+        self.targets = [HardwareTarget.load(name) for name in hardware or ()]
+        names = [target.name for target in self.targets]
+        if len(set(names)) < len(names):
+            raise ConfigurationError(f"hardware: got {', '.join(names)}, expected each chip once.")
         self.energy_model: EnergyModelName = energy_model
         self.at_fit_end = at_fit_end
         self.max_samples = max_samples
         self.parity_samples = parity_samples
-        self.report: dict[str, Any] | None = None
-        self._deployment: Deployment | None = None
-        self._path: Path | None = None
+        self.reports: dict[str, Report] = {}
+        self._deployments: list[Deployment] = []
+        self._paths: dict[str, Path] = {}
 
-    def preflight(self, module: SpikingClassifier, data: object) -> None:
-        """Refuse a network that the chip can't run in any size, before any data is loaded."""
-        graded = bool(getattr(data, "static", False))
-        require_structure(module.network, self.target, int(getattr(data, "time_steps", 1)), graded)
+    @property
+    def report(self) -> Report | None:
+        """The report of the last run, of the first chip where several are listed; None before."""
+        return next(iter(self.reports.values()), None)
 
-    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """The same check for programs that do not use the command line."""
-        if stage in ("fit", "test"):
-            assert isinstance(pl_module, SpikingClassifier)
-            self.preflight(pl_module, getattr(trainer, "datamodule", None))
+    def contexts(self, module: SpikingClassifier) -> list[DeploymentContext]:
+        """One for each chip: those that are listed, or that of the run."""
+        if not self.targets:
+            _ = module.context.chip
+            return [module.context]
+        return [replace(module.context, target=target) for target in self.targets]
+
+    def preflight(self, check: Preflight) -> None:
+        """Refuse a network that a chip can't run in any size, before any data is loaded."""
+        if check.command in ("fit", "test"):
+            for context in self.contexts(check.module):
+                require_structure(check.module.network, context)
+
+    def on_compression_start(self, trainer: pl.Trainer, module: SpikingClassifier) -> None:
+        """Keep the accuracy of the float network, unless an earlier callback or run has done so."""
+        if module.accuracy_before_compression is not None or getattr(trainer, "fast_dev_run", False):
+            return
+        measured = None
+        if trainer.is_global_zero and float_network(trainer, module):
+            measured = accuracy_on_test_part(trainer, module, self.max_samples)
+        # The others wait here, so that no collective of theirs meets one of the evaluation's.
+        module.accuracy_before_compression = trainer.strategy.broadcast(measured)
 
     def on_test_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Forget an earlier run."""
-        self._deployment = None
+        """Lower the network for each chip."""
+        assert isinstance(pl_module, SpikingClassifier)
+        self._begin(pl_module, pl_module.network)
 
     def on_test_batch_end(
         self,
@@ -90,21 +132,22 @@ class DeploymentSimulation(pl.Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Simulate the batch that was just tested."""
-        assert isinstance(pl_module, SpikingClassifier)
-        self._update(pl_module.network, batch, outputs["logits"])
+        self._update(batch, outputs["logits"])
 
     def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Report, after adding up the counts of all processes."""
-        if self._deployment is None:
-            return
-        if trainer.world_size > 1:
+        for deployment in self._deployments if trainer.world_size > 1 else ():
             parts: list[Any] = [None] * trainer.world_size
-            torch.distributed.all_gather_object(parts, self._deployment.tally)
+            torch.distributed.all_gather_object(parts, deployment.tally)
             total = parts[0]
             for part in parts[1:]:
                 total.add(part)
-            self._deployment.tally = total
-        self._finish(trainer)
+            deployment.tally = total
+        assert isinstance(pl_module, SpikingClassifier)
+        path = None if trainer.ckpt_path is None else str(trainer.ckpt_path)
+        trained_here = path is None and trainer.current_epoch > 0
+        epoch = last_epoch(trainer) if trained_here else pl_module.checkpoint_epoch
+        self._finish(trainer, pl_module, run_directory(trainer), path, epoch)
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Simulate the best checkpoint on the test set, if asked."""
@@ -114,81 +157,101 @@ class DeploymentSimulation(pl.Callback):
         if data is None:
             rank_zero_warn("at_fit_end: True needs a data module with a test set; no deployment was simulated.")
             return
+        folder = run_directory(trainer)  # asks all processes, so none may be left out
         if trainer.is_global_zero:
             assert isinstance(pl_module, SpikingClassifier)
-            network, source = best_network(trainer, pl_module)
-            rank_zero_info(f"Deploying {source}")
-            self._deployment = None
-            data.setup("test")
+            path = best_checkpoint(trainer)
+            network, epoch = best_network(trainer, pl_module, path)
+            rank_zero_info(f"Deploying {path or 'the network as training left it (no checkpoint was monitored)'}")
+            self._begin(pl_module, network)
             with torch.no_grad():
-                for batch in data.test_dataloader():
-                    moved = pl_module.transfer_batch_to_device(batch, pl_module.device, 0)
-                    inputs, labels = data.on_after_batch_transfer(moved, 0)
-                    if not self._update(network, (inputs, labels), network.logits(network(inputs))):
+                for inputs, labels in batches_of_test_part(data, pl_module):
+                    if not self._update((inputs, labels), network.logits(network(inputs))):
                         break
-            self._finish(trainer)
+            self._finish(trainer, pl_module, folder, path, epoch)
         trainer.strategy.barrier("deployment")
 
-    def _update(self, network: Network, batch: tuple[Tensor, Tensor], logits: Tensor) -> bool:
+    def _begin(self, module: SpikingClassifier, network: Network) -> None:
+        """Forget an earlier run, and lower ``network``."""
+        on_cpu = copy.deepcopy(network).cpu()
+        self.reports, self._deployments = {}, []
+        for context in self.contexts(module):
+            if module.hardware is not None and context.chip.name != module.hardware.name:
+                rank_zero_info(f"Deploying on {context.chip.name}; the run is for {module.hardware.name}.")
+            options = {"energy_model": self.energy_model, "parity_samples": self.parity_samples}
+            self._deployments.append(Deployment(on_cpu, context, **options))  # type: ignore[arg-type]
+
+    def _update(self, batch: tuple[Tensor, Tensor], logits: Tensor) -> bool:
         """Whether more samples are wanted."""
         inputs, labels = batch
-        if self._deployment is None:
-            graded = bool(((inputs[0] != 0) & (inputs[0] != 1)).any())
-            self._deployment = Deployment(
-                copy.deepcopy(network).cpu(),
-                self.target,
-                len(inputs),
-                graded_input=graded,
-                energy_model=self.energy_model,
-                parity_samples=self.parity_samples,
-            )
-        left = None if self.max_samples is None else self.max_samples - self._deployment.tally.samples
+        done = self._deployments[0].tally.samples
+        left = None if self.max_samples is None else self.max_samples - done
         if left is None or left > 0:
-            self._deployment.update(inputs[:, :left], labels[:left], logits[:left])
+            for deployment in self._deployments:
+                deployment.update(inputs[:, :left], labels[:left], logits[:left])
         return left is None or left > len(labels)
 
-    def _finish(self, trainer: pl.Trainer) -> None:
-        assert self._deployment is not None
-        self.report = self._deployment.report()
-        if not trainer.is_global_zero:
-            return
-        folder = run_directory(trainer) / "deployment"
-        self._path = write_report(self.report, folder)
-        write_html(self.report, folder)
-        columns, rows = layer_table(self.report)
-        for logger in trainer.loggers:
-            logger.log_metrics(scalars(self.report), step=trainer.global_step)
-            if isinstance(logger, WandbLogger):
-                logger.log_table("deploy/layers", columns=columns, data=rows)
+    def _finish(
+        self, trainer: pl.Trainer, module: SpikingClassifier, run: Path, path: str | None, epoch: int | None
+    ) -> None:
+        for deployment in self._deployments:
+            chip = deployment.target.name
+            if not deployment.tally.samples:
+                raise ConfigurationError("DeploymentSimulation: the test part has no batch; expected at least one.")
+            origin = provenance(trainer, run, path, epoch)
+            report = self.reports[chip] = deployment.report(module.accuracy_before_compression, origin)
+            if not trainer.is_global_zero:
+                continue
+            folder = run / "deployment" / chip if len(self._deployments) > 1 else run / "deployment"
+            self._paths[chip] = write_report(report, folder)
+            write_html(report, folder)
+            prefix = f"deploy/{chip}/" if len(self._deployments) > 1 else "deploy/"
+            columns, rows = layer_table(report)
+            for logger in trainer.loggers:
+                logger.log_metrics(
+                    {name.replace("deploy/", prefix): value for name, value in scalars(report).items()},
+                    step=trainer.global_step,
+                )
+                if isinstance(logger, WandbLogger):
+                    logger.log_table(f"{prefix}layers", columns=columns, data=rows)
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Print the report, below a progress bar that has come to rest."""
-        if self.report is None or self._path is None:
-            return
+        """Print the reports, below a progress bar that has come to rest."""
         bar = trainer.progress_bar_callback
-        if isinstance(bar, RichProgressBar):
+        if self._paths and isinstance(bar, RichProgressBar):
             bar.teardown(trainer, pl_module, stage)
-        print_report(self.report, self._path)
-        self._path = None
+        for chip, path in self._paths.items():
+            print_report(self.reports[chip], path)
+        self._paths = {}
 
 
-def best_network(trainer: pl.Trainer, module: SpikingClassifier) -> tuple[Network, str]:
-    """A copy of the network with the weights of the best checkpoint, and where they come from.
+def last_epoch(trainer: pl.Trainer) -> int | None:
+    """The last epoch, from 0, that this trainer has finished; None for none."""
+    return trainer.current_epoch - 1 if trainer.current_epoch > 0 else None
 
-    The first checkpoint callback that monitors a metric decides; without one, the module's weights are taken.
+
+def best_checkpoint(trainer: pl.Trainer) -> str | None:
+    """Path of the best checkpoint of the first checkpoint callback that monitors a metric; None without one."""
+    monitored = (callback for callback in trainer.checkpoint_callbacks if getattr(callback, "monitor", None))
+    best = next((str(getattr(callback, "best_model_path", "")) for callback in monitored), "")
+    return best if best and Path(best).is_file() else None
+
+
+def best_network(trainer: pl.Trainer, module: SpikingClassifier, path: str | None) -> tuple[Network, int | None]:
+    """A copy of the network with the weights of a checkpoint of this run, and the epoch that it was saved after.
+
+    Args:
+        trainer: of the run.
+        module: whose network is copied.
+        path: the checkpoint; None for the weights as they are.
     """
     network = copy.deepcopy(module.network).eval()
-    best = next(
-        (
-            str(getattr(callback, "best_model_path", ""))
-            for callback in trainer.checkpoint_callbacks
-            if getattr(callback, "monitor", None)
-        ),
-        "",
-    )
-    if not best or not Path(best).is_file():
-        return network, "the network as training left it (no checkpoint was monitored)"
-    state = torch.load(best, map_location=module.device, weights_only=True)["state_dict"]
+    if path is None:
+        return network, last_epoch(trainer)
+    checkpoint = read_checkpoint(Path(path), "best_model_path")
+    state = {name: tensor.to(module.device) for name, tensor in checkpoint["state_dict"].items()}
     prefix = "network."
     network.load_state_dict({name[len(prefix) :]: t for name, t in state.items() if name.startswith(prefix)})
-    return network, best
+    emulation = checkpoint.get(STATE, {}).get("emulation")
+    network.emulation = None if emulation is None else ChipEmulation.from_state_dict(emulation)
+    return network, checkpoint.get("epoch")

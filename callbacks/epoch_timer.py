@@ -1,8 +1,12 @@
 """Measure how long epochs take."""
 
 import time
+from collections.abc import Iterable
 
 import lightning.pytorch as pl
+
+from callbacks.base import Place
+from spikefit.module import SpikingClassifier
 
 
 class EpochTimer(pl.Callback):
@@ -12,8 +16,14 @@ class EpochTimer(pl.Callback):
     callbacks do belong to it. On a machine that other programs share the processor time is the steadier figure.
     """
 
+    place = Place.MONITOR
+
     def __init__(self) -> None:
         self._start = (0.0, 0.0)
+
+    def logged_metrics(self, module: SpikingClassifier) -> Iterable[str]:
+        """Both times."""
+        return ("time/epoch_seconds", "time/epoch_cpu_seconds")
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the clocks."""

@@ -1,21 +1,22 @@
 """Make the network fit a chip while it trains."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import lightning.pytorch as pl
 from lightning_utilities.core.rank_zero import rank_zero_info
 
-from callbacks.base import Interval, ScheduledCallback
+from callbacks.base import Milestone, Place, ScheduledCallback
 from callbacks.fsc_pruning import FSCPruning, UnitKind
+from callbacks.schedule import Schedule
 from spikefit.deploy.costs import UnitCost
 from spikefit.deploy.emulate import ChipEmulation
 from spikefit.deploy.fitting import Trial, fewest_units, findings_on, masks_that_fit, suited_quantizers, towards
 from spikefit.deploy.run import require_structure
 from spikefit.errors import ConfigurationError, TargetError
 from spikefit.hardware.check import Finding
-from spikefit.hardware.target import HardwareTarget
 from spikefit.module import SpikingClassifier
+from spikefit.preflight import Preflight
 from spikefit.prune.schedule import Growth, growth_progress
 from spikefit.prune.scores import Score
 from spikefit.prune.selection import Masks
@@ -28,48 +29,39 @@ class FitToHardware(ScheduledCallback):
     quantizer that it can (:func:`~spikefit.deploy.fitting.suited_quantizers`), and refuses a chip that the network
     does not fit even with ``min_units`` units left in every group.
 
-    At each event from ``start`` to ``stop`` it works out which units of least score have to go for every limit to
+    At each event of the schedule it works out which units of least score have to go for every limit to
     hold, and removes the share of them that is due. Limits are those of the check and of the placement, on the network
-    as it is by then. As soon as all hold nothing more is removed; if training breaks one again, the next event mends
-    it.
+    as it is by then. As soon as all hold nothing more is removed; if training breaks one again, the next event
+    fixes it.
 
     From epoch ``arithmetic`` on the network computes with the integers of the chip
     (:class:`~callbacks.chip_arithmetic.ChipArithmetic`), so that the validated accuracy is the deployed one.
 
-    Put it in front of ``CodebookReclustering``, which then finds the quantizers that it gave. Logs ``fit/findings``,
-    how many limits pruning has still to mend, ``prune/units_alive`` and ``prune/fraction``.
+    It acts before ``CodebookReclustering``, which then finds the quantizers that it gave. Logs ``fit/findings``, how
+    many limits pruning has still to fix, ``prune/units_alive`` and ``prune/fraction``.
 
     Args:
-        target: name of a chip in ``configs/hardware`` or path of a YAML file that describes one.
-        start: epoch (or step) of the first event.
-        stop: position by which the network fits.
-        every: distance between events, also of the checks behind ``stop``.
-        interval: ``epoch`` or ``step``.
+        schedule: of the events; the network fits by the last one. Checks go on after it, at the same distances.
         growth: of the share that is gone: ``one_shot``, ``linear`` or ``cubic``.
         score: importance of units; :class:`~spikefit.prune.scores.FSC` on 8 batches by default.
         units: which kinds to prune: ``channel``, ``neuron``, or both.
         min_units: every group of units keeps at least this many.
         cost: what a unit takes on a chip; scores are divided by it.
         quantize: whether to exchange quantizers that the chip can't hold.
-        arithmetic: position, behind ``stop``, from which the network computes as the chip; None for never.
-        recovery: epochs (or steps) behind ``stop`` during which ``CompressedCheckpoint`` waits.
+        arithmetic: position, after ``schedule.stop``, from which the network computes as the chip; None for never.
+        recovery: epochs (or steps) after the last event during which ``CompressedCheckpoint`` waits.
         name: tells two callbacks of the same schedule apart.
 
     Raises:
         ConfigurationError: for options that are not allowed.
-        TargetError: for an unknown or malformed target; before training for one that the network can't fit, with the
-            findings.
+        TargetError: before training for a chip that the network can't fit, with the findings.
     """
 
-    stop: int
+    place = Place.HARDWARE
 
     def __init__(
         self,
-        target: str = "loihi",
-        start: int = 1,
-        stop: int = 5,
-        every: int = 1,
-        interval: Interval = "epoch",
+        schedule: Schedule = Schedule(1, 5),
         growth: Growth = "cubic",
         score: Score | None = None,
         units: Sequence[UnitKind] = ("channel", "neuron"),
@@ -80,67 +72,78 @@ class FitToHardware(ScheduledCallback):
         recovery: int = 0,
         name: str = "",
     ) -> None:
-        super().__init__(start, stop, every, interval, name)
-        if arithmetic is not None and arithmetic <= stop:
+        super().__init__(schedule, name)
+        schedule.require_end()
+        if arithmetic is not None and arithmetic <= (schedule.stop or 0):
             raise ConfigurationError(
-                f"arithmetic: got {arithmetic!r}, expected a position behind stop={stop}, or null."
+                f"arithmetic: got {arithmetic!r}, expected a position after schedule.stop={schedule.stop}, or null."
             )
-        self.target = HardwareTarget.load(target)
-        self.pruning = FSCPruning(
-            0.0, start, stop, every, interval, growth, score, units, min_units, cost=cost, recovery=recovery
-        )
+        self.pruning = FSCPruning(0.0, schedule, growth, score, units, min_units, cost=cost, recovery=recovery)
         self.growth, self.quantize, self.arithmetic, self.recovery = growth, quantize, arithmetic, recovery
         self.removed, self.fits = 0, False
-        self._time_steps, self._graded, self._checked = 1, False, False
+        self._checked = False
 
     def due(self, position: int) -> bool:
-        """Whether to act at epoch (or step) ``position``: also behind ``stop``, until the chip's arithmetic begins."""
+        """Whether to act at epoch (or step) ``position``: also after the last event, until the arithmetic begins."""
         if self.arithmetic is not None and position >= self.arithmetic:
             return position == self.arithmetic
-        return position >= self.start and (position - self.start) % self.every == 0
+        return self.schedule.endless.due(position)
 
     def settled(self, position: int) -> bool:
         """Whether every limit holds, and recovery and the beginning of the chip's arithmetic are over."""
-        behind = position >= self.pruning.last_event + self.recovery
-        return behind and self.fits and (self.arithmetic is None or position >= self.arithmetic)
+        return self.fits and self.may_settle(position)
 
-    def preflight(self, module: SpikingClassifier, data: object) -> None:
-        """Say what the dense network violates, give the quantizers, refuse what can't be mended."""
+    def may_settle(self, position: int) -> bool:
+        """The same for a network that fits."""
+        return self.pruning.settled(position) and (self.arithmetic is None or position >= self.arithmetic)
+
+    def milestones(self) -> Iterator[Milestone]:
+        """The last event, the end of the recovery, and the beginning of the arithmetic."""
+        yield from self.pruning.milestones()
+        if self.arithmetic is not None:
+            yield Milestone("arithmetic", self.arithmetic, self.arithmetic)
+
+    def logged_metrics(self, module: SpikingClassifier) -> Iterable[str]:
+        """How many limits are violated, and what pruning logs."""
+        return ("fit/findings", *self.pruning.logged_metrics(module)) if self.schedule.interval == "epoch" else ()
+
+    def preflight(self, check: Preflight) -> None:
+        """Say what the dense network violates, give the quantizers, refuse what can't be fixed; once."""
+        super().preflight(check)
+        if check.fitting and not self._checked:  # a test takes the quantizers from the checkpoint
+            self._prepare(check.module)
+
+    def _prepare(self, module: SpikingClassifier) -> None:
         self._checked = True
-        self._graded = bool(getattr(data, "static", False))
-        self._time_steps = int(getattr(data, "time_steps", 1))
-        require_structure(module.network, self.target, self._time_steps, self._graded)
-        findings = findings_on(module.network, self.target, self._time_steps, self._graded)
+        context = module.context
+        chip = context.chip
+        require_structure(module.network, context)
+        findings = findings_on(module.network, context)
         if findings:
-            rank_zero_info(f"{self.target.name}: the dense network violates {_listed(findings)}")
-        wanted = suited_quantizers(module.network, self.target) if self.quantize else {}
+            rank_zero_info(f"{chip.name}: the dense network violates {_listed(findings)}")
+        wanted = suited_quantizers(module.network, chip) if self.quantize else {}
         for layer, description in wanted.items():
             options = ", ".join(f"{option}={value}" for option, value in description.items() if option != "class")
-            rank_zero_info(f"{self.target.name}: {layer} gets {description['class']}({options}).")
+            rank_zero_info(f"{chip.name}: {layer} gets {description['class']}({options}).")
         module.give_quantizers(wanted)
         groups, alive = self.pruning.prunable(module.network)
-        trial = Trial(module.network, self.target, self._time_steps, self._graded, groups)
+        trial = Trial(module.network, context, groups)
         left = trial.findings(fewest_units(groups, alive, self.pruning.min_units))
         if left:
             raise TargetError(
-                f"target {self.target.name} can't be fitted: with min_units={self.pruning.min_units} units left in "
+                f"target {chip.name} can't be fitted: with min_units={self.pruning.min_units} units left in "
                 f"each of {len(groups)} groups the network still violates {_listed(left)}"
             )
-
-    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """The same for programs that do not use the command line."""
-        if stage == "fit" and not self._checked:
-            assert isinstance(pl_module, SpikingClassifier)
-            self.preflight(pl_module, getattr(trainer, "datamodule", None))
 
     def act(self, trainer: pl.Trainer, module: SpikingClassifier, position: int) -> None:
         """Remove what is due, equally in every process; begin the chip's arithmetic."""
         if position == self.arithmetic:
-            module.network.emulation = ChipEmulation(self.target, self._graded)
-            rank_zero_info(f"From {self.interval} {position} on the network computes as {self.target.name}.")
+            module.network.emulation = ChipEmulation(module.context)
+            chip = module.context.chip.name
+            rank_zero_info(f"From {self.schedule.interval} {position} on the network computes as {chip}.")
             return
         groups, alive = self.pruning.prunable(module.network)
-        trial = Trial(module.network, self.target, self._time_steps, self._graded, groups)
+        trial = Trial(module.network, module.context, groups)
         findings = trial.findings(alive)
         if findings:
             findings = self._prune(trainer, module, position, trial, alive)
@@ -150,16 +153,16 @@ class FitToHardware(ScheduledCallback):
     def _prune(
         self, trainer: pl.Trainer, module: SpikingClassifier, position: int, trial: Trial, alive: Masks
     ) -> list[Finding]:
-        """One event; what is still violated behind it."""
+        """One event; what is still violated after it."""
         scores = self.pruning.scores(trainer, module, position)
         goal, left = masks_that_fit(trial, scores, alive, self.pruning.min_units)
         if left:
             raise TargetError(
-                f"target {self.target.name} can't be fitted: with no more than min_units={self.pruning.min_units} "
-                f"units left where it matters the network still violates {_listed(left)}"
+                f"target {module.context.chip.name} can't be fitted: with no more than "
+                f"min_units={self.pruning.min_units} units left where it matters the network still violates "
+                f"{_listed(left)}"
             )
-        events = (self.pruning.last_event - self.start) // self.every + 1
-        event = min(events, (position - self.start) // self.every + 1)
+        event, events = self.pruning.event(position)
         going = sum(int((alive[name] & ~goal[name]).sum()) for name in alive)
         due = round(growth_progress(event, events, self.growth) * (self.removed + going)) - self.removed
         masks = goal if event == events else towards(alive, goal, scores, max(0, due))

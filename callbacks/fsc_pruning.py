@@ -1,6 +1,6 @@
 """Prune the units whose spikes matter least, on a schedule."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import Literal
 
@@ -9,14 +9,16 @@ import torch
 from lightning_utilities.core.rank_zero import rank_zero_warn
 from torch import Tensor
 
-from callbacks.base import Interval, broadcast, reduce_sum, training_batches, undisturbed
+from callbacks.base import Place, broadcast, reduce_sum, training_batches, undisturbed
 from callbacks.pruning_base import ROUNDING, PruningCallback
+from callbacks.schedule import Schedule
 from spikefit.deploy.budget import Budget
 from spikefit.deploy.costs import UnitCost
 from spikefit.deploy.footprint import Footprint, alive_by_block, with_groups
 from spikefit.errors import check_choice, check_range
 from spikefit.module import SpikingClassifier
 from spikefit.networks.blocks import Network
+from spikefit.preflight import Preflight
 from spikefit.prune.groups import UnitGroup, alive_units, set_alive, unit_groups
 from spikefit.prune.schedule import Growth
 from spikefit.prune.scores import FSC, Score
@@ -37,18 +39,15 @@ class FSCPruning(PruningCallback):
 
     Args:
         fraction: share of the prunable units that is gone after the last event, in [0, 1); 0.5 without a budget.
-        start: epoch (or step) of the first event.
-        stop: last position at which an event may be; fraction or budget is reached at the last event.
-        every: distance between events.
-        interval: ``epoch`` or ``step``.
+        schedule: of the events, with an end; fraction or budget is reached at the last one.
         growth: ``one_shot``, ``linear`` or ``cubic``.
         score: importance of units; :class:`~spikefit.prune.scores.FSC` on 8 batches by default.
-        units: which kinds to prune: ``channel`` (behind convolutions), ``neuron`` (behind linear layers), or both.
+        units: which kinds to prune: ``channel`` (after convolutions), ``neuron`` (after linear layers), or both.
         min_units: every group of units keeps at least this many.
         name: tells two callbacks of the same schedule apart.
         cost: what a unit takes on a chip, such as :class:`~spikefit.deploy.costs.EnergyCost`; scores are divided by it.
         budget: neurons, synapses or energy that the network may take; given instead of ``fraction``.
-        recovery: epochs (or steps) behind the last event during which ``CompressedCheckpoint`` waits.
+        recovery: epochs (or steps) after the last event during which ``CompressedCheckpoint`` waits.
         ranking: ``network`` compares the scores of all units; ``layer`` those of one layer (or group tied by
             shortcuts), and takes the same share of each: for scores that differ in size between layers.
 
@@ -57,13 +56,12 @@ class FSCPruning(PruningCallback):
             training as far as that does not depend on weights or firing rates, else at the event.
     """
 
+    place = Place.UNITS
+
     def __init__(
         self,
         fraction: float | None = None,
-        start: int = 1,
-        stop: int = 5,
-        every: int = 1,
-        interval: Interval = "epoch",
+        schedule: Schedule = Schedule(1, 5),
         growth: Growth = "cubic",
         score: Score | None = None,
         units: Sequence[UnitKind] = ("channel", "neuron"),
@@ -74,7 +72,7 @@ class FSCPruning(PruningCallback):
         recovery: int = 0,
         ranking: Ranking = "network",
     ) -> None:
-        super().__init__(fraction, budget, start, stop, every, interval, growth, recovery, name)
+        super().__init__(fraction, budget, schedule, growth, recovery, name)
         check_range("min_units", min_units, 1)
         for kind in units:
             check_choice("units", kind, ("channel", "neuron"))
@@ -82,16 +80,22 @@ class FSCPruning(PruningCallback):
         self.score = FSC() if score is None else score
         self.units, self.min_units, self.cost, self.ranking = tuple(units), min_units, cost, ranking
 
-    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Refuse a budget that can't be met; say so when training ends too early."""
-        super().setup(trainer, pl_module, stage)
-        assert isinstance(pl_module, SpikingClassifier)
-        network = pl_module.network
-        if stage != "fit" or self.budget is None or not self.budget.depends_on_units_alone(network):
+    def logged_metrics(self, module: SpikingClassifier) -> Iterable[str]:
+        """How many units are left, the share that is gone, and the budget's quantity."""
+        more = super().logged_metrics(module)
+        return ("prune/units_alive", "prune/fraction", *more) if self.schedule.interval == "epoch" else ()
+
+    def preflight(self, check: Preflight) -> None:
+        """Refuse a schedule that training is too short for, and a budget that can't be met."""
+        super().preflight(check)
+        network = check.module.network
+        if check.fitting and self.cost is not None and self.cost.needs_chip:
+            self.cost.require(check.module.context)
+        if not check.fitting or self.budget is None or not self.budget.depends_on_units_alone(network):
             return
         groups, alive = self.prunable(network)
         fewest = select({group.name: torch.zeros(group.units) for group in groups}, groups, alive, 0, self.min_units)
-        least = self.budget.footprint(network).total(with_groups(alive_by_block(network), groups, fewest))
+        least = self.budget.footprint(network, None).total(with_groups(alive_by_block(network), groups, fewest))
         self._require(least, self.budget.amount, groups)
 
     def prune_to_fraction(self, trainer: pl.Trainer, module: SpikingClassifier, position: int, fraction: float) -> None:
@@ -138,6 +142,7 @@ class FSCPruning(PruningCallback):
         broadcast(trainer, masks.values())
         for group in groups:
             set_alive(module.network, group, masks[group.name])
+        self.tell_quantizers(module)
         left = sum(int(mask.sum()) for mask in masks.values())
         total = sum(group.units for group in groups)
         self.publish(module, {"prune/units_alive": left, "prune/fraction": 1 - left / total})
@@ -160,7 +165,8 @@ class FSCPruning(PruningCallback):
     ) -> dict[str, Tensor]:
         with undisturbed(module, "cost", position, trainer.global_rank):
             module.eval()
-            costs = cost.per_unit(module.network, islice(training_batches(trainer), cost.batches))
+            batches = islice(training_batches(trainer), cost.batches)
+            costs = cost.per_unit(module.network, batches, module.context if cost.needs_chip else None)
         divisors = {
             name: reduce_sum(trainer, amount.float().to(module.device)) / trainer.world_size
             for name, amount in costs.items()

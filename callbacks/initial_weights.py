@@ -8,8 +8,10 @@ import lightning.pytorch as pl
 import torch
 from torch import Tensor
 
+from callbacks.base import Place
 from spikefit.checkpoints import read_checkpoint, require_same_tensors
 from spikefit.module import SpikingClassifier
+from spikefit.preflight import Preflight
 from spikefit.prune.groups import live_synapses
 from spikefit.quantize.base import latent_weight
 
@@ -39,13 +41,16 @@ class InitialWeights(pl.Callback):
             other quantizers: names the first few tensors that differ.
     """
 
+    place = Place.INITIAL_WEIGHTS
+
     def __init__(self, checkpoint: str, copy_quantizers: bool = False) -> None:
         self.checkpoint, self.copy_quantizers = Path(checkpoint), copy_quantizers
         self._started = False
 
-    def preflight(self, module: SpikingClassifier) -> None:
+    def preflight(self, check: Preflight) -> None:
         """Read the checkpoint and compare it with the network, before any data is loaded."""
-        self._given(module)
+        if check.resumes is False and not self._started:
+            self._given(check.module)
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Copy before training."""

@@ -7,9 +7,11 @@ import lightning.pytorch as pl
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import update_bn
 
-from callbacks.base import reduce_sum, training_batches, undisturbed
-from spikefit.errors import check_range
+from callbacks.base import Milestone, Place, reduce_sum, too_late, training_batches, undisturbed
+from callbacks.schedule import Schedule, require_schedule
+from spikefit.errors import check_choice, check_range
 from spikefit.module import SpikingClassifier
+from spikefit.preflight import Preflight, training_end
 
 
 class NormCalibration(pl.Callback):
@@ -22,23 +24,34 @@ class NormCalibration(pl.Callback):
 
     Args:
         batches: how many training batches to average over; an epoch has at most its own number.
-        start: first epoch, from 0, to do so.
+        schedule: the epochs to do so at.
 
     Raises:
-        ConfigurationError: for ``batches`` below 1 or ``start`` below 0.
+        ConfigurationError: for ``batches`` below 1 or a schedule of steps; before training for a schedule that never
+            comes.
     """
 
-    def __init__(self, batches: int = 100, start: int = 0) -> None:
+    place = Place.NORMS
+
+    def __init__(self, batches: int = 100, schedule: Schedule = Schedule()) -> None:
         check_range("batches", batches, 1)
-        check_range("start", start, 0)
-        self.batches, self.start = batches, start
+        check_choice("NormCalibration.schedule.interval", require_schedule(schedule).interval, ("epoch",))
+        self.batches, self.schedule = batches, schedule
+
+    def preflight(self, check: Preflight) -> None:
+        """Refuse a schedule that the training ends too early for."""
+        end = training_end(check.trainer, "epoch") if check.fitting else None
+        if end is not None and self.schedule.start >= end:
+            start = self.schedule.start
+            raise too_late("NormCalibration", Milestone("schedule.start", start, start), "epoch", end)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Behind the last batch of an epoch; evaluation and checkpoints come later. Processes share their averages."""
+        """After the last batch of an epoch; evaluation and checkpoints come later. Processes share their averages."""
         assert isinstance(pl_module, SpikingClassifier)
-        if not trainer.is_last_batch or trainer.current_epoch < self.start or pl_module.network.emulation is not None:
+        due = trainer.is_last_batch and self.schedule.due(trainer.current_epoch)
+        if not due or pl_module.network.emulation is not None:
             return
         with undisturbed(pl_module, "norms", trainer.current_epoch, trainer.global_rank):
             update_bn(islice(training_batches(trainer), self.batches), pl_module)

@@ -8,7 +8,7 @@ import lightning.pytorch as pl
 from lightning.pytorch.callbacks import BasePredictionWriter
 from lightning_utilities.core.rank_zero import rank_zero_info
 
-from callbacks.base import run_directory
+from callbacks.base import Place, run_directory
 
 
 class PredictionWriter(BasePredictionWriter):
@@ -16,6 +16,8 @@ class PredictionWriter(BasePredictionWriter):
 
     Under several processes each writes its own file, ``predictions-RANK.csv``.
     """
+
+    place = Place.PREDICTIONS
 
     def __init__(self) -> None:
         super().__init__("epoch")

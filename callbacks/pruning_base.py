@@ -1,21 +1,23 @@
 """What pruning callbacks share: a growing fraction or a budget, scores just before an event, time to recover."""
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from itertools import islice
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from lightning_utilities.core.rank_zero import rank_zero_warn
 from torch import Tensor
 
-from callbacks.base import Interval, ScheduledCallback, broadcast, reduce_sum, training_batches, undisturbed
+from callbacks.base import Milestone, ScheduledCallback, broadcast, reduce_sum, training_batches, undisturbed
+from callbacks.schedule import Schedule
 from spikefit.deploy.budget import Budget
 from spikefit.deploy.footprint import Footprint, Traffic, alive_by_block, traffic
 from spikefit.errors import ConfigurationError, check_choice, check_range
 from spikefit.module import SpikingClassifier
+from spikefit.preflight import Preflight
+from spikefit.prune.groups import live_synapses
 from spikefit.prune.schedule import Growth, budget_limit, pruned_fraction
 from spikefit.prune.scores import Score, SynapseScore
 
@@ -26,42 +28,35 @@ class PruningCallback(ScheduledCallback):
     """Removes more and more of the network, at scheduled events, until a fraction is gone or a budget holds.
 
     Under a budget the network's size is led from what it is before the first event down to the budget, and every event
-    removes the least that meets the size that is due. Behind the last event the size is still checked at the same
+    removes the least that meets the size that is due. After the last event the size is still checked at the same
     distances, because an energy rises and falls with the firing rates while training goes on: more goes as soon as the
     budget is exceeded. A checkpoint saved between two checks may exceed it by what the size rose in between.
 
     Args:
         fraction: share that is gone after the last event, in [0, 1); 0.5 when there is no budget either.
         budget: the size to reach; given instead of ``fraction``.
-        start: epoch (or step) of the first event.
-        stop: last position at which an event may be; fraction or budget is reached at the last event.
-        every: distance between events.
-        interval: ``epoch`` or ``step``.
+        schedule: of the events, with an end; fraction or budget is reached at the last one.
         growth: ``one_shot``, ``linear`` or ``cubic``.
-        recovery: epochs (or steps) behind the last event during which the network does not count as settled.
+        recovery: epochs (or steps) after the last event during which the network does not count as settled.
         name: tells two callbacks of the same schedule apart.
 
     Raises:
-        ConfigurationError: for values that are not allowed.
+        ConfigurationError: for values that are not allowed, or a schedule without an end.
     """
-
-    stop: int
 
     def __init__(
         self,
         fraction: float | None,
         budget: Budget | None,
-        start: int,
-        stop: int,
-        every: int,
-        interval: Interval,
+        schedule: Schedule,
         growth: Growth,
         recovery: int,
         name: str,
     ) -> None:
-        super().__init__(start, stop, every, interval, name)
+        super().__init__(schedule, name)
+        self.last_event = schedule.require_end()
         if fraction is not None and budget is not None:
-            raise ConfigurationError("fraction: got a budget beside it, expected one of fraction and budget.")
+            raise ConfigurationError("fraction: got a budget as well, expected one of fraction and budget.")
         if fraction is not None and not 0 <= fraction < 1:
             raise ConfigurationError(f"fraction: got {fraction!r}, expected a value in [0, 1).")
         check_choice("growth", growth, ("one_shot", "linear", "cubic"))
@@ -70,16 +65,15 @@ class PruningCallback(ScheduledCallback):
         self.budget, self.growth, self.recovery = budget, growth, recovery
         self.first_size: float | None = None
 
-    @property
-    def last_event(self) -> int:
-        """Position of the last scheduled event."""
-        return self.stop - (self.stop - self.start) % self.every
-
     def due(self, position: int) -> bool:
-        """Whether to act at epoch (or step) ``position``; a budget is checked behind the last event too."""
-        if self.budget is None:
-            return super().due(position)
-        return position >= self.start and (position - self.start) % self.every == 0
+        """Whether to act at epoch (or step) ``position``; a budget is checked after the last event too."""
+        return (self.schedule if self.budget is None else self.schedule.endless).due(position)
+
+    def event(self, position: int) -> tuple[int, int]:
+        """Number of the event at ``position``, from 1, and how many there are; the last one again for a later check."""
+        start, every = self.schedule.start, self.schedule.every
+        events = (self.last_event - start) // every + 1
+        return min(events, (position - start) // every + 1), events
 
     def settled(self, position: int) -> bool:
         """Whether the last scheduled event and the recovery are over.
@@ -89,27 +83,29 @@ class PruningCallback(ScheduledCallback):
         """
         return position >= self.last_event + self.recovery
 
-    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Say so when training ends before the last event, or within the recovery."""
-        end = trainer.max_epochs if self.interval == "epoch" else trainer.max_steps
-        if stage != "fit" or end is None or end <= 0:
-            return
-        if end <= self.last_event:
-            goal = f"fraction of {self.fraction}" if self.budget is None else self.budget.goal
-            rank_zero_warn(
-                f"stop: the last pruning event is due at {self.interval} {self.last_event}, but training ends at "
-                f"{end}; the {goal} will not be reached."
-            )
-        elif not self.settled(end - 1 if self.interval == "epoch" else end):
-            rank_zero_warn(
-                f"recovery: the network recovers until {self.interval} {self.last_event + self.recovery}, but training "
-                f"ends at {end}; no checkpoint will count as compressed."
-            )
+    def milestones(self) -> Iterator[Milestone]:
+        """The last event, and the end of the recovery."""
+        stop = self.last_event if self.schedule.stop is None else self.schedule.stop
+        yield Milestone("schedule.stop", stop, self.last_event)
+        if self.recovery > 0:  # over at the start of an epoch, or as soon as the steps are done
+            done = self.last_event + self.recovery
+            yield Milestone("recovery", self.recovery, done if self.schedule.interval == "epoch" else done - 1)
+
+    def logged_metrics(self, module: SpikingClassifier) -> Iterable[str]:
+        """The budget's quantity; a callback that acts at steps logs nothing."""
+        if self.schedule.interval == "step" or self.budget is None:
+            return ()
+        return (f"prune/{self.budget.quantity}",)
+
+    def preflight(self, check: Preflight) -> None:
+        """Refuse a schedule that training is too short for, and a budget that can't be told."""
+        super().preflight(check)
+        if check.fitting and self.budget is not None and self.budget.needs_traffic:
+            self.budget.require(check.module.context)
 
     def act(self, trainer: pl.Trainer, module: SpikingClassifier, position: int) -> None:
         """Measure, score and prune, equally in every process."""
-        events = (self.last_event - self.start) // self.every + 1
-        event = min(events, (position - self.start) // self.every + 1)
+        event, events = self.event(position)
         if self.budget is None:
             fraction = pruned_fraction(self.fraction, event, events, self.growth)
             self.prune_to_fraction(trainer, module, position, fraction)
@@ -151,19 +147,24 @@ class PruningCallback(ScheduledCallback):
 
     def publish(self, module: SpikingClassifier, values: Mapping[str, float]) -> None:
         """Log ``values``, where Lightning lets a callback log: at the start of an epoch."""
-        if self.interval == "epoch":
+        if self.schedule.interval == "epoch":
             module.log_dict({name: float(value) for name, value in values.items()})
+
+    def tell_quantizers(self, module: SpikingClassifier) -> None:
+        """Let quantizers know which synapses are left, whenever they are fitted next."""
+        for name, _, quantizer in module.quantized_layers():
+            quantizer.use(live_synapses(module.network, name))
 
     def _footprint(self, trainer: pl.Trainer, module: SpikingClassifier, position: int) -> Footprint:
         """The budget's quantity, the same in every process."""
         assert self.budget is not None
         with undisturbed(module, "traffic", position, trainer.global_rank):
             module.eval()
-            found = None
-            if self.budget.needs_traffic:
-                batches = islice(training_batches(trainer), self.budget.batches)
-                found = shared(trainer, traffic(module.network, batches))
-            return self.budget.footprint(module.network, found)
+            if not self.budget.needs_traffic:
+                return self.budget.footprint(module.network, None)
+            context, batches = module.context, islice(training_batches(trainer), self.budget.batches)
+            found = shared(trainer, traffic(module.network, batches, context.input_kind))
+            return self.budget.footprint(module.network, context, found)
 
     def state_dict(self) -> dict[str, Any]:
         """The position of the last action and the size before the first."""
@@ -180,8 +181,8 @@ def shared(trainer: pl.Trainer, found: Traffic) -> Traffic:
     if trainer.world_size == 1:
         return found
     any_tensor = next(iter(found.sent.values()))
-    counts = torch.tensor([found.samples, found.graded], dtype=torch.float32, device=any_tensor.device)
-    for tensor in (*found.sent.values(), counts):
+    samples = torch.tensor([found.samples], dtype=torch.float32, device=any_tensor.device)
+    for tensor in (*found.sent.values(), samples):
         reduce_sum(trainer, tensor)
-    broadcast(trainer, [*found.sent.values(), counts])
-    return replace(found, samples=int(counts[0]), graded=bool(counts[1]))
+    broadcast(trainer, [*found.sent.values(), samples])
+    return replace(found, samples=int(samples))

@@ -1,6 +1,7 @@
 """Switch quantizers on after a float warm-up, move their codebooks to the weights from time to time, freeze them."""
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase
 from itertools import islice
 from typing import Any, Literal, get_args
@@ -9,10 +10,21 @@ import lightning.pytorch as pl
 import torch
 from torch import Tensor, nn
 
-from callbacks.base import Interval, ScheduledCallback, broadcast, reduce_sum, training_batches, undisturbed
+from callbacks.base import (
+    Milestone,
+    Place,
+    ScheduledCallback,
+    announce_compression,
+    broadcast,
+    reduce_sum,
+    training_batches,
+    undisturbed,
+)
+from callbacks.schedule import Schedule
 from spikefit.errors import ConfigurationError, check_choice, check_range
 from spikefit.module import SpikingClassifier
 from spikefit.networks.blocks import Block
+from spikefit.preflight import Preflight
 from spikefit.prune.groups import live_synapses
 from spikefit.quantize.base import Quantizer, latent_weight
 from spikefit.quantize.codebook import Codebook
@@ -22,15 +34,15 @@ Metric = Literal["weights", "currents"]
 
 
 class CodebookReclustering(ScheduledCallback):
-    """Float warm-up before ``start``; then every codebook is set to the exact one-dimensional k-means of its weights.
+    """Float warm-up before the start; then every codebook is set to the exact one-dimensional k-means of its weights.
 
-    At ``start`` all quantizers are fitted and switched on (learned-step and ternary ones too). At the later positions
+    At the start all quantizers are fitted and switched on (learned-step and ternary ones too). At the later positions
     of the schedule codebooks move to the optimum for the weights as they are by then; other quantizers follow their
     weights by themselves. Synapses of pruned neurons do not count. Logs ``quantizer/error/LAYER``, the relative root
     mean square difference between weights and quantised weights.
 
     With a ``ramp`` the network is led over from float to quantised weights step by step
-    (:class:`~spikefit.quantize.base.Quantizer`), and is quantised in full only behind it.
+    (:class:`~spikefit.quantize.base.Quantizer`), and is quantised in full only after it.
 
     With ``freeze`` no weight changes its codebook value any more from then on, and only the values themselves learn:
     the rest of the network settles on weights that hold still (weights that oscillate between two values are what
@@ -39,15 +51,13 @@ class CodebookReclustering(ScheduledCallback):
     With the metric ``currents`` codebook and assignment are fitted to the currents that each layer delivers on some
     training batches instead of to its weights (:mod:`spikefit.functional.matching`), layer after layer in network
     order. That keeps a trained network almost as it was where nearest values do not, above all in a layer that reads
-    images. Weights move into the cells of their values, and the norm behind them follows.
+    images. Weights move into the cells of their values, and the norm after them follows.
 
     Several of these callbacks, each for some ``layers``, give every layer a schedule of its own.
 
     Args:
-        start: epoch (or step) at which quantization begins.
-        stop: last position that may recluster; None for no end. ``stop`` equal to ``start`` fits once.
-        every: distance between two reclusterings.
-        interval: ``epoch`` or ``step``.
+        schedule: quantization begins at its ``start``; codebooks are fitted at every position. ``stop`` equal to
+            ``start`` fits once.
         name: tells two callbacks of the same schedule apart.
         ramp: epochs (fractions too) or steps over which the strength of the quantizers grows from 0 to 1.
         freeze: epoch (or step) from which on the assignment of weights to values is frozen; None for never.
@@ -60,12 +70,11 @@ class CodebookReclustering(ScheduledCallback):
             quantised layer, or for ``freeze`` or the metric ``currents`` on layers without a codebook.
     """
 
+    place = Place.CODEBOOKS
+
     def __init__(
         self,
-        start: int = 0,
-        stop: int | None = None,
-        every: int = 1,
-        interval: Interval = "epoch",
+        schedule: Schedule = Schedule(),
         name: str = "",
         ramp: float = 0.0,
         freeze: int | None = None,
@@ -73,10 +82,10 @@ class CodebookReclustering(ScheduledCallback):
         metric: Metric = "weights",
         batches: int = 8,
     ) -> None:
-        super().__init__(start, stop, every, interval, name)
+        super().__init__(schedule, name)
         check_range("ramp", ramp, 0)
         if freeze is not None:
-            check_range("freeze", freeze, start + ramp)
+            check_range("freeze", freeze, schedule.start + ramp)
         check_choice("metric", metric, get_args(Metric))
         check_range("batches", batches, 1)
         self.ramp, self.freeze, self.layers = ramp, freeze, tuple(layers)
@@ -85,8 +94,21 @@ class CodebookReclustering(ScheduledCallback):
     @property
     def state_key(self) -> str:
         """Key of this callback's state in a checkpoint; differs with the schedule, the layers and the name."""
-        options = {"start": self.start, "every": self.every, "interval": self.interval, "name": self.name}
-        return self._generate_state_key(**options, layers=self.layers)
+        schedule = self.schedule
+        options = {"start": schedule.start, "every": schedule.every, "interval": schedule.interval}
+        return self._generate_state_key(**options, name=self.name, layers=self.layers)
+
+    def milestones(self) -> Iterator[Milestone]:
+        """Where the assignment freezes, and the end of the ramp."""
+        if self.freeze is not None:
+            yield Milestone("freeze", self.freeze, self.freeze)
+        if self.ramp > 0:  # at full strength by the end of this position
+            yield Milestone("ramp", self.ramp, math.ceil(self.schedule.start + self.ramp) - 1)
+
+    def logged_metrics(self, module: SpikingClassifier) -> Iterable[str]:
+        """The error of every layer; a callback that acts at steps logs nothing."""
+        names = [name for name, _, _ in self.chosen(module)]
+        return [f"quantizer/error/{name}" for name in names] if self.schedule.interval == "epoch" else ()
 
     def chosen(self, module: SpikingClassifier) -> Iterator[tuple[str, nn.Conv2d | nn.Linear, Quantizer]]:
         """Name, layer and quantizer of the quantised layers that this callback is for."""
@@ -94,13 +116,18 @@ class CodebookReclustering(ScheduledCallback):
             if any(fnmatchcase(name, pattern) for pattern in self.layers):
                 yield name, layer, quantizer
 
+    def preflight(self, check: Preflight) -> None:
+        """Refuse a schedule that training is too short for, and layers that are not there or lack a codebook."""
+        super().preflight(check)
+        if check.fitting:
+            self._check_layers(check.module)
+
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Switch the quantizers off for the warm-up; a checkpoint that is restored afterwards has the last word."""
         if stage != "fit":
             return
         assert isinstance(pl_module, SpikingClassifier)
-        self._check_layers(pl_module)
-        if self.start > 0 or self.ramp > 0:
+        if self.schedule.start > 0 or self.ramp > 0:
             for _, _, quantizer in self.chosen(pl_module):
                 quantizer.strength.zero_()
 
@@ -127,11 +154,11 @@ class CodebookReclustering(ScheduledCallback):
         """Act at steps; follow the ramp."""
         super().on_train_batch_start(trainer, pl_module, batch, batch_idx)
         position = self.position(trainer)
-        if self.ramp == 0 or position < self.start:
+        if self.ramp == 0 or position < self.schedule.start:
             return
         # The last batch of the ramp trains at full strength, so that what is evaluated then is quantised.
-        within = (batch_idx + 1) / trainer.num_training_batches if self.interval == "epoch" else 1.0
-        strength = min(1.0, (position - self.start + within) / self.ramp)
+        within = (batch_idx + 1) / trainer.num_training_batches if self.schedule.interval == "epoch" else 1.0
+        strength = min(1.0, (position - self.schedule.start + within) / self.ramp)
         assert isinstance(pl_module, SpikingClassifier)
         for _, _, quantizer in self.chosen(pl_module):
             quantizer.strength.fill_(strength)
@@ -142,8 +169,9 @@ class CodebookReclustering(ScheduledCallback):
 
     def settled(self, position: int) -> bool:
         """Reclustering moves values but changes no counts: settled as soon as the quantizers are on in full."""
-        done = position + 1 if self.interval == "epoch" else position  # by the end of this epoch; before this step
-        return position >= self.start and done >= self.start + self.ramp
+        start = self.schedule.start  # by the end of this epoch; before this step
+        done = position + 1 if self.schedule.interval == "epoch" else position
+        return position >= start and done >= start + self.ramp
 
     @torch.no_grad()
     def act(self, trainer: pl.Trainer, module: SpikingClassifier, position: int) -> None:
@@ -165,7 +193,7 @@ class CodebookReclustering(ScheduledCallback):
             if position == self.freeze and isinstance(quantizer, Codebook):
                 quantizer.freeze(latent_weight(layer))
             broadcast(trainer, [*quantizer.parameters(), *quantizer.buffers()])
-            if self.interval == "epoch":
+            if self.schedule.interval == "epoch":
                 weight = latent_weight(layer).detach()
                 error = (quantizer.quantize(weight) - weight).norm() / weight.norm().clamp_min(1e-12)
                 module.log(f"quantizer/error/{name}", error, rank_zero_only=False)
@@ -219,10 +247,13 @@ class PostTrainingQuantization(pl.Callback):
     Fits each quantizer that is off to the trained weights. One within its ramp keeps its fit; all take full strength.
     """
 
+    place = Place.POST_TRAINING
+
     @torch.no_grad()
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Fit and switch on, equally in every process: the fit is deterministic."""
         assert isinstance(pl_module, SpikingClassifier)
+        announce_compression(trainer, pl_module)
         for name, layer, quantizer in pl_module.quantized_layers():
             if quantizer.strength == 0:
                 quantizer.refit(latent_weight(layer).detach(), live_synapses(pl_module.network, name))

@@ -1,11 +1,13 @@
 """Watch how much the network fires."""
 
+from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from typing import Any
 
 import lightning.pytorch as pl
 from torch import Tensor
 
+from callbacks.base import Place
 from spikefit.module import SpikingClassifier
 from spikefit.prune.scores import recorded_spikes
 
@@ -13,9 +15,15 @@ from spikefit.prune.scores import recorded_spikes
 class SpikeMonitor(pl.Callback):
     """Logs the firing rate of every layer in validation, ``spikes/LAYER``: mean spikes a living neuron and step."""
 
+    place = Place.MONITOR
+
     def __init__(self) -> None:
         self._recording: AbstractContextManager[dict[str, Tensor]] | None = None
         self._spikes: dict[str, Tensor] = {}
+
+    def logged_metrics(self, module: SpikingClassifier) -> Iterable[str]:
+        """The rate of each layer that spikes."""
+        return [f"spikes/{name}" for name, block in module.network.named_blocks() if block.neuron is not None]
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start to record."""

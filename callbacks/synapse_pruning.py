@@ -1,20 +1,22 @@
 """Prune single synapses, on a schedule."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 
 import lightning.pytorch as pl
 from lightning_utilities.core.rank_zero import rank_zero_warn
 from torch import Tensor
 
-from callbacks.base import Interval, broadcast
+from callbacks.base import Place, broadcast
 from callbacks.pruning_base import ROUNDING, PruningCallback
+from callbacks.schedule import Schedule
 from spikefit.deploy.budget import Budget
 from spikefit.deploy.footprint import Footprint, alive_by_block
 from spikefit.errors import ConfigurationError, check_range
 from spikefit.module import SpikingClassifier
 from spikefit.networks.blocks import Network
+from spikefit.preflight import Preflight
 from spikefit.prune import SynapseFisher, SynapseScore, live_synapses
 from spikefit.prune.mask import SynapseMask, mask_of
 from spikefit.prune.schedule import Growth
@@ -34,30 +36,26 @@ class SynapsePruning(PruningCallback):
     Args:
         fraction: share of the synapses of ``layers`` that is gone after the last event, in [0, 1); 0.5 without a
             budget.
-        start: epoch (or step) of the first event.
-        stop: last position at which an event may be; fraction or budget is reached at the last event.
-        every: distance between events.
-        interval: ``epoch`` or ``step``.
+        schedule: of the events, with an end; fraction or budget is reached at the last one.
         growth: ``one_shot``, ``linear`` or ``cubic``.
         score: importance of synapses; :class:`~spikefit.prune.SynapseFisher` by default.
         layers: patterns of :mod:`fnmatch` for the names of the layers to prune.
         layer_min: share of its synapses that every layer keeps, in [0, 1], whatever their scores.
         name: tells two callbacks of the same schedule apart.
         budget: synapses or energy that the network may take; given instead of ``fraction``.
-        recovery: epochs (or steps) behind the last event during which ``CompressedCheckpoint`` waits.
+        recovery: epochs (or steps) after the last event during which ``CompressedCheckpoint`` waits.
 
     Raises:
         ConfigurationError: for values that are not allowed; before training for a network without masks or a pattern
             that matches no layer; at an event for a budget that ``layer_min`` puts out of reach.
     """
 
+    place = Place.SYNAPSES
+
     def __init__(
         self,
         fraction: float | None = None,
-        start: int = 1,
-        stop: int = 5,
-        every: int = 1,
-        interval: Interval = "epoch",
+        schedule: Schedule = Schedule(1, 5),
         growth: Growth = "cubic",
         score: SynapseScore | None = None,
         layers: Sequence[str] = ("*",),
@@ -66,19 +64,23 @@ class SynapsePruning(PruningCallback):
         budget: Budget | None = None,
         recovery: int = 0,
     ) -> None:
-        super().__init__(fraction, budget, start, stop, every, interval, growth, recovery, name)
+        super().__init__(fraction, budget, schedule, growth, recovery, name)
         check_range("layer_min", layer_min, 0, 1)
         if budget is not None and budget.quantity == "neurons":
             raise ConfigurationError("budget.neurons: pruned synapses free no neuron, expected synapses or energy_j.")
         self.score = SynapseFisher() if score is None else score
         self.layers, self.layer_min = tuple(layers), layer_min
 
-    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Refuse a network without masks; say so when training ends too early."""
-        super().setup(trainer, pl_module, stage)
-        if stage == "fit":
-            assert isinstance(pl_module, SpikingClassifier)
-            self._masks(pl_module.network)
+    def logged_metrics(self, module: SpikingClassifier) -> Iterable[str]:
+        """How many synapses are left, the share that is gone, and the budget's quantity."""
+        more = super().logged_metrics(module)
+        return ("prune/synapses_live", "prune/synapse_fraction", *more) if self.schedule.interval == "epoch" else ()
+
+    def preflight(self, check: Preflight) -> None:
+        """Refuse a schedule that training is too short for, and a network without masks."""
+        super().preflight(check)
+        if check.fitting:
+            self._masks(check.module.network)
 
     def prune_to_fraction(self, trainer: pl.Trainer, module: SpikingClassifier, position: int, fraction: float) -> None:
         """Keep the synapses of highest score."""
@@ -141,6 +143,7 @@ class SynapsePruning(PruningCallback):
         broadcast(trainer, live.values())
         for name, mask in self._masks(module.network).items():
             mask.live.copy_(live[name])
+        self.tell_quantizers(module)
         left, total = sum(int(mask.sum()) for mask in live.values()), sum(mask.numel() for mask in live.values())
         self.publish(module, {"prune/synapses_live": left, "prune/synapse_fraction": 1 - left / total})
 

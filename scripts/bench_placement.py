@@ -17,10 +17,12 @@ import torch
 from bench import table, versions, write
 
 from spikefit.deploy.lower import lower
+from spikefit.hardware.context import DeploymentContext
 from spikefit.hardware.figures import Figure
 from spikefit.hardware.placement import place
 from spikefit.hardware.placement.mesh import on_mesh
 from spikefit.hardware.target import HardwareTarget
+from spikefit.inputs import InputKind
 from spikefit.networks import VGG, Network
 from spikefit.neurons import IF
 from spikefit.quantize import AxonCodebook, Codebook
@@ -39,7 +41,7 @@ def vgg(axon: bool, width: float) -> Network:
 
 def measured(network: Network, target: HardwareTarget) -> dict[str, Any]:
     """One row."""
-    program = lower(network, 4, graded_input=True, precision="target", target=target)
+    program = lower(network, DeploymentContext(target, 4, InputKind.CONSTANT), "target")
     start = time.perf_counter()
     placement = place(target, program, hops=False)
     placed = time.perf_counter() - start

@@ -14,7 +14,7 @@ import torch
 from bench import Forward, Step, interleaved, quartiles, spikefit_network, table, training_step, versions, write
 from torch import Tensor, nn
 
-from spikefit.networks.blocks import channels_last
+from spikefit.networks.layout import channels_last
 
 AXES: dict[str, list[float]] = {
     "T": [1, 2, 4, 8, 16, 32, 64, 128],

@@ -18,7 +18,9 @@ from torch import Tensor
 
 from spikefit.deploy.lower import lower
 from spikefit.deploy.simulate import Simulator
+from spikefit.hardware.context import DeploymentContext
 from spikefit.hardware.target import HardwareTarget
+from spikefit.inputs import InputKind
 from spikefit.networks import ConvSNN
 from spikefit.networks.blocks import Network
 from spikefit.neurons import LIF
@@ -64,7 +66,7 @@ def main() -> None:
     made, target = network(), HardwareTarget.load("loihi")
     steps: dict[tuple[int, str], Step] = {}
     for time_steps in arguments.steps:
-        program = lower(made, time_steps, graded_input=True, precision="target", target=target)
+        program = lower(made, DeploymentContext(target, time_steps, InputKind.CONSTANT), "target")
         x = torch.rand(1, arguments.batch_size, 1, 28, 28).expand(time_steps, -1, -1, -1, -1)
         steps[time_steps, "simulator"] = simulated(Simulator(program), x)
         steps[time_steps, "network"] = trained(made, x)

@@ -34,7 +34,7 @@ from bench import (
 )
 from torch import Tensor, nn
 
-from spikefit.networks.blocks import channels_last
+from spikefit.networks.layout import channels_last
 
 warnings.filterwarnings("ignore")
 Built = tuple[nn.Module, Forward]

@@ -15,6 +15,7 @@ from typing import Any
 
 from compare_run import Run
 
+from spikefit.deploy.report import Report
 from spikefit.errors import SpikeFitError
 
 FIGURES = (
@@ -96,9 +97,9 @@ def result_of(run: Run, folder: Path, arguments: list[str]) -> Result:
         folder: its files.
         arguments: its command line behind ``spikefit``.
     """
-    report = json.loads((folder / "deployment" / "report.json").read_text(encoding="utf-8"))
+    report = Report.from_json((folder / "deployment" / "report.json").read_text(encoding="utf-8"))
     times = epoch_times(folder / "metrics.csv")
-    row, parity = run.row, report["parity"]
+    row, parity = run.row, report.parity
     return {
         "name": row.name,
         "method": row.method,
@@ -113,12 +114,12 @@ def result_of(run: Run, folder: Path, arguments: list[str]) -> Result:
         "epochs": run.grid.epochs_of(row),
         "epochs_of_start": run.grid.epochs_before(row),
         "from": row.start,
-        **{name: report[name] for name in FIGURES},
-        "units_pruned_fraction": report["units_pruned_fraction"],
-        "energy_model": report["energy"]["model"],
+        **{name: getattr(report, name) for name in FIGURES},
+        "units_pruned_fraction": report.units_pruned_fraction,
+        "energy_model": report.energy.model,
         "epoch_seconds": times[0],
         "epoch_cpu_seconds": times[1],
-        "parity_mismatches": parity["mismatches"] if parity else None,
+        "parity_mismatches": parity.mismatches if parity else None,
         "recipe": run.digest(),
         "command": shlex.join(["spikefit", *arguments]),
         "versions": {"python": ".".join(map(str, sys.version_info[:3])), **{name: version(name) for name in PACKAGES}},

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from spikefit.deploy.report import quantity
+from spikefit.deploy.report.text import quantity
 
 MEASURES = (
     "accuracy_float",

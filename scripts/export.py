@@ -1,38 +1,32 @@
 """Write a trained network for a chip: a bundle of its program, and if asked a NIR graph for other libraries.
 
-    python scripts/export.py runs/quickstart/version_0/checkpoints/best.ckpt --target loihi --out bundle --nir norse
+    python scripts/export.py runs/quickstart/version_0/checkpoints/best.ckpt --hardware loihi --out bundle --nir norse
 
 Reads the checkpoint, lowers the network for the target, prints what does not fit, writes ``OUT/program.json`` and
 ``OUT/program.safetensors`` (and ``OUT/network.nir``), reads everything back, and says so when it is equal. The bundle
-is written also when the network is too large for the chip, but not when the chip lacks what it uses. Time steps and
-coding are options, or come from ``config.yaml`` in the run's directory. Exit status 2 with one message when something
-fails.
+is written also when the network is too large for the chip, but not when the chip lacks what it uses. The checkpoint
+says what the network reads, and for how many steps. Exit status 2 with one message when something fails.
 """
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
-
-import yaml
 
 from spikefit.checkpoints import read_checkpoint
 from spikefit.deploy.bundle import TENSORS, differences, read_bundle, write_bundle
 from spikefit.deploy.export_nir import to_nir, write_nir
 from spikefit.deploy.run import Deployment, require_structure
-from spikefit.errors import BundleError, CheckpointError, ConfigurationError, SpikeFitError, check_range
+from spikefit.errors import BundleError, CheckpointError, SpikeFitError, check_range
 from spikefit.hardware.check import unknown_limits
 from spikefit.hardware.program import Program
 from spikefit.hardware.target import HardwareTarget
 from spikefit.module import SpikingClassifier
-from spikefit.networks import Network
 from spikefit.networks.nir_dialects import DIALECTS
 
-ENCODINGS = ("direct", "rate", "latency", "frames")
 
-
-def trained_network(path: Path) -> Network:
-    """The network of a checkpoint that the command line wrote.
+def trained_module(path: Path) -> SpikingClassifier:
+    """The module of a checkpoint that the command line wrote: the network, and what it reads.
 
     Raises:
         CheckpointError: when the file is none, or does not say which network it holds.
@@ -44,7 +38,7 @@ def trained_network(path: Path) -> Network:
             "Build the network there, load its weights, and call spikefit.deploy.bundle.write_bundle."
         )
     try:
-        return SpikingClassifier.load_from_checkpoint(path, map_location="cpu").network.eval()
+        return SpikingClassifier.load_from_checkpoint(path, map_location="cpu")
     except SpikeFitError:
         raise
     except Exception as error:  # whatever a class path or its options from another version lead to
@@ -55,33 +49,6 @@ def trained_network(path: Path) -> Network:
             raise cause from None
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(f"checkpoint: the network of {path} can't be built: {reason}") from error
-
-
-def data_options(checkpoint: Path) -> dict[str, Any]:
-    """What ``config.yaml`` in the directory of the run says about the data; nothing without one."""
-    config = checkpoint.resolve().parent.parent / "config.yaml"
-    try:
-        content = yaml.safe_load(config.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
-        return {}
-    data = content.get("data") if isinstance(content, dict) else None
-    options = data.get("init_args") if isinstance(data, dict) else None
-    return options if isinstance(options, dict) else {}
-
-
-def chosen(option: str, given: Any, found: dict[str, Any], checkpoint: Path) -> Any:
-    """The option, or what the run's configuration has.
-
-    Raises:
-        ConfigurationError: when neither says it.
-    """
-    value = found.get(option) if given is None else given
-    if value is None:
-        run = checkpoint.resolve().parent.parent
-        raise ConfigurationError(
-            f"{option}: not given, and {run} has no config.yaml that says it; expected --{option}."
-        )
-    return value
 
 
 def write_checked(program: Program, folder: Path) -> int:
@@ -99,18 +66,22 @@ def write_checked(program: Program, folder: Path) -> int:
 
 def export(arguments: argparse.Namespace) -> None:
     """Everything that the options ask for."""
-    target = HardwareTarget.load(arguments.target)
-    network, found = trained_network(arguments.checkpoint), data_options(arguments.checkpoint)
-    steps = chosen("time_steps", arguments.time_steps, found, arguments.checkpoint)
-    encoding = chosen("encoding", arguments.encoding, found, arguments.checkpoint)
-    check_range("time_steps", steps, 1)
-    graded = encoding == "direct"
-    require_structure(network, target, steps, graded)
-    deployment = Deployment(network, target, steps, graded_input=graded)
+    target = HardwareTarget.load(arguments.hardware)
+    module = trained_module(arguments.checkpoint)
+    if arguments.time_steps is not None:
+        check_range("time_steps", arguments.time_steps, 1)
+        module.time_steps = arguments.time_steps
+    context = replace(module.context, target=target)
+    network = module.network.eval()
+    require_structure(network, context)
+    deployment = Deployment(network, context)
     program = deployment.program
     if arguments.nir:
         to_nir(deployment.exact, arguments.nir)  # what can't be said is refused before anything is written
-    print(f"{arguments.checkpoint} on {target.name}: {program.neurons} neurons, {steps} steps, encoding {encoding}")
+    print(
+        f"{arguments.checkpoint} on {target.name}: {program.neurons} neurons, {context.time_steps} steps, "
+        f"inputs of the kind {context.input_kind}"
+    )
     print("  it fits" if not deployment.findings else "  it does not fit:")
     for finding in deployment.findings:
         print(f"  - {finding}")
@@ -126,10 +97,9 @@ def export(arguments: argparse.Namespace) -> None:
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", type=Path)
-    parser.add_argument("--target", required=True, help="name of a chip in configs/hardware, or path of a YAML file")
+    parser.add_argument("--hardware", required=True, help="name of a chip in configs/hardware, or path of a YAML file")
     parser.add_argument("--out", type=Path, required=True, help="folder of the bundle; made if need be")
-    parser.add_argument("--time_steps", type=int, help="steps of an inference")
-    parser.add_argument("--encoding", choices=ENCODINGS, help="with 'direct' the first layer reads real numbers")
+    parser.add_argument("--time_steps", type=int, help="steps of an inference; those of the checkpoint if not given")
     parser.add_argument(
         "--nir", nargs="?", const="nir", choices=DIALECTS, help="write OUT/network.nir too, for which library"
     )

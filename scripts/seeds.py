@@ -15,7 +15,10 @@ import time
 from importlib.metadata import version
 from pathlib import Path
 
+from spikefit.deploy.report import Report
+
 FIGURES = (
+    "accuracy_before_compression",
     "accuracy_float",
     "accuracy_deployed",
     "samples",
@@ -44,13 +47,14 @@ def run(config: Path, seed: int, options: list[str]) -> dict[str, object]:
         start = time.perf_counter()
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         seconds = time.perf_counter() - start
-        report = json.loads((Path(folder) / "seeds" / "version_0" / "deployment" / "report.json").read_text())
-    mismatches = report["parity"]["mismatches"] if report["parity"] else None
+        path = Path(folder) / "seeds" / "version_0" / "deployment" / "report.json"
+        report = Report.from_json(path.read_text(encoding="utf-8"))
+    mismatches = report.parity.mismatches if report.parity else None
     return {
         "seed": seed,
         "seconds": round(seconds, 1),
         "parity_mismatches": mismatches,
-        **{name: report[name] for name in FIGURES},
+        **{name: getattr(report, name) for name in FIGURES},
     }
 
 

@@ -19,47 +19,51 @@ from torch import Tensor
 
 from spikefit.checkpoints import read_checkpoint
 from spikefit.data import SpikeDataModule, static
-from spikefit.deploy.report import quantity
+from spikefit.deploy.report.text import quantity
 from spikefit.deploy.run import Deployment, require_structure
 from spikefit.errors import SpikeFitError, TargetError
+from spikefit.hardware.context import DeploymentContext
 from spikefit.hardware.target import HardwareTarget, available_targets
 from spikefit.module import SpikingClassifier
-from spikefit.networks import Network
 
 Batch = tuple[Tensor, Tensor, Tensor]  # inputs, labels, logits of the trained network
 
 
 @torch.no_grad()
-def deployed(network: Network, target: HardwareTarget, batches: list[Batch], parity_samples: int) -> dict[str, Any]:
+def deployed(
+    module: SpikingClassifier, context: DeploymentContext, batches: list[Batch], parity_samples: int
+) -> dict[str, Any]:
     """The row of one chip."""
-    steps = len(batches[0][0])
+    network, target = module.network, context.chip
     try:
-        require_structure(network, target, steps, graded_input=True)
+        require_structure(network, context)
     except TargetError as error:
         reasons = [line.strip(" -") for line in str(error).splitlines()[1:]]
         return {"target": target.name, "runs": False, "findings": reasons}
-    deployment = Deployment(network, target, steps, graded_input=True, parity_samples=parity_samples)
+    deployment = Deployment(network, context, parity_samples=parity_samples)
     for inputs, labels, logits in batches:
         deployment.update(inputs, labels, logits)
-    report = deployment.report()
+    report = deployment.report(module.accuracy_before_compression)
     cores = deployment.placement.cores
     shares = [max(core.utilisation.values(), default=0.0) for core in cores]
     return {
         "target": target.name,
         "runs": True,
-        "fits": report["fits"],
-        "findings": [finding["text"] for finding in report["findings"]],
+        "fits": report.fits,
+        "partial": report.partial,
+        "findings": [finding.text for finding in report.findings],
         "cores": len(cores),
-        "lower_bound": deployment.placement.lower_bound,
+        "lower_bound": report.cores.lower_bound,
         "utilisation": sum(shares) / len(shares) if shares else None,
-        "synops": report["synops_per_inference"],
-        "energy_j": report["energy_per_inference_j"],
-        "energy_unknown": report["energy"]["unknown"],
-        "accuracy_float": report["accuracy_float"],
-        "accuracy_deployed": report["accuracy_deployed"],
-        "samples": report["samples"],
-        "agreement": None if report["target_agreement"] is None else report["target_agreement"]["agreement"],
-        "overflows": report["overflows_per_inference"],
+        "synops": report.synops_per_inference,
+        "energy_j": report.energy_per_inference_j,
+        "energy_unknown": list(report.energy.unknown),
+        "accuracy_before_compression": report.accuracy_before_compression,
+        "accuracy_float": report.accuracy_float,
+        "accuracy_deployed": report.accuracy_deployed,
+        "samples": report.samples,
+        "agreement": None if report.target_agreement is None else report.target_agreement.agreement,
+        "overflows": report.overflows_per_inference,
     }
 
 
@@ -67,15 +71,16 @@ def shown(row: dict[str, Any]) -> dict[str, str]:
     """A row as people read it."""
     if not row["runs"]:
         return {"target": row["target"], "fits": f"can't run it: {len(row['findings'])} findings"}
-    beside = " and unknown terms" if row["energy_unknown"] and row["energy_j"] is not None else ""
+    unknown = " and unknown terms" if row["energy_unknown"] and row["energy_j"] is not None else ""
+    partial = ", partial" if row["partial"] else ""
     agreement = "-" if row["agreement"] is None else f"{row['agreement']:.4%}"
     return {
         "target": row["target"],
         "fits": "yes" if row["fits"] else f"no, {len(row['findings'])} findings",
-        "cores": f"{row['cores']} (at least {row['lower_bound']})",
+        "cores": f"{row['cores']} (at least {row['lower_bound']}){partial}",
         "utilisation": "-" if row["utilisation"] is None else f"{row['utilisation']:.0%}",
         "synops": f"{row['synops']:,.0f}",
-        "energy": quantity(row["energy_j"], "J") + beside,
+        "energy": quantity(row["energy_j"], "J") + unknown + partial,
         "trained": f"{row['accuracy_float']:.2%}",
         "deployed": f"{row['accuracy_deployed']:.2%} of {row['samples']}",
         "spikes that agree": agreement,
@@ -86,7 +91,7 @@ def main(words: list[str] | None = None) -> int:
     """Exit status 0, or 2 when the checkpoint, the data or a target can't be used."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", type=Path)
-    parser.add_argument("--targets", nargs="+", help="names or YAML files; all that ship if not given")
+    parser.add_argument("--hardware", nargs="+", help="names or YAML files; all that ship if not given")
     parser.add_argument("--dataset", default="FashionMNIST", help="class of spikefit.data.static")
     parser.add_argument("--time_steps", type=int, default=4)
     parser.add_argument("--samples", type=int, help="the first so many of the test part; all if not given")
@@ -94,9 +99,9 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, help="write the rows as JSON")
     arguments = parser.parse_args(words)
     try:
-        targets = [HardwareTarget.load(name) for name in arguments.targets or available_targets()]
+        targets = [HardwareTarget.load(name) for name in arguments.hardware or available_targets()]
         read_checkpoint(arguments.checkpoint, "checkpoint")
-        network = SpikingClassifier.load_from_checkpoint(arguments.checkpoint, map_location="cpu").network.eval()
+        module = SpikingClassifier.load_from_checkpoint(arguments.checkpoint, map_location="cpu").eval()
         data = SpikeDataModule(getattr(static, arguments.dataset)(), time_steps=arguments.time_steps)
         data.setup("test")
         batches, left = list[Batch](), arguments.samples or sys.maxsize
@@ -104,13 +109,14 @@ def main(words: list[str] | None = None) -> int:
             inputs, labels = data.on_after_batch_transfer(batch, 0)
             inputs, labels = inputs[:, :left], labels[:left]
             with torch.no_grad():
-                batches.append((inputs, labels, network.logits(network(inputs))))
+                batches.append((inputs, labels, module(inputs)))
             left -= len(labels)
             if left <= 0:
                 break
         rows = []
         for target in targets:
-            rows.append(deployed(network, target, batches, arguments.parity_samples))
+            context = DeploymentContext(target, data.time_steps, data.input_kind)
+            rows.append(deployed(module, context, batches, arguments.parity_samples))
             print(shown(rows[-1]), flush=True)
     except SpikeFitError as error:
         print(f"targets: error: {error}", file=sys.stderr)

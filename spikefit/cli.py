@@ -4,24 +4,23 @@ import copy
 import importlib
 import sys
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
 from jsonargparse.typing import PositiveInt
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger, WandbLogger
+from lightning.pytorch.utilities.model_helpers import is_overridden
 
-from callbacks.chip_arithmetic import ChipArithmetic
-from callbacks.deployment import DeploymentSimulation
-from callbacks.fit_to_hardware import FitToHardware
-from callbacks.initial_weights import InitialWeights
 from spikefit.checkpoints import read_checkpoint
 from spikefit.cli_errors import explain
 from spikefit.data.datamodule import SpikeDataModule
-from spikefit.errors import CheckpointError, SpikeFitError
+from spikefit.errors import CheckpointError, ConfigurationError, SpikeFitError
 from spikefit.module import SpikingClassifier
+from spikefit.preflight import Preflight
 from spikefit.run_directory import assign_run_directory, discard_if_empty
 
 # Warnings that ask nothing of the user.
@@ -67,6 +66,14 @@ class SpikeFitCLI(LightningCLI):
             help="threads of one operation on the CPU; null leaves it to torch. For layers that take less than a "
             "millisecond 1 is as fast, and several times faster on a machine that other programs share.",
         )
+        parser.add_argument(
+            "--hardware",
+            type=str | None,
+            default=None,
+            help="the chip that the run is for: a name in configs/hardware, or the path of a YAML file. Every "
+            "callback, cost and budget takes it from here.",
+        )
+        parser.link_arguments("hardware", "model.init_args.hardware")
         parser.link_arguments("data.input_shape", "model.init_args.input_shape", apply_on="instantiate")
         parser.link_arguments("data.num_classes", "model.init_args.num_classes", apply_on="instantiate")
 
@@ -85,6 +92,7 @@ class SpikeFitCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Give the run a directory of its own; the saved configuration does not name it, to be used again."""
         settings = self.config[self.subcommand]
+        require_mappings(settings.trainer.callbacks)
         if settings.cpu_threads is not None:
             torch.set_num_threads(settings.cpu_threads)
         self._given_config = copy.deepcopy(self.config)
@@ -105,21 +113,49 @@ class SpikeFitCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Build the trainer; what is saved as its configuration is what the user gave."""
         self.config = self._given_config
+        given = self.config_init[self.subcommand].trainer.callbacks or []
+        require_own_states(given if isinstance(given, list) else [given])
         return super().instantiate_trainer(**kwargs)
 
     def _preflight(self) -> None:
-        if self.subcommand not in ("fit", "test"):
-            return
-        fitting = self.subcommand == "fit"
-        of_the_loss = getattr(self.model.loss, "preflight", None)
-        if fitting and of_the_loss is not None:
-            of_the_loss()
-        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
-            changes_it = isinstance(callback, ChipArithmetic | FitToHardware)  # a test takes it from the checkpoint
-            if isinstance(callback, DeploymentSimulation) or (changes_it and fitting):
-                callback.preflight(self.model, self.datamodule)
-            elif isinstance(callback, InitialWeights) and not self.config[self.subcommand].get("ckpt_path"):
-                callback.preflight(self.model)
+        """Ask before anything is loaded; the module asks again, for programs that do not use the command line."""
+        resumes = bool(self.config[self.subcommand].get("ckpt_path"))
+        Preflight(self.model, self.datamodule, str(self.subcommand), self.trainer, resumes).run()
+
+
+def require_mappings(callbacks: Any) -> None:
+    """Raise for a schedule that is a number: jsonargparse would only find that out while it builds the callback.
+
+    Raises:
+        ConfigurationError: naming the callback and what is allowed.
+    """
+    for callback in callbacks if isinstance(callbacks, list) else []:
+        schedule = (callback.get("init_args") or {}).get("schedule")
+        if isinstance(schedule, str | int | float):
+            raise ConfigurationError(
+                f"schedule of {callback.class_path}: got {schedule!r}, expected start, stop, every and interval, such "
+                "as {start: 8, stop: 20}."
+            )
+
+
+def require_own_states(callbacks: Sequence[Callback]) -> None:
+    """Raise unless every callback has a place of its own in a checkpoint.
+
+    Raises:
+        ConfigurationError: for two of one class that a checkpoint can't tell apart, naming the option that does.
+    """
+    seen = set()
+    for callback in callbacks:
+        if not is_overridden("state_dict", callback, parent=Callback):
+            continue
+        if callback.state_key in seen:
+            name = getattr(callback, "name", None)
+            wanted = "other options" if name is None else f"another name for one of them (name: got {name!r} twice)"
+            raise ConfigurationError(
+                f"trainer.callbacks: two of {type(callback).__name__} are the same to a checkpoint. Expected {wanted}: "
+                "their states could not be told apart."
+            )
+        seen.add(callback.state_key)
 
 
 def main(args: list[str] | None = None) -> None:

@@ -16,6 +16,12 @@ _NOISE = (
 )
 _TAIL = re.compile(r"\.? Got value: (Namespace|NestedArg).*$")
 _TYPE = re.compile(r"Type collections\.abc\.Callable\[.*?\] expects a function or a callable class: ")
+_REFUSED = re.compile(r"Problem with given class_path '([\w.]+)':\s+Option '([\w.]+)' is not accepted")
+_UNEXPECTED = (
+    re.compile(r"Option '([\w.]+)' is not accepted.*?class_path='([\w.]+)'", re.DOTALL),
+    re.compile(r"[Kk]ey '([\w.]+)' is not expected.*?class_path='([\w.]+)'", re.DOTALL),
+)
+SCHEDULE = ("start", "stop", "every", "interval")  # options of callbacks.Schedule
 
 
 def explain(message: str) -> str:
@@ -36,14 +42,32 @@ def _allowed(message: str) -> list[str]:
         names = _public_classes(missing[1])
         if names:
             hints.append(_hint(missing[2], names, f"{missing[1]} has"))
-    unknown = re.search(r"Option '([\w.]+)' is not accepted.*?class_path='([\w.]+)'", message, re.DOTALL)
-    if unknown is None:
-        unknown = re.search(r"[Kk]ey '([\w.]+)' is not expected.*?class_path='([\w.]+)'", message, re.DOTALL)
-    if unknown:
-        options = _options(unknown[2])
+    for given, class_path in dict.fromkeys(_unknown(message)):
+        options = _options(class_path)
         if options:
-            hints.append(_hint(unknown[1], options, f"{unknown[2]} accepts"))
+            hints.append(_moved(given, options) or _hint(given, options, f"{class_path} accepts"))
+    group = re.search(r"Group 'schedule' does not accept option '(\w+)'", message)
+    if group:
+        hints.append(_hint(group[1], list(SCHEDULE), "schedule accepts"))
     return hints
+
+
+def _unknown(message: str) -> list[tuple[str, str]]:
+    """Options that a class does not accept, each with the path of the class."""
+    found = [(option, class_path) for class_path, option in _REFUSED.findall(message)]
+    for pattern in _UNEXPECTED:
+        match = pattern.search(message)
+        if match and not found:
+            found.append((match[1], match[2]))
+    return found
+
+
+def _moved(given: str, options: list[str]) -> str:
+    """Where an option is now that once was one of the class; empty for any other option."""
+    if given == "target":
+        return "target: the chip is named once now: hardware at the top of the configuration, or --hardware."
+    moved = given in SCHEDULE and "schedule" in options
+    return f"{given}: is schedule.{given} now, in YAML such as schedule: {{start: 8, stop: 20}}." if moved else ""
 
 
 def _hint(given: str, allowed: list[str], prefix: str) -> str:

@@ -10,6 +10,7 @@ from spikefit.checkpoints import read_checkpoint
 from spikefit.errors import ConfigurationError, check_range
 from spikefit.losses import CrossEntropy
 from spikefit.module import SpikingClassifier
+from spikefit.preflight import Preflight
 
 
 class Distillation(nn.Module):
@@ -45,15 +46,19 @@ class Distillation(nn.Module):
         self.loss = CrossEntropy() if loss is None else loss
         self._teacher: list[SpikingClassifier] = []  # in a list, or it would be part of the student's checkpoints
 
-    def preflight(self) -> None:
-        """Raise unless the teacher's checkpoint can be read."""
+    def preflight(self, check: Preflight) -> None:
+        """Raise unless the teacher's checkpoint can be read; needed for training alone."""
+        if check.fitting:
+            self._require_teacher()
+
+    def _require_teacher(self) -> None:
         read_checkpoint(Path(self.teacher), "teacher")
 
     @torch.no_grad()
     def answers(self, inputs: Tensor) -> Tensor:
         """The teacher's logits ``[B, classes]`` for ``inputs`` ``[T, B, ...]``."""
         if not self._teacher:
-            self.preflight()
+            self._require_teacher()
             teacher = SpikingClassifier.load_from_checkpoint(self.teacher, map_location=inputs.device)
             self._teacher.append(teacher.eval().requires_grad_(False))
         return self._teacher[0].to(inputs.device)(inputs)

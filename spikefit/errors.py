@@ -27,6 +27,10 @@ class BundleError(SpikeFitError):
     """A bundle is missing, damaged, or of another format, or a program can't be stored in one."""
 
 
+class ReportError(SpikeFitError, ValueError):
+    """A report is damaged, or lacks a field."""
+
+
 class ExchangeError(SpikeFitError, ValueError):
     """A network can't be written to, or read from, another library's format as it is."""
 

@@ -1,6 +1,7 @@
 """The LightningModule that holds the network, its quantizers, the loss, the metrics and the optimizer."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict
 from fnmatch import fnmatchcase
 from typing import Any, Literal
 
@@ -14,9 +15,14 @@ from torchmetrics.classification import MulticlassAccuracy
 from spikefit import quantize as quantizers
 from spikefit.checkpoints import require_same_tensors
 from spikefit.deploy.emulate import ChipEmulation
+from spikefit.deploy.report.parts import Accuracy
 from spikefit.errors import ConfigurationError, check_choice, check_range
+from spikefit.hardware.context import DeploymentContext
+from spikefit.hardware.target import HardwareTarget
+from spikefit.inputs import InputKind
 from spikefit.losses import CrossEntropy
 from spikefit.networks.blocks import Network
+from spikefit.preflight import Preflight
 from spikefit.prune.mask import attach_mask
 from spikefit.quantize.base import Quantizer, QuantizerFactory, attach, latent_weight, quantizer_of, replace
 from spikefit.seeding import global_seed, reseed
@@ -24,6 +30,13 @@ from spikefit.seeding import global_seed, reseed
 NetworkFactory = Callable[[tuple[int, ...], int], Network]
 STAGES = ("train", "val", "test")
 STATE = "spikefit"  # key in a checkpoint
+NOTHING: dict[str, Any] = {
+    "quantizers": {},
+    "hardware": None,
+    "input_kind": None,
+    "time_steps": None,
+    "emulation": None,
+}  # of a checkpoint from elsewhere
 
 
 def quantizers_by_layer(
@@ -72,6 +85,16 @@ class SpikingClassifier(pl.LightningModule):
             backward pass: memory for time, where there are many steps.
         compile: pass the network through ``torch.compile``. Measure before you keep it: on a CPU it rarely pays.
         prunable_synapses: whether every layer carries a mask of its synapses, for ``callbacks.SynapsePruning``.
+        hardware: the chip that the run is for, a name in ``configs/hardware`` or the path of a YAML file; ``hardware``
+            at the top of a configuration. Every callback, cost and budget asks for it here. None for no chip.
+        input_kind, time_steps: what the network reads in a step, and for how many; None for what the data module
+            declares, which is how a run of the command line gets them.
+
+    Attributes:
+        hardware: the chip, or None.
+        accuracy_before_compression: of the float network on the samples that are deployed; None where nobody measured
+            it (:class:`callbacks.DeploymentSimulation` does). Checkpoints carry it.
+        checkpoint_epoch: last epoch of the checkpoint that the weights were loaded from; None for none.
 
     Shape:
         ``[T, B, C, H, W]`` -> logits ``[B, num_classes]``.
@@ -92,6 +115,9 @@ class SpikingClassifier(pl.LightningModule):
         gradient_checkpointing: bool = False,
         compile: bool = False,
         prunable_synapses: bool = False,
+        hardware: str | None = None,
+        input_kind: Literal["spikes", "counts", "graded", "constant"] | None = None,
+        time_steps: int | None = None,
     ) -> None:
         super().__init__()
         check_range("num_classes", num_classes, 2)
@@ -102,16 +128,22 @@ class SpikingClassifier(pl.LightningModule):
         # functions, which load_from_checkpoint must then be given again.
         for name in [name for name, value in self.hparams.items() if _holds_functions(value)]:
             del self.hparams[name]
+        self.hparams.pop("hardware", None)  # checkpoints describe the chip whole: a path may mean nothing elsewhere
         self.network = network(tuple(input_shape), num_classes)
         self.network.gradient_checkpointing = gradient_checkpointing
         if compile:
             self.network.compile()
+        self.hardware = None if hardware is None else HardwareTarget.load(hardware)
+        self.input_kind = None if input_kind is None else InputKind(input_kind)
+        self.time_steps = time_steps
         self.loss = CrossEntropy() if loss is None else loss
         self.optimizer_factory = optimizer
         self.lr_scheduler_factory = lr_scheduler
         self.lr_interval = lr_interval
         self.codebook_lr_factor = codebook_lr_factor
         self._given_quantizers: dict[str, dict[str, Any]] = {}
+        self.accuracy_before_compression: Accuracy | None = None
+        self.checkpoint_epoch: int | None = None
         factories = quantizers_by_layer(self.network, quantizer, layer_quantizers or {})
         for name, layer in self.network.named_synapses():
             factory = factories[name]
@@ -123,6 +155,46 @@ class SpikingClassifier(pl.LightningModule):
         self.accuracy = nn.ModuleDict(
             {f"on_{stage}": MulticlassAccuracy(num_classes, average="micro") for stage in STAGES}
         )
+
+    @property
+    def context(self) -> DeploymentContext:
+        """Chip, steps and inputs of this run, for every part that fits, emulates, prices or deploys the network.
+
+        Raises:
+            ConfigurationError: when neither the module nor its data module says what the network reads.
+        """
+        for name in ("input_kind", "time_steps"):
+            if getattr(self, name) is None:
+                raise ConfigurationError(
+                    f"{name}: neither the data module nor the checkpoint declares it; expected an attribute {name} of "
+                    f"the data module, or SpikingClassifier({name}=...)."
+                )
+        assert self.input_kind is not None
+        assert self.time_steps is not None
+        return DeploymentContext(self.hardware, self.time_steps, self.input_kind)
+
+    def declare(self, data: object) -> None:
+        """Take over what a data module declares of its batches.
+
+        Args:
+            data: with the attributes ``input_kind`` and ``time_steps``; what lacks them declares nothing.
+
+        Raises:
+            ConfigurationError: when the data contradict what the module or its checkpoint says that the network reads.
+        """
+        kind, steps = getattr(data, "input_kind", None), getattr(data, "time_steps", None)
+        if kind is not None:
+            self._require_kind(InputKind(kind), f"the data module {type(data).__name__}")
+            self.input_kind = InputKind(kind)
+        if steps is not None:
+            self.time_steps = int(steps)
+
+    def _require_kind(self, kind: InputKind, whose: str) -> None:
+        if self.input_kind is not None and kind != self.input_kind:
+            raise ConfigurationError(
+                f"input_kind: the network reads inputs of the kind {self.input_kind.value!r}, but {whose} declares "
+                f"{kind.value!r}."
+            )
 
     def quantized_layers(self) -> Iterator[tuple[str, nn.Conv2d | nn.Linear, Quantizer]]:
         """Name, layer and quantizer of every quantised layer, in network order."""
@@ -152,12 +224,33 @@ class SpikingClassifier(pl.LightningModule):
             replace(layers[name], quantizer.to(layers[name].weight.device))
             self._given_quantizers[name] = dict(description)
 
+    def logged_metrics(self, command: str) -> Iterable[str]:
+        """Names of what this module logs in ``command``, for ``monitor`` of a checkpoint."""
+        stages = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}.get(command, ())
+        return [f"{stage}/{what}" for stage in stages for what in ("loss", "accuracy")]
+
+    def configure_callbacks(self) -> list[pl.Callback]:
+        """No more callbacks; put those of the trainer in their order and check the configuration, before data is read.
+
+        Raises:
+            SpikeFitError: when a part can't do what it was told (:mod:`spikefit.preflight`).
+        """
+        trainer = self.trainer
+        command = str(trainer.state.fn.value if trainer.state.fn else "")
+        data = getattr(trainer, "datamodule", None)
+        Preflight(self, data, command, trainer, resumes=None).run()  # Lightning does not tell before it loads
+        return []
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add what callbacks have changed of the network beside its tensors: quantizers, and the chip it emulates."""
-        emulation = self.network.emulation
+        """Add what callbacks have changed or measured and no tensor holds: quantizers, chips, inputs, accuracy."""
+        emulation, before = self.network.emulation, self.accuracy_before_compression
         checkpoint[STATE] = {
             "quantizers": self._given_quantizers,
+            "hardware": None if self.hardware is None else {"name": self.hardware.name, **self.hardware.to_dict()},
+            "input_kind": None if self.input_kind is None else self.input_kind.value,
+            "time_steps": self.time_steps,
             "emulation": emulation.state_dict() if isinstance(emulation, ChipEmulation) else None,
+            "accuracy_before_compression": None if before is None else asdict(before),
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -165,13 +258,38 @@ class SpikingClassifier(pl.LightningModule):
 
         Raises:
             CheckpointError: with a message that fits on a screen, naming the first few tensors that differ.
+            ConfigurationError: for a checkpoint whose network reads other inputs than the run declares, or computes
+                with the integers of another chip than the run names.
         """
-        state = checkpoint.get(STATE, {"quantizers": {}, "emulation": None})
+        state = {**NOTHING, **checkpoint.get(STATE, {})}
         layers = dict(self.network.named_synapses())
         self.give_quantizers({name: given for name, given in state["quantizers"].items() if name in layers})
         emulation = state["emulation"]
         self.network.emulation = None if emulation is None else ChipEmulation.from_state_dict(emulation)
+        self._restore_context(state)
+        before = state.get("accuracy_before_compression")  # a checkpoint of an earlier version has none
+        self.accuracy_before_compression = None if before is None else Accuracy(**before)
+        self.checkpoint_epoch = checkpoint.get("epoch")
         require_same_tensors(self.state_dict(), checkpoint["state_dict"], "ckpt_path")
+
+    def _restore_context(self, state: Mapping[str, Any]) -> None:
+        """Chip, steps and inputs of the checkpoint, where the run does not say them."""
+        if state["input_kind"] is not None:
+            self._require_kind(InputKind(state["input_kind"]), "the checkpoint")
+            self.input_kind = InputKind(state["input_kind"])
+        if self.time_steps is None:
+            self.time_steps = state["time_steps"]
+        emulated = (
+            self.network.emulation.context.chip.name if isinstance(self.network.emulation, ChipEmulation) else None
+        )
+        if self.hardware is None and state["hardware"] is not None:
+            described = dict(state["hardware"])
+            self.hardware = HardwareTarget.from_dict(described, name=described.pop("name"), file="checkpoint")
+        elif self.hardware is not None and emulated not in (None, self.hardware.name):
+            raise ConfigurationError(
+                f"hardware: got {self.hardware.name!r}, but the network of the checkpoint computes with the integers "
+                f"of {emulated!r}. To deploy it on other chips too, list them in DeploymentSimulation.hardware."
+            )
 
     def on_train_epoch_start(self) -> None:
         """Make the epoch's randomness a function of seed, epoch and process: a resumed run repeats it exactly."""

@@ -1,27 +1,30 @@
 """Spiking neurons: thin modules over :func:`spikefit.functional.lif.multi_step`.
 
+What a neuron of your own must supply is said in :mod:`spikefit.functional.neuron_models`, the registry of their models.
+
 Every neuron maps currents ``[T, B, K, ...]`` to spikes of the same shape. ``K`` counts its *units*: channels behind a
 convolution, neurons behind a linear layer. The membrane starts at rest in every forward and never enters a state dict.
 """
 
 import math
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, final
 
 import torch
 from torch import Tensor, nn
 
 from spikefit.errors import ConfigurationError, check_choice, check_range
 from spikefit.functional.current_based import several_spikes, synaptic_filter
-from spikefit.functional.lif import Dynamics, Leak, Reset, multi_step
+from spikefit.functional.lif import Dynamics, Reset, multi_step
+from spikefit.functional.neuron_models import NeuronModel, neuron_model
 from spikefit.functional.surrogate import SURROGATES
 
 
 class ChipNeurons(Protocol):
     """Neurons as a chip computes them."""
 
-    def fire(self, current: Tensor, surrogate: str, alpha: float) -> Tensor:
-        """Spikes ``[T, B, units, ...]`` for integer currents of the same shape, with a surrogate gradient."""
+    def fire(self, current: Tensor, steps: int, neuron: "SpikingNeuron") -> Tensor:
+        """Spikes of integer currents ``[T, B, units, ...]``, T = ``steps``, with the surrogate of ``neuron``."""
 
 
 class SpikingNeuron(nn.Module):
@@ -36,20 +39,21 @@ class SpikingNeuron(nn.Module):
 
     Attributes:
         alive: bool buffer ``[units]``; a pruned unit is False and never fires.
-        model: the neuron's name in hardware descriptions.
-        leak: which leak :func:`~spikefit.functional.lif.multi_step` applies.
-        max_spikes: how often a neuron may fire in one step.
+        model: name of the class's entry in :mod:`spikefit.functional.neuron_models`, which says what its leak is.
+        max_spikes: how often a neuron may fire in one step; where it may more than once, the reset subtracts.
+        synaptic_decay: factor that the synaptic current keeps in a step; None for neurons without such a current.
 
     Shape:
         current ``[T, B, units, ...]`` -> spikes ``[T, B, units, ...]``.
 
     Raises:
-        ConfigurationError: for a threshold or alpha that is not positive or an unknown reset or surrogate.
+        ConfigurationError: for a threshold or alpha that is not positive, an unknown reset or surrogate, or a ``model``
+            that is not registered.
     """
 
     model: str = ""
-    leak: Leak = "none"
     max_spikes: int = 1
+    synaptic_decay: float | None = None
     alive: Tensor
 
     def __init__(
@@ -61,6 +65,11 @@ class SpikingNeuron(nn.Module):
         alpha: float = 2.0,
     ) -> None:
         super().__init__()
+        if not self.model:
+            raise ConfigurationError(
+                f"{type(self).__name__}: no attribute model, which names a registered neuron model."
+            )
+        neuron_model(self.model)
         check_choice("reset", reset, ("subtract", "zero"))
         check_choice("surrogate", surrogate, SURROGATES)
         for option, value in (("threshold", threshold), ("alpha", alpha)):
@@ -74,9 +83,31 @@ class SpikingNeuron(nn.Module):
         self.register_buffer("alive", torch.ones(units, dtype=torch.bool))
 
     @property
+    def entry(self) -> NeuronModel:
+        """The neuron's entry in the registry."""
+        return neuron_model(self.model)
+
+    @property
+    def own_dynamics(self) -> bool:
+        """Whether the class fires in its own way, which the leak of its entry does not describe."""
+        parts = ("forward", "fire", "filtered", "dynamics")
+        return any(getattr(type(self), part) is not getattr(SpikingNeuron, part) for part in parts)
+
+    def own_constants(self) -> dict[str, Tensor | float]:
+        """What the step of the entry needs besides threshold and leak, by name."""
+        return {name: getattr(self, name) for name in self.entry.constants if hasattr(self, name)}
+
+    @property
     def dynamics(self) -> Dynamics:
-        """Threshold, leak, reset and surrogate."""
-        return Dynamics(self.threshold, self.leak, self.reset, self.surrogate, self.alpha)
+        """Threshold, leak, reset and surrogate.
+
+        Raises:
+            ConfigurationError: where the entry names no leak, so that the class has to fire in its own way.
+        """
+        leak = self.entry.leak
+        if leak is None:
+            raise ConfigurationError(f"{self.entry} has no leak in its entry, and no fire of its own; give it either.")
+        return Dynamics(self.threshold, leak, self.reset, self.surrogate, self.alpha)
 
     def leak_amount(self) -> Tensor | float:
         """The decay factor or the linear loss of one step, in units of the membrane."""
@@ -84,12 +115,27 @@ class SpikingNeuron(nn.Module):
 
     def forward(self, current: Tensor, chip: ChipNeurons | None = None) -> Tensor:
         """Spikes ``[T, B, units, ...]`` for currents of the same shape; with ``chip``, as its integers fire."""
-        spikes = self.fire(current) if chip is None else chip.fire(current, self.surrogate, self.alpha)
+        spikes = self.fire(current) if chip is None else chip.fire(current, len(current), self)
         return spikes * self.alive.view(-1, *[1] * (current.dim() - 3))
 
     def fire(self, current: Tensor) -> Tensor:
         """Spikes of all units, living or not, for currents ``[T, B, units, ...]``."""
+        if self.max_spikes > 1:
+            return several_spikes(current, self.dynamics, self.leak_amount(), self.max_spikes)
         return multi_step(current, self.dynamics, self.leak_amount())
+
+    @final
+    def filtered(self, delivered: Tensor) -> Tensor:
+        """Synaptic currents of what synapses deliver, ``[T, ...]`` both; the same where the neurons have none.
+
+        Raises:
+            ConfigurationError: for a synaptic neuron without ``synaptic_decay``.
+        """
+        if not self.entry.synaptic:
+            return delivered
+        if self.synaptic_decay is None:
+            raise ConfigurationError(f"{self.entry} has no synaptic_decay, but its entry says synaptic=True.")
+        return synaptic_filter(delivered, self.synaptic_decay)
 
     def extra_repr(self) -> str:
         """Constants that a reader of the printed network wants to see."""
@@ -119,7 +165,6 @@ class LIF(SpikingNeuron):
     """
 
     model = "lif"
-    leak: Leak = "decay"
 
     def __init__(
         self,
@@ -157,7 +202,6 @@ class ParametricLIF(SpikingNeuron):
     """
 
     model = "lif"
-    leak: Leak = "decay"
 
     def __init__(
         self,
@@ -195,7 +239,6 @@ class LinearLeakIF(SpikingNeuron):
     """
 
     model = "linear_leak_if"
-    leak: Leak = "linear"
 
     def __init__(
         self,
@@ -242,7 +285,7 @@ class CubaLIF(SpikingNeuron):
     """
 
     model = "cuba_lif"
-    leak: Leak = "decay"
+    synaptic_decay: float
 
     def __init__(
         self,
@@ -260,19 +303,9 @@ class CubaLIF(SpikingNeuron):
             raise ConfigurationError(f"synaptic_decay: got {synaptic_decay!r}, expected a value in (0, 1).")
         self.synaptic_decay, self.decay, self.max_spikes = synaptic_decay, _decay(decay, None), max_spikes
 
-    def filtered(self, delivered: Tensor) -> Tensor:
-        """Synaptic currents ``j`` of what synapses deliver, ``[T, ...]`` both."""
-        return synaptic_filter(delivered, self.synaptic_decay)
-
     def leak_amount(self) -> Tensor | float:
         """The membrane's decay factor."""
         return self.decay
-
-    def fire(self, current: Tensor) -> Tensor:
-        """Spikes of synaptic currents behind the norm."""
-        if self.max_spikes == 1:
-            return super().fire(current)
-        return several_spikes(current, self.dynamics, self.decay, self.max_spikes)
 
     def extra_repr(self) -> str:
         """Adds decays and the number of spikes."""

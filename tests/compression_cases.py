@@ -15,6 +15,7 @@ from callbacks import (
     NormCalibration,
     SynapsePruning,
 )
+from callbacks.schedule import Schedule
 from spikefit import prune
 from spikefit.deploy.budget import Budget
 from spikefit.deploy.costs import CoreCost, EnergyCost, SynapseCost
@@ -35,27 +36,31 @@ def recluster(**options):
 
 
 def fsc(**options):
-    return lambda: [CodebookReclustering(start=1), FSCPruning(**{"start": 1, "stop": 3, **options}), NormCalibration(2)]
-
-
-def synapses(**options):
-    return lambda: [CodebookReclustering(start=1), SynapsePruning(**{"start": 1, "stop": 3, **options})]
-
-
-def chip():
-    return [CodebookReclustering(start=1), NormCalibration(2), ChipArithmetic("loihi", start=2)]
-
-
-def fitted():
-    """Half of the neurons of the network have to go."""
-    target = Path(__file__).parent / "small_chip.yaml"
-    return [
-        FitToHardware(str(target), start=1, stop=2, arithmetic=3),
-        CodebookReclustering(start=1),
+    return lambda: [
+        CodebookReclustering(Schedule(1)),
+        FSCPruning(**{"schedule": Schedule(1, 3), **options}),
         NormCalibration(2),
     ]
 
 
+def synapses(**options):
+    return lambda: [CodebookReclustering(Schedule(1)), SynapsePruning(**{"schedule": Schedule(1, 3), **options})]
+
+
+def chip():
+    return [CodebookReclustering(Schedule(1)), NormCalibration(2), ChipArithmetic(Schedule(2))]
+
+
+def fitted():
+    """Half of the neurons of the network have to go."""
+    return [
+        FitToHardware(Schedule(1, 2), arithmetic=3),
+        CodebookReclustering(Schedule(1)),
+        NormCalibration(2),
+    ]
+
+
+SMALL_CHIP = str(Path(__file__).parent / "small_chip.yaml")
 QUANTIZERS = {
     "layer": Codebook,
     "channel": partial(Codebook, scope="channel", zero="free"),
@@ -82,28 +87,28 @@ SYNAPSE_SCORES = {
     "random": prune.SynapseRandom(3),
 }
 CASES: dict[str, Case] = {
-    **{f"quantizer-{name}": Case(quantizer, recluster(start=1)) for name, quantizer in QUANTIZERS.items()},
-    "ramp-blend": Case(Codebook, recluster(start=1, ramp=2.5)),
-    "ramp-soft": Case(partial(Codebook, handover="soft"), recluster(start=1, ramp=2.5)),
-    "ramp-fraction": Case(partial(Codebook, handover="fraction"), recluster(start=1, ramp=2.5)),
-    "by-step": Case(Codebook, recluster(start=3, every=3, interval="step")),
-    "frozen": Case(Codebook, recluster(start=1, stop=1, freeze=2)),
-    "currents": Case(Codebook, recluster(start=1, stop=3, every=2, metric="currents", batches=2)),
-    "currents-frozen": Case(Codebook, recluster(start=1, freeze=1, metric="currents", batches=2)),
+    **{f"quantizer-{name}": Case(quantizer, recluster(schedule=Schedule(1))) for name, quantizer in QUANTIZERS.items()},
+    "ramp-blend": Case(Codebook, recluster(schedule=Schedule(1), ramp=2.5)),
+    "ramp-soft": Case(partial(Codebook, handover="soft"), recluster(schedule=Schedule(1), ramp=2.5)),
+    "ramp-fraction": Case(partial(Codebook, handover="fraction"), recluster(schedule=Schedule(1), ramp=2.5)),
+    "by-step": Case(Codebook, recluster(schedule=Schedule(3, every=3, interval="step"))),
+    "frozen": Case(Codebook, recluster(schedule=Schedule(1, 1), freeze=2)),
+    "currents": Case(Codebook, recluster(schedule=Schedule(1, 3, every=2), metric="currents", batches=2)),
+    "currents-frozen": Case(Codebook, recluster(schedule=Schedule(1), freeze=1, metric="currents", batches=2)),
     **{f"score-{name}": Case(callbacks=fsc(score=score)) for name, score in SCORES.items()},
     **{f"growth-{name}": Case(callbacks=fsc(growth=name)) for name in ("one_shot", "linear", "cubic")},
-    "prune-by-step": Case(callbacks=fsc(start=4, stop=14, every=5, interval="step")),
-    "prune-recovery": Case(callbacks=fsc(stop=2, recovery=1)),
+    "prune-by-step": Case(callbacks=fsc(schedule=Schedule(4, 14, every=5, interval="step"))),
+    "prune-recovery": Case(callbacks=fsc(schedule=Schedule(1, 2), recovery=1)),
     "cost-synapses": Case(callbacks=fsc(cost=SynapseCost())),
-    "cost-energy": Case(callbacks=fsc(cost=EnergyCost("loihi"))),
-    "cost-cores": Case(callbacks=fsc(cost=CoreCost("loihi"))),
+    "cost-energy": Case(callbacks=fsc(cost=EnergyCost())),
+    "cost-cores": Case(callbacks=fsc(cost=CoreCost())),
     "budget-neurons": Case(callbacks=fsc(budget=Budget(neurons=300))),
-    "budget-energy": Case(callbacks=fsc(budget=Budget(energy_j=2e-7, target="loihi", batches=2))),
+    "budget-energy": Case(callbacks=fsc(budget=Budget(energy_j=2e-7, batches=2))),
     **{
         f"synapses-{name}": Case(Codebook, synapses(score=score), {"prunable_synapses": True})
         for name, score in SYNAPSE_SCORES.items()
     },
     "chip-arithmetic": Case(callbacks=chip),
-    "fit-to-hardware": Case(partial(Codebook, levels=8, bits=8), callbacks=fitted),
+    "fit-to-hardware": Case(partial(Codebook, levels=8, bits=8), fitted, {"hardware": SMALL_CHIP}),
     "synapses-budget": Case(Codebook, synapses(budget=Budget(synapses=4000)), {"prunable_synapses": True}),
 }

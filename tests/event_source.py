@@ -10,6 +10,7 @@ from spikefit.data.events import NMNIST
 from spikefit.data.events_tonic import TonicRecordings
 from spikefit.data.pipeline import EventPipeline
 from spikefit.data.source import DataSource, LabelledDataset, Part
+from spikefit.inputs import InputKind
 
 DTYPE = np.dtype([("x", int), ("y", int), ("t", int), ("p", int)])
 AUDIO = np.dtype([("t", int), ("x", int), ("p", int)])
@@ -63,6 +64,10 @@ class MadeUpEvents(DataSource):
     def shape(self) -> tuple[int, ...]:  # type: ignore[override]
         return self.pipeline.shape(self.sensor_size)
 
+    @property
+    def input_kind(self) -> InputKind:  # type: ignore[override]
+        return self.pipeline.input_kind
+
     def prepare(self) -> None: ...
 
     def load(self, part: Part, time_steps: int) -> LabelledDataset:
@@ -110,3 +115,12 @@ class LeftHalf:
 
     def __call__(self, events: np.ndarray) -> np.ndarray:
         return events[events["x"] < self.width]
+
+
+class CountsCalledSpikes(MadeUpEvents):
+    """A data set of a user's own that says spikes and gives counts."""
+
+    input_kind = InputKind.SPIKES
+
+    def __init__(self) -> None:
+        super().__init__(EventPipeline(binary=False))

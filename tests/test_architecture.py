@@ -23,11 +23,13 @@ LAYERS = [
 ]
 EVERYWHERE = {
     "spikefit.errors",
+    "spikefit.inputs",
     "spikefit.seeding",
     "spikefit.losses",
     "spikefit.cli_errors",
     "spikefit.run_directory",
     "spikefit.checkpoints",
+    "spikefit.preflight",
     "spikefit.schedules",
 }
 

@@ -11,6 +11,7 @@ from spikefit.distillation import Distillation
 from spikefit.errors import CheckpointError, ConfigurationError
 from spikefit.module import SpikingClassifier
 from spikefit.networks import MLP
+from spikefit.preflight import Preflight
 from spikefit.quantize import Codebook
 
 
@@ -85,11 +86,12 @@ def test_a_student_learns_its_teachers_answers_and_keeps_no_teacher(teacher, tmp
 
 
 def test_a_missing_teacher_is_told_before_training(tmp_path):
+    check = Preflight(student(), None, "fit", None, False)
     with pytest.raises(CheckpointError, match="teacher: no file"):
-        Distillation(str(tmp_path / "none.ckpt")).preflight()
+        Distillation(str(tmp_path / "none.ckpt")).preflight(check)
     (tmp_path / "bad.ckpt").write_bytes(b"junk")
     with pytest.raises(CheckpointError, match=r"teacher: .*bad.ckpt can't be read"):
-        Distillation(str(tmp_path / "bad.ckpt")).preflight()
+        Distillation(str(tmp_path / "bad.ckpt")).preflight(check)
 
 
 def test_the_command_line_asks_for_the_teacher_before_it_loads_data(tmp_path, capsys, monkeypatch):

@@ -2,9 +2,10 @@
 
 import lightning.pytorch as pl
 import torch
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, Subset, TensorDataset
 
 from callbacks import CompressedCheckpoint
+from spikefit.inputs import InputKind
 from spikefit.module import SpikingClassifier
 from spikefit.networks import ConvSNN
 from spikefit.quantize import Codebook
@@ -12,6 +13,8 @@ from spikefit.quantize import Codebook
 
 class TinyData(pl.LightningDataModule):
     """64 random spike trains of 4 steps that are told apart by which half of the image fires more."""
+
+    input_kind, time_steps = InputKind.SPIKES, 4
 
     def __init__(self):
         super().__init__()
@@ -33,8 +36,16 @@ class TinyData(pl.LightningDataModule):
         return x.transpose(0, 1), y
 
 
+class TinyDataWithTest(TinyData):
+    """The same, its last 40 samples as a test part."""
+
+    def test_dataloader(self):
+        return DataLoader(Subset(self.dataset, range(24, 64)), batch_size=16)
+
+
 def module(quantizer=Codebook, **options):
     torch.manual_seed(0)
+    options = {"hardware": "loihi", **options}
     return SpikingClassifier(
         lambda shape, classes: ConvSNN(shape, classes, (6, 8), (10,)), (1, 8, 8), 2, quantizer, **options
     )

@@ -7,12 +7,11 @@ import numpy as np
 import torch
 
 from spikefit.errors import DataError
+from spikefit.inputs import COUNT_MAX
 
 TURN = 1 << 16
 """Events that are framed at once: the arrays of half a megabyte that this needs are used again and again, where larger
 ones are asked of the system each time."""
-LARGEST_COUNT = 32767
-"""Of events of one pixel in one frame (int16); more are given as this."""
 
 
 @dataclass(frozen=True)
@@ -96,12 +95,12 @@ def counts(
         DataError: for events outside the sensor.
     """
     summed = torch.from_numpy(frames.reshape(-1))
-    fits = (end - begin).max(initial=0) <= LARGEST_COUNT  # then no pixel can have more
+    fits = (end - begin).max(initial=0) <= COUNT_MAX  # then no pixel can have more
     wide = summed if fits else torch.zeros(len(summed), dtype=torch.int32)
     for places in _places(batch, begin, end, sensor_size):
         wide.index_add_(0, torch.from_numpy(places), torch.ones(len(places), dtype=wide.dtype))
     if not fits:
-        summed.copy_(wide.clamp_(max=LARGEST_COUNT))
+        summed.copy_(wide.clamp_(max=COUNT_MAX))
 
 
 def _places(

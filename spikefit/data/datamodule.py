@@ -14,10 +14,11 @@ from spikefit.data import encode
 from spikefit.data.source import DataSource, LabelledDataset
 from spikefit.data.static import Augmented, stratified_split
 from spikefit.errors import ConfigurationError, check_choice, check_range
+from spikefit.inputs import InputKind
 from spikefit.seeding import derived_seed, reseed
 
 Encoding = Literal["direct", "rate", "latency", "frames"]
-IMAGE_ENCODINGS = ("direct", "rate", "latency")
+IMAGE_ENCODINGS = {"direct": InputKind.CONSTANT, "rate": InputKind.SPIKES, "latency": InputKind.SPIKES}
 
 
 class SpikeDataModule(pl.LightningDataModule):
@@ -43,8 +44,7 @@ class SpikeDataModule(pl.LightningDataModule):
             ``seed`` says which, whatever the seed of the training. None for all.
 
     Attributes:
-        num_classes, input_shape, time_steps: known before any file is touched.
-        static: whether the same real-valued frame is shown at every step (direct coding).
+        num_classes, input_shape, time_steps, input_kind: known before any file is touched.
 
     Raises:
         ConfigurationError: for values that are not allowed, or an encoding that does not suit the data.
@@ -65,9 +65,14 @@ class SpikeDataModule(pl.LightningDataModule):
         super().__init__()
         check_choice("encoding", encoding, (*IMAGE_ENCODINGS, "frames"))
         name = type(dataset).__name__
-        allowed = ("frames",) if dataset.event else IMAGE_ENCODINGS
+        allowed = ("frames",) if dataset.event else tuple(IMAGE_ENCODINGS)
         if encoding not in allowed:
             raise ConfigurationError(f"encoding: got {encoding!r}, expected one of {', '.join(allowed)} for {name}.")
+        if dataset.event and dataset.input_kind is None:
+            raise ConfigurationError(
+                f"input_kind: {name} gives frames of events and does not declare what they hold; expected one of "
+                f"{', '.join(InputKind)}."
+            )
         check_range("time_steps", time_steps, 1)
         check_range("batch_size", batch_size, 1)
         check_range("num_workers", num_workers, 0)
@@ -91,9 +96,17 @@ class SpikeDataModule(pl.LightningDataModule):
         return tuple(self.dataset.shape)
 
     @property
-    def static(self) -> bool:
-        """Whether inputs are constant real-valued images."""
-        return self.encoding == "direct"
+    def input_kind(self) -> InputKind:
+        """What the network reads in a step: declared by the coding of images, or by the source of event frames."""
+        if self.encoding != "frames":
+            return IMAGE_ENCODINGS[self.encoding]
+        assert self.dataset.input_kind is not None
+        return self.dataset.input_kind
+
+    @property
+    def validates(self) -> bool:
+        """Whether there is a validation part."""
+        return self.val_fraction > 0
 
     def prepare_data(self) -> None:
         """Download what is missing, in one process."""
@@ -176,6 +189,13 @@ class SpikeDataModule(pl.LightningDataModule):
             generator=torch.Generator().manual_seed(self.seed),
             **options,
         )
+
+    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Refuse frames that contradict what their source declares, while they are still in the host's memory."""
+        if self.encoding == "frames":
+            frames = batch[0] if isinstance(batch, list | tuple) else batch
+            self.input_kind.check(frames, type(self.dataset).__name__)
+        return batch
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """``(x, y)`` with ``x`` ``[T, B, C, H, W]``; a batch without labels stays one."""

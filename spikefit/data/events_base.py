@@ -15,6 +15,7 @@ from spikefit.data.recordings import EVENTS, SOUNDS, Recordings, SensorSize, by_
 from spikefit.data.source import DataSource, LabelledDataset, Part
 from spikefit.data.static import stratified_split
 from spikefit.errors import ConfigurationError, DataError, check_choice, check_range
+from spikefit.inputs import InputKind
 
 
 class GroupedRecordings(Recordings, Protocol):
@@ -64,6 +65,11 @@ class EventSource(DataSource):
     def shape(self) -> tuple[int, ...]:  # type: ignore[override]
         """``(polarities, H, W)`` of one frame behind the pipeline's transforms; audio: ``(channels,)``."""
         return self.pipeline.shape(self.sensor_size)
+
+    @property
+    def input_kind(self) -> InputKind:  # type: ignore[override]
+        """What the pipeline's frames hold."""
+        return self.pipeline.input_kind
 
     @abstractmethod
     def recordings(self, part: Part) -> GroupedRecordings:

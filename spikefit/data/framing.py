@@ -15,6 +15,7 @@ import numpy as np
 from spikefit.data import accumulate
 from spikefit.data.accumulate import EventBatch
 from spikefit.errors import ConfigurationError, check_range
+from spikefit.inputs import InputKind
 
 Ranges = tuple[np.ndarray, np.ndarray]
 """First event and the one behind the last of each frame, int64 ``[B, T]``, counted through the whole batch."""
@@ -112,6 +113,10 @@ class Framing(ABC):
 
     real: ClassVar[bool] = False
     """Whether frames hold real numbers, not spikes or counts."""
+
+    def input_kind(self, binary: bool) -> InputKind:
+        """What a network reads: real numbers, spikes (``binary``) or counts."""
+        return InputKind.GRADED if self.real else InputKind.SPIKES if binary else InputKind.COUNTS
 
     @abstractmethod
     def fill(self, frames: np.ndarray, batch: EventBatch, sensor_size: tuple[int, int, int]) -> None:

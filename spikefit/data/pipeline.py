@@ -18,6 +18,7 @@ from spikefit.data.framing import Framing, TimeBins, frame
 from spikefit.data.recordings import Recordings, SensorSize, is_audio
 from spikefit.data.source import LabelledDataset
 from spikefit.errors import ConfigurationError, DataError, check_choice, check_range
+from spikefit.inputs import InputKind
 
 Cache = Literal["none", "memory", "disk"]
 Specification = dict[str, Any]
@@ -95,6 +96,11 @@ class EventPipeline:
                 f"expected one size, for example by evaluation: CenterCrop to [{width}, {height}]."
             )
         return _shape(other)
+
+    @property
+    def input_kind(self) -> InputKind:
+        """What frames hold."""
+        return self.framing.input_kind(self.binary)
 
     def dataset(self, recordings: Recordings, time_steps: int, train: bool) -> "FramedEvents":
         """Recordings as samples: frames ``[T, C, H, W]``, for audio ``[T, N]``, and label.

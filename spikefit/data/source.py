@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from spikefit.errors import DataError
+from spikefit.inputs import InputKind
 
 Part = Literal["train", "valid", "test"]
 
@@ -22,12 +23,14 @@ class DataSource(ABC):
         shape: ``(C, H, W)`` of one image or one frame of events, ``(N,)`` of one frame of audio spikes.
         event: whether samples are event streams (frames) rather than images.
         has_validation: whether the data set has an official validation part, ``valid``.
+        input_kind: what a frame holds; declared by every source of events, while images get theirs from their coding.
     """
 
     num_classes: int
     shape: tuple[int, ...]
     event: bool = False
     has_validation: bool = False
+    input_kind: InputKind | None = None
 
     @abstractmethod
     def prepare(self) -> None:

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from spikefit.deploy.dynamics import in_kernel
+from spikefit.functional.neuron_models import neuron_model
 from spikefit.hardware.program import Population, Program, Projection
 
 
@@ -38,7 +39,7 @@ def exact_format(program: Program, projection: Projection) -> torch.dtype:
 def float_suffices(program: Program, population: Population) -> bool:
     """Whether float64 holds all that happens in the neurons of ``population``: their currents, membranes and leaks."""
     arithmetic, inputs = program.arithmetic, program.inputs_of(population.name)
-    if not arithmetic.integer or population.bias is None or not in_kernel(population, arithmetic):
+    if not arithmetic.integer or population.bias is None or not in_kernel(population):
         return False
     current = sum(largest_current(program, projection) for projection in inputs) + int(population.bias.abs().max())
     if any(exact_format(program, projection) == torch.int64 for projection in inputs):
@@ -47,4 +48,6 @@ def float_suffices(program: Program, population: Population) -> bool:
         return False
     low, high = arithmetic.state_min, arithmetic.state_max
     kept = program.time_steps * current if low is None or high is None else max(-low, high)
-    return (kept + current) * (2**arithmetic.decay_bits if population.model == "lif" else 1) < 2**53
+    return (kept + current) * (
+        2**arithmetic.decay_bits if neuron_model(population.model).leak == "decay" else 1
+    ) < 2**53

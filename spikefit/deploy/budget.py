@@ -1,14 +1,13 @@
 """How large a pruned network may be."""
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Literal
 
 from torch.nn.utils import parametrize
 
-from spikefit.deploy.footprint import Footprint, Traffic, energy, known_price, neurons, synapses
+from spikefit.deploy.footprint import Footprint, Traffic, energy, neurons, require_prices, synapses
 from spikefit.errors import ConfigurationError, check_range
-from spikefit.hardware.target import HardwareTarget
+from spikefit.hardware.context import DeploymentContext
 from spikefit.networks.blocks import Network
 
 Quantity = Literal["neurons", "synapses", "energy_j"]
@@ -21,19 +20,16 @@ class Budget:
     Attributes:
         neurons: living neurons of the lowered network, each place of a map counted; the readout's too.
         synapses: live synapses (in bounds, not zero, between living units), as a deployment report counts them.
-        energy_j: joule of an inference on ``target``: synops at the measured firing rates, updates and static power.
-        target: name of a chip in ``configs/hardware`` or path of a YAML file; given with ``energy_j``.
+        energy_j: joule of an inference on the run's chip: synops at the measured rates, updates and static power.
         batches: training batches on which a process measures the firing rates for ``energy_j``.
 
     Raises:
-        ConfigurationError: for no quantity or several, one that is not positive, or ``energy_j`` without a target.
-        TargetError: for an unknown target, or one whose energy constants are unknown.
+        ConfigurationError: for no quantity or several, or one that is not positive.
     """
 
     neurons: int | None = None
     synapses: int | None = None
     energy_j: float | None = None
-    target: str | None = None
     batches: int = 4
 
     def __post_init__(self) -> None:
@@ -45,11 +41,6 @@ class Budget:
         if not self.amount > 0:
             raise ConfigurationError(f"budget.{self.quantity}: got {self.amount!r}, expected a value above 0.")
         check_range("budget.batches", self.batches, 1)
-        if (self.quantity == "energy_j") != (self.target is not None):
-            raise ConfigurationError("budget.target: give it with energy_j, and only then.")
-        if self.target is not None:
-            for constant in ("synop_j", "update_j"):
-                known_price(self.chip, constant)
 
     @property
     def quantity(self) -> Quantity:
@@ -60,12 +51,6 @@ class Budget:
     def amount(self) -> float:
         """The most there may be of it."""
         return getattr(self, self.quantity)
-
-    @cached_property
-    def chip(self) -> HardwareTarget:
-        """The target."""
-        assert self.target is not None
-        return HardwareTarget.load(self.target)
 
     @property
     def goal(self) -> str:
@@ -85,11 +70,22 @@ class Budget:
         )
         return self.quantity == "neurons" or (self.quantity == "synapses" and plain)
 
-    def footprint(self, network: Network, found: Traffic | None = None) -> Footprint:
+    def require(self, context: DeploymentContext) -> None:
+        """Refuse a run for which the quantity can't be told, before training.
+
+        Raises:
+            ConfigurationError: for ``energy_j`` in a run that names no chip.
+            TargetError: for ``energy_j`` on a chip whose energy constants are unknown.
+        """
+        if self.quantity == "energy_j":
+            require_prices(context.chip)
+
+    def footprint(self, network: Network, context: DeploymentContext | None, found: Traffic | None = None) -> Footprint:
         """The quantity as a function of what lives.
 
         Args:
             network: in evaluation mode.
+            context: the chip, for ``energy_j`` alone.
             found: firing rates, for ``energy_j``.
         """
         if self.quantity == "neurons":
@@ -97,7 +93,8 @@ class Budget:
         if self.quantity == "synapses":
             return synapses(network)
         assert found is not None
-        return energy(network, self.chip, found)
+        assert context is not None
+        return energy(network, context.chip, found)
 
     def unreachable(self, least: float, because: str) -> ConfigurationError:
         """The error for a budget below the ``least`` that is possible."""

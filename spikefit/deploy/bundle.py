@@ -1,8 +1,7 @@
 """A program as two files: ``program.json`` (what it is) and ``program.safetensors`` (its numbers).
 
-The JSON names every field of the program, the layout of every tensor (:mod:`spikefit.deploy.packing`), the SHA-256 of
+The JSON names every field of the program, the layout of every tensor (:mod:`spikefit.deploy.storage`), the SHA-256 of
 the safetensors file and that of its own content (``checksum``: of all the rest of it, keys sorted and without blanks).
-It is written from the dataclasses' fields, so that a field that is new to them is stored without a change here.
 
 Writing is atomic, in a folder that may hold other files too. The new JSON is laid beside the old one under another
 name; then one rename puts the new tensors in place, and from this moment on the new JSON is the one that fits them; a
@@ -14,7 +13,6 @@ import dataclasses
 import hashlib
 import importlib
 import json
-import math
 import os
 from pathlib import Path
 from typing import Any
@@ -23,19 +21,13 @@ import torch
 from torch import Tensor
 
 import spikefit
-from spikefit.deploy.packing import DTYPES, Packed, pack, unpack
+from spikefit.deploy.storage import describe, rebuild
 from spikefit.errors import BundleError
-from spikefit.hardware import program as descriptions
 from spikefit.hardware.program import Program
 
 FORMAT = "spikefit-program"
-VERSION = 1
+VERSION = 2
 JSON, TENSORS, NEXT_JSON = "program.json", "program.safetensors", "program.json.new"
-_CLASSES = {
-    name: cls
-    for name, cls in vars(descriptions).items()
-    if isinstance(cls, type) and dataclasses.is_dataclass(cls) and cls.__module__ == descriptions.__name__
-}
 
 
 def write_bundle(program: Program, folder: str | Path) -> Path:
@@ -53,8 +45,7 @@ def write_bundle(program: Program, folder: str | Path) -> Path:
             the bundle, naming it.
     """
     folder = Path(folder)
-    tensors: dict[str, Tensor] = {}
-    description = _encode(program, "program", tensors)
+    description, tensors = describe(program)
     blob = _safetensors().save(tensors)
     content: dict[str, Any] = {
         "format": FORMAT,
@@ -105,7 +96,7 @@ def read_bundle(folder: str | Path) -> Program:
         except BundleError:
             raise refused from None
     try:
-        return _decode(content["program"], _safetensors().load(blob))
+        return rebuild(content["program"], _safetensors().load(blob))
     except Exception as error:  # the checksums are right: whoever wrote it wrote nonsense
         raise BundleError(f"{folder / JSON}: does not describe a program: {type(error).__name__}: {error}.") from error
 
@@ -140,7 +131,7 @@ def _content(path: Path, digest: str) -> dict[str, Any]:
     if content.get("version") != VERSION:
         raise BundleError(
             f"{path}: format version {content.get('version')!r}, but spikefit {spikefit.__version__} reads version "
-            f"{VERSION} alone."
+            f"{VERSION} alone; write the bundle again from the network's checkpoint."
         )
     if content.pop("checksum", None) != _checksum(content):
         raise BundleError(f"{path}: altered: its content does not have the checksum that it names.")
@@ -150,48 +141,6 @@ def _content(path: Path, digest: str) -> dict[str, Any]:
             f"{path.name} names."
         )
     return content
-
-
-def _encode(value: Any, where: str, tensors: dict[str, Tensor]) -> Any:
-    """``value`` as JSON; its tensors are packed into ``tensors``, under ``where`` they stand."""
-    if isinstance(value, Tensor):
-        try:
-            packed = pack(value)
-        except TypeError as error:
-            raise BundleError(f"{where}: {error}.") from error
-        tensors.update({f"{where}.{name}": part for name, part in packed.parts.items()})
-        form = {"layout": packed.layout, "dtype": packed.dtype, "shape": list(packed.shape), "bits": packed.bits}
-        return {"tensor": where, **form}
-    if dataclasses.is_dataclass(value) and type(value).__name__ in _CLASSES:
-        names = [field.name for field in dataclasses.fields(value)]
-        fields = {name: _encode(getattr(value, name), f"{where}.{name}", tensors) for name in names}
-        return {"class": type(value).__name__, "fields": fields}
-    if isinstance(value, tuple):
-        return [_encode(entry, f"{where}.{index}", tensors) for index, entry in enumerate(value)]
-    if value is None or type(value) in (bool, int, str):
-        return value
-    if type(value) is float:
-        return value if math.isfinite(value) else {"float": repr(value)}  # JSON has no infinity
-    raise BundleError(
-        f"{where}: got {value!r}, expected a tensor, a tuple, a number, text, None or one of {', '.join(_CLASSES)}."
-    )
-
-
-def _decode(value: Any, tensors: dict[str, Tensor]) -> Any:
-    if isinstance(value, list):
-        return tuple(_decode(entry, tensors) for entry in value)
-    if not isinstance(value, dict):
-        return value
-    if "float" in value:
-        return float(value["float"])
-    if "class" in value:
-        fields = {name: _decode(entry, tensors) for name, entry in value["fields"].items()}
-        return _CLASSES[value["class"]](**fields)
-    if value["dtype"] not in DTYPES:
-        raise ValueError(f"{value['tensor']}: a tensor of {value['dtype']}")
-    names = ("values",) if value["layout"] == "plain" else ("values", "indices")
-    parts = {name: tensors[f"{value['tensor']}.{name}"] for name in names}
-    return unpack(Packed(value["layout"], value["dtype"], tuple(value["shape"]), value["bits"], parts))
 
 
 def _checksum(content: dict[str, Any]) -> str:

@@ -1,6 +1,5 @@
 """What a unit costs on a chip: a score divided by it prunes the unit that matters least for what it takes."""
 
-import copy
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
@@ -8,9 +7,10 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from spikefit.deploy.footprint import alive_by_block, energy, is_graded, known_price, synapses, traffic
+from spikefit.deploy.footprint import alive_by_block, energy, require_prices, synapses, traffic
 from spikefit.deploy.lower import lower
 from spikefit.errors import check_range
+from spikefit.hardware.context import DeploymentContext
 from spikefit.hardware.figures import known
 from spikefit.hardware.placement import Placement, place
 from spikefit.hardware.program import Program
@@ -27,29 +27,50 @@ class UnitCost(ABC):
 
     Args:
         batches: how many training batches to look at; 0 for costs that do not depend on data.
+
+    Attributes:
+        needs_chip: whether the cost is one on the run's chip.
     """
+
+    needs_chip: bool = True
 
     def __init__(self, batches: int = 0) -> None:
         check_range("batches", batches, 0)
         self.batches = batches
 
+    def require(self, context: DeploymentContext) -> None:
+        """Refuse a run for which a cost that needs a chip can't be told, before training.
+
+        Raises:
+            ConfigurationError: when no chip is named.
+            TargetError: for a chip whose constants are unknown.
+        """
+        _ = context.chip
+
     @abstractmethod
-    def per_unit(self, network: Network, batches: Iterable[Batch]) -> dict[str, Tensor]:
+    def per_unit(
+        self, network: Network, batches: Iterable[Batch], context: DeploymentContext | None
+    ) -> dict[str, Tensor]:
         """``{group: [units]}``, float64, not negative; what it says of dead units means nothing.
 
         Args:
             network: read only, in evaluation mode.
             batches: inputs ``[T, B, ...]`` and labels ``[B]``.
+            context: the chip, and what the network reads; given to a cost that needs a chip.
         """
 
 
 class SynapseCost(UnitCost):
     """Live synapses that go with a unit: those that reach it and those that leave it, in bounds and not zero."""
 
+    needs_chip = False
+
     def __init__(self) -> None:
         super().__init__(0)
 
-    def per_unit(self, network: Network, batches: Iterable[Batch]) -> dict[str, Tensor]:
+    def per_unit(
+        self, network: Network, batches: Iterable[Batch], context: DeploymentContext | None
+    ) -> dict[str, Tensor]:
         """Numbers of synapses."""
         return synapses(network).per_unit(unit_groups(network), alive_by_block(network))
 
@@ -61,49 +82,43 @@ class EnergyCost(UnitCost):
     out, and the multiplications of a real-valued input where the host does them.
 
     Args:
-        target: name of a chip in ``configs/hardware`` or path of a YAML file.
         batches: how many training batches to measure firing rates on.
-
-    Raises:
-        TargetError: for an unknown target, or one whose energy constants are unknown.
     """
 
-    def __init__(self, target: str = "loihi", batches: int = 4) -> None:
+    def __init__(self, batches: int = 4) -> None:
         check_range("batches", batches, 1)
         super().__init__(batches)
-        self.target = HardwareTarget.load(target)
-        for constant in ("synop_j", "update_j"):
-            known_price(self.target, constant)
 
-    def per_unit(self, network: Network, batches: Iterable[Batch]) -> dict[str, Tensor]:
+    def require(self, context: DeploymentContext) -> None:
+        """Refuse a chip whose energy constants are unknown."""
+        require_prices(context.chip)
+
+    def per_unit(
+        self, network: Network, batches: Iterable[Batch], context: DeploymentContext | None
+    ) -> dict[str, Tensor]:
         """Joule."""
-        footprint = energy(network, self.target, traffic(network, batches))
+        assert context is not None
+        footprint = energy(network, context.chip, traffic(network, batches, context.input_kind))
         return footprint.per_unit(unit_groups(network), alive_by_block(network))
 
 
 class CoreCost(UnitCost):
-    """Share of the target's cores that a unit takes: the cores of its population, over the living units of it.
+    """Share of the chip's cores that a unit takes: the cores of its population, over the living units of it.
 
     From the placement of the lowered network. A core that several populations share counts for each by its neurons;
     cores of splitters for none. A population that does not fit counts as many cores as its neurons alone would fill.
-
-    Args:
-        target: name of a chip in ``configs/hardware`` or path of a YAML file.
-
-    Raises:
-        TargetError: for an unknown target.
     """
 
-    def __init__(self, target: str = "loihi") -> None:
-        super().__init__(1)
-        self.target = HardwareTarget.load(target)
+    def __init__(self) -> None:
+        super().__init__(0)
 
-    def per_unit(self, network: Network, batches: Iterable[Batch]) -> dict[str, Tensor]:
+    def per_unit(
+        self, network: Network, batches: Iterable[Batch], context: DeploymentContext | None
+    ) -> dict[str, Tensor]:
         """Cores."""
-        inputs, _ = next(iter(batches))
-        on_cpu, graded = copy.deepcopy(network).cpu(), is_graded(inputs)
-        program = lower(on_cpu, len(inputs), graded_input=graded, precision="target", target=self.target)
-        cores = cores_by_population(self.target, program, place(self.target, program, hops=False))
+        assert context is not None
+        chip, program = context.chip, lower(network, context, "target")
+        cores = cores_by_population(chip, program, place(chip, program, hops=False))
         alive = alive_by_block(network)
         return {
             group.name: torch.full(

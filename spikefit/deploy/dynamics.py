@@ -1,12 +1,15 @@
-"""The neurons of a program, step by step: in int64 (float64 where nothing is rounded), or in a kernel."""
+"""The neurons of a program: step by step in int64 (float64 where nothing is rounded), or in a kernel.
 
-import math
+What a step computes is defined in :mod:`spikefit.functional.integer_dynamics`.
+"""
 
-import numpy as np
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
-from spikefit.functional.lif import apply_leak
+from spikefit.functional.integer_dynamics import IntegerDynamics, bounded, charges, synaptic_scan
+from spikefit.functional.neuron_models import Step, StepConstants, neuron_model
 from spikefit.hardware.program import Arithmetic, Population
 
 
@@ -34,25 +37,37 @@ def run_neurons(
     assert population.threshold is not None
     assert population.leak is not None
     threshold, leak = per_channel(population.threshold, population), per_channel(population.leak, population)
-    state = torch.zeros_like(current[0])
-    fired: list[Tensor] = []
+    spikes = torch.empty_like(current, dtype=torch.float32 if arithmetic.integer else torch.float64)
     kept: list[Tensor] = []
     overflows = 0
-    for step in current:
-        membrane = _leaked(state, population.model, leak, arithmetic) + step
-        membrane, outside = _bounded(membrane, arithmetic)
-        overflows += outside
-        if population.max_spikes == 1:
-            spike = membrane >= threshold
-            state = membrane - threshold * spike if population.reset == "subtract" else membrane * ~spike
-        else:
-            spike = membrane.div(threshold, rounding_mode="floor").clamp(0, population.max_spikes)
-            state = membrane - threshold * spike
-        fired.append(spike)
+    model = neuron_model(population.model)
+    steps = (
+        charges(current, threshold, leak, _dynamics(population, arithmetic))
+        if model.step is None
+        else _own(model.step, population, current, threshold, leak, arithmetic)
+    )
+    for step, (membrane, count, _, outside) in enumerate(steps):
+        spikes[step] = count
+        overflows += int(outside.sum())
         if keep_membrane:
             kept.append(membrane)
-    spikes = torch.stack(fired).to(torch.float32 if arithmetic.integer else torch.float64)
     return spikes, torch.stack(kept) if keep_membrane else current[:0], overflows
+
+
+def _own(
+    step: Step, population: Population, currents: Tensor, threshold: Tensor, leak: Tensor, arithmetic: Arithmetic
+) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
+    """As :func:`~spikefit.functional.integer_dynamics.charges`, by the step of the model; its state is bounded."""
+    own = {name: per_channel(values, population) for name, values in population.constants}
+    constants = StepConstants(threshold, leak, population.reset, population.max_spikes, own)
+    dynamics = IntegerDynamics(
+        state_min=arithmetic.state_min, state_max=arithmetic.state_max, overflow=arithmetic.overflow
+    )
+    state = torch.zeros_like(currents[0])
+    for arriving in currents:
+        stepped = step(state, arriving, constants)
+        state, outside = bounded(stepped.state, dynamics)
+        yield stepped.membrane, stepped.spikes, state, outside
 
 
 def synaptic_currents(population: Population, delivered: Tensor, arithmetic: Arithmetic) -> tuple[Tensor, int]:
@@ -68,42 +83,12 @@ def synaptic_currents(population: Population, delivered: Tensor, arithmetic: Ari
     """
     if population.synaptic_leak is None:
         return delivered, 0
-    leak = per_channel(population.synaptic_leak, population)
-    state, currents, overflows = torch.zeros_like(delivered[0]), [], 0
-    for step in delivered:
-        gathered, outside = _bounded(state + step, arithmetic)
-        overflows += outside
-        state = _leaked(gathered, "lif", leak, arithmetic)
-        currents.append(state)
-    return torch.stack(currents), overflows
+    currents, overflows = synaptic_scan(delivered, population.synaptic_leak, _dynamics(population, arithmetic))
+    return currents, int(overflows)
 
 
-def _leaked(state: Tensor, model: str, leak: Tensor, arithmetic: Arithmetic) -> Tensor:
-    if model == "if":
-        return state
-    if model == "linear_leak_if":
-        return apply_leak(state, "linear", leak)
-    if not arithmetic.integer:
-        return apply_leak(state, "decay", leak)
-    if arithmetic.decay == "shift":
-        lost = state >> leak
-        return state - torch.where(lost == 0, state.sign(), lost)
-    product = state * (2**arithmetic.decay_bits - leak)
-    if arithmetic.decay_rounding == "floor":
-        return product >> arithmetic.decay_bits
-    return product.sign() * (product.abs() >> arithmetic.decay_bits)
-
-
-def _bounded(membrane: Tensor, arithmetic: Arithmetic) -> tuple[Tensor, int]:
-    low, high = arithmetic.state_min, arithmetic.state_max
-    if low is None or high is None:
-        return membrane, 0
-    outside = int(((membrane < low) | (membrane > high)).sum())
-    if not outside:
-        return membrane, 0
-    if arithmetic.overflow == "saturate":
-        return membrane.clamp(low, high), outside
-    return (membrane - low) % (high - low + 1) + low, outside
+def _dynamics(population: Population, arithmetic: Arithmetic) -> IntegerDynamics:
+    return arithmetic.dynamics(population.model, population.reset, population.max_spikes)
 
 
 def per_channel(constant: Tensor, population: Population) -> Tensor:
@@ -111,10 +96,9 @@ def per_channel(constant: Tensor, population: Population) -> Tensor:
     return constant.view(-1, *[1] * (len(population.shape) - 1))
 
 
-def in_kernel(population: Population, arithmetic: Arithmetic) -> bool:
-    """Whether :func:`scan_neurons` knows these neurons: no synaptic current, one spike a step, no shift."""
-    shifts = population.model == "lif" and arithmetic.decay == "shift"
-    return population.synaptic_leak is None and population.max_spikes == 1 and not shifts
+def in_kernel(population: Population) -> bool:
+    """Whether :func:`scan_neurons` knows these neurons: all but those with a synaptic current or an own step."""
+    return population.synaptic_leak is None and neuron_model(population.model).step is None
 
 
 def scan_neurons(
@@ -133,27 +117,16 @@ def scan_neurons(
         spikes ``[T, B, ...]``, or how many each window ``[T, B, C, H // window, W // window]`` has; how often each
         neuron fired in the batch (float64 ``[...]``); and how many overflows.
     """
-    from spikefit.functional import integer_scan_cpu as kernel  # numba takes a while to import
-    from spikefit.functional.jit import use_torch_threads
+    from spikefit.functional.integer_scan_cpu import integer_scan  # numba takes a while to import
 
-    use_torch_threads()
+    assert population.bias is not None
+    assert population.threshold is not None
+    assert population.leak is not None
     last = current.movedim(2, -1)
-    leaks = {"if": kernel.NONE, "linear_leak_if": kernel.LINEAR, "lif": kernel.DECAY_TRUNCATE}
-    leak = leaks[population.model]
-    if population.model == "lif" and arithmetic.decay_rounding == "floor":
-        leak = kernel.DECAY_FLOOR
-    low, high = arithmetic.state_min, arithmetic.state_max
-    limits = (-math.inf, math.inf) if low is None or high is None else (float(low), float(high))
-    rule = (leak, 2.0**arithmetic.decay_bits, population.reset == "zero", arithmetic.overflow == "wrap", *limits)
-    constants = np.stack([_float64(c) for c in (population.bias, population.threshold, population.leak)])
-    y = last.reshape(len(last), -1).numpy()
     batch, *sides, channels = last.shape[1:]
     shape = (*sides, channels)
-    fired, counts, overflows = kernel.integer_scan(y, constants, rule, steps, shape, window)
-    spikes = torch.from_numpy(fired).view(steps, batch, *(side // window for side in sides), channels).movedim(-1, 2)
-    return spikes, torch.from_numpy(counts).double().view(shape).movedim(-1, 0), overflows
-
-
-def _float64(constant: Tensor | None) -> np.ndarray:
-    assert constant is not None
-    return constant.double().numpy()
+    constants = (population.bias, population.threshold, population.leak)
+    dynamics = _dynamics(population, arithmetic)
+    fired, counts, overflows = integer_scan(last.reshape(len(last), -1), constants, dynamics, steps, shape, window)
+    spikes = fired.view(steps, batch, *(side // window for side in sides), channels).movedim(-1, 2)
+    return spikes, counts.double().view(shape).movedim(-1, 0), overflows

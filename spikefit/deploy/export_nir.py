@@ -31,6 +31,7 @@ from torch import Tensor
 
 import spikefit
 from spikefit.errors import ExchangeError, check_choice
+from spikefit.functional.neuron_models import neuron_model, require_nir_form
 from spikefit.hardware.program import Population, Program, Projection
 from spikefit.networks.nir_dialects import Dialect, dialect_called, require_nir
 
@@ -61,6 +62,7 @@ _WRITTEN = frozenset(
         "bits",
         "exponent",
         "axon_types",
+        "codebook",
     ]
 )
 
@@ -194,10 +196,11 @@ class _Writer:
             for field in dataclasses.fields(part):
                 if field.name not in _WRITTEN and getattr(part, field.name) != field.default:
                     raise ExchangeError(f"{part.name}: its {field.name} has no place in a NIR graph.")
-        if population.model == "linear_leak_if":
-            raise ExchangeError(f"{name}: NIR knows no linear leak; use IF or LIF neurons.")
-        if population.model not in ("if", "lif", "readout"):
-            raise ExchangeError(f"{name}: neurons {population.model!r} can't be written; use IF or LIF neurons.")
+        if population.spiking:
+            try:
+                require_nir_form(neuron_model(population.model))
+            except ExchangeError as error:
+                raise ExchangeError(f"{name}: {error}") from None
         if population.spiking and population.reset != dialect.reset:
             hint = "train with reset 'zero'"
             if population.reset == "subtract":
@@ -207,7 +210,7 @@ class _Writer:
             raise ExchangeError(
                 f"{name}: its reset is {population.reset!r}, a {dialect.name} graph means {dialect.reset!r}; {hint}."
             )
-        if population.spiking and _model(population) not in dialect.models:
+        if population.spiking and _node(population) not in dialect.nodes:
             raise ExchangeError(
                 f"{name}: {dialect.name} reads IF as a leaky neuron; use LIF neurons with a decay below 1."
             )
@@ -274,7 +277,7 @@ class _Writer:
         assert population.threshold is not None
         threshold = population.threshold * self._scale(population)
         constants: dict[str, Tensor] = {}
-        if _model(population) == "if":
+        if _node(population) == "IF":
             resistance = 1.0 if dialect.if_gain == "per_step" else 1 / dialect.dt
             constants["r"] = torch.full_like(threshold, resistance)
         else:
@@ -291,7 +294,7 @@ class _Writer:
         at = self._spread(threshold, population)
         if dialect.fires == "above":
             at = np.nextafter(at, np.array(-np.inf, dtype=self.dtype))
-        node = self.nir.IF if _model(population) == "if" else self.nir.LIF
+        node = getattr(self.nir, _node(population))
         return node(v_threshold=at, v_reset=np.zeros_like(at), metadata={"reset": population.reset}, **spread)
 
     def _spread(self, values: Tensor, population: Population) -> np.ndarray:
@@ -300,10 +303,11 @@ class _Writer:
         return np.ascontiguousarray(self._array(columns.expand(population.shape)))
 
 
-def _model(population: Population) -> str:
-    """``if`` or ``lif``; a LIF that keeps all of its membrane is an IF."""
+def _node(population: Population) -> str:
+    """``IF`` or ``LIF``; a LIF that keeps all of its membrane is an IF."""
+    node = require_nir_form(neuron_model(population.model))
     keeps = population.leak is not None and bool((population.leak == 1).all())
-    return "if" if population.model == "lif" and keeps else population.model
+    return "IF" if node == "LIF" and keeps else node
 
 
 def _ungrouped(weight: Tensor, groups: int) -> Tensor:

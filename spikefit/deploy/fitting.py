@@ -13,6 +13,7 @@ from torch import Tensor
 
 from spikefit.deploy.lower import lower
 from spikefit.hardware.check import Finding, check
+from spikefit.hardware.context import DeploymentContext
 from spikefit.hardware.figures import known
 from spikefit.hardware.placement import place
 from spikefit.hardware.target import HardwareTarget
@@ -26,11 +27,10 @@ Scores = dict[str, Tensor]
 STORED_BITS = (2, 4, 8)  # of a codebook's values
 
 
-def findings_on(network: Network, target: HardwareTarget, time_steps: int, graded_input: bool) -> list[Finding]:
-    """All limits of ``target`` that ``network`` violates as it is, those of the placement included."""
-    on_cpu = copy.deepcopy(network).cpu()
-    program = lower(on_cpu, time_steps, graded_input=graded_input, precision="target", target=target)
-    return [*check(target, program), *place(target, program, hops=False).findings]
+def findings_on(network: Network, context: DeploymentContext) -> list[Finding]:
+    """All limits of the chip that ``network`` violates as it is, those of the placement included."""
+    program = lower(network, context, "target")
+    return [*check(context.chip, program), *place(context.chip, program, hops=False).findings]
 
 
 def mendable_by_pruning(findings: Sequence[Finding]) -> list[Finding]:
@@ -43,23 +43,19 @@ class Trial:
 
     Args:
         network: not changed.
-        target: the chip.
-        time_steps: steps of one inference.
-        graded_input: whether inputs are real numbers (direct coding).
+        context: the chip, steps of an inference, and what the network reads.
         groups: the groups that may lose units.
     """
 
-    def __init__(
-        self, network: Network, target: HardwareTarget, time_steps: int, graded_input: bool, groups: list[UnitGroup]
-    ) -> None:
+    def __init__(self, network: Network, context: DeploymentContext, groups: list[UnitGroup]) -> None:
         self.network = copy.deepcopy(network).cpu().eval()
-        self.target, self.time_steps, self.graded_input, self.groups = target, time_steps, graded_input, groups
+        self.context, self.groups = context, groups
 
     def findings(self, masks: Masks) -> list[Finding]:
         """What pruning would have to mend if ``masks`` lived."""
         for group in self.groups:
             set_alive(self.network, group, masks[group.name])
-        return mendable_by_pruning(findings_on(self.network, self.target, self.time_steps, self.graded_input))
+        return mendable_by_pruning(findings_on(self.network, self.context))
 
 
 def masks_that_fit(trial: Trial, scores: Scores, alive: Masks, min_units: int) -> tuple[Masks, list[Finding]]:

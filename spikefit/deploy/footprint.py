@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from spikefit.errors import TargetError
 from spikefit.hardware.figures import Figure, known
 from spikefit.hardware.target import HardwareTarget
+from spikefit.inputs import InputKind
 from spikefit.networks.blocks import IdentitySkip, Network
 from spikefit.prune.groups import UnitGroup
 from spikefit.prune.scores import Batch, recorded_spikes
@@ -110,30 +111,29 @@ class Traffic:
             ``[C, H, W]`` or ``[N]``; of a real-valued ``input`` the values that are not zero, a constant image once.
         samples: how many samples they add up.
         steps: steps of an inference.
-        graded: whether the input is real-valued.
+        input_kind: what the network reads.
     """
 
     sent: dict[str, Tensor]
     samples: int
     steps: int
-    graded: bool
+    input_kind: InputKind
 
 
 @torch.no_grad()
-def traffic(network: Network, batches: Iterable[Batch]) -> Traffic:
+def traffic(network: Network, batches: Iterable[Batch], input_kind: InputKind) -> Traffic:
     """Run ``batches`` (inputs ``[T, B, ...]`` and labels) through ``network`` and add up what its blocks send.
 
     Raises:
         ValueError: without any batch.
     """
     sent: dict[str, Tensor] = {}
-    samples, steps, graded = 0, 0, False
+    samples, steps = 0, 0
     with recorded_spikes(network) as spikes:
         for inputs, _ in batches:
             network(inputs)
-            graded |= is_graded(inputs)
-            constant = len(inputs) > 1 and inputs.stride(0) == 0
-            signals = {INPUT: (inputs[:1] if graded and constant else inputs) != 0}
+            frames = inputs[:1] if input_kind is InputKind.CONSTANT else inputs
+            signals = {INPUT: frames != 0 if input_kind.graded else frames}
             for name, fired in spikes.items():
                 block = network.block(name)
                 window = block.pool**2 if block.pool_kind == "avg" else 1
@@ -143,12 +143,7 @@ def traffic(network: Network, batches: Iterable[Batch]) -> Traffic:
             samples, steps = samples + inputs.shape[1], len(inputs)
     if not samples:
         raise ValueError("traffic: got no batch, expected at least one.")
-    return Traffic(sent, samples, steps, graded)
-
-
-def is_graded(inputs: Tensor) -> bool:
-    """Whether ``inputs`` are real numbers instead of spikes."""
-    return bool(((inputs != 0) & (inputs != 1)).any())
+    return Traffic(sent, samples, steps, input_kind)
 
 
 def alive_by_block(network: Network) -> Masks:
@@ -193,7 +188,7 @@ def energy(network: Network, target: HardwareTarget, found: Traffic) -> Footprin
     """
     synop, update = known_price(target, "synop_j"), known_price(target, "update_j")
     first = synop
-    if found.graded:
+    if found.input_kind.graded:
         on_chip = target.layers.graded_input.value == "chip"
         first = known_price(target, "encoder_mac_j") if on_chip else 0.0
     arriving = {
@@ -222,6 +217,16 @@ def known_price(target: HardwareTarget, constant: str) -> float:
             "constants are known, or count synapses."
         )
     return figure.value
+
+
+def require_prices(target: HardwareTarget) -> None:
+    """Refuse a chip on which the energy of synapses and neurons can't be told.
+
+    Raises:
+        TargetError: when a constant that is needed is unknown.
+    """
+    for constant in ("synop_j", "update_j"):
+        known_price(target, constant)
 
 
 def connections(network: Network) -> Iterator[Connection]:

@@ -1,13 +1,12 @@
 """Tensors with few distinct values as a table and packed indices; exact, bit for bit, for any dtype.
 
-Values are told apart by their bits, so that -0.0 and NaN come back as they were. Of three layouts the smallest is
-taken:
+Values are told apart by their bits, so that -0.0 and NaN come back as they were. The smaller of two layouts is taken:
 
 * *plain*: the elements themselves; integers in the narrowest signed type that holds them;
-* *codebook*: a table of the M values in use and for every element an index of ``ceil(log2 M)`` bits (none for M = 1);
-* *row codebook*: a table for every row (first dimension), as long as the longest of them.
+* *codebook*: a table of the M values in use and for every element an index of ``ceil(log2 M)`` bits (none for M = 1).
 
-Indices are packed without gaps, most significant bit first.
+Indices are packed without gaps, most significant bit first. Weights, whose values are known, have more layouts
+(:mod:`spikefit.deploy.storage`).
 """
 
 import math
@@ -18,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-Layout = Literal["plain", "codebook", "row_codebook"]
+Layout = Literal["plain", "codebook", "group_codebook", "row_codebook", "axon"]
 
 DTYPES = {
     str(dtype).removeprefix("torch."): dtype
@@ -37,7 +36,8 @@ class Packed:
         dtype: of the tensor, without the ``torch.``.
         shape: of the tensor.
         bits: width of an index; 0 for ``plain`` and for a single value.
-        parts: ``values`` (elements or tables, ``[rows, M]`` for ``row_codebook``) and, unless plain, uint8 ``indices``.
+        parts: ``values`` (elements, or a table ``[M]``, or tables ``[rows, M]``) and, unless plain, uint8 ``indices``.
+        factor: on all elements; of weights, whose common divisor is stored once.
     """
 
     layout: Layout
@@ -45,11 +45,19 @@ class Packed:
     shape: tuple[int, ...]
     bits: int
     parts: dict[str, Tensor]
+    factor: int = 1
 
     @property
     def bytes(self) -> int:
         """Size of the parts."""
         return sum(part.numel() * part.element_size() for part in self.parts.values())
+
+    @property
+    def index_bits(self) -> int:
+        """Bits of all indices; of ``plain`` elements those of the elements."""
+        if self.layout == "plain":
+            return 8 * self.bytes
+        return math.prod(self.shape) * self.bits
 
 
 def index_width(values: int) -> int:
@@ -88,7 +96,7 @@ def unpack_bits(packed: np.ndarray, width: int, count: int) -> np.ndarray:
 
 
 def pack(tensor: Tensor) -> Packed:
-    """The smallest layout of ``tensor``.
+    """The smaller layout of ``tensor``.
 
     Raises:
         TypeError: for a dtype that is not in :data:`DTYPES`.
@@ -98,14 +106,34 @@ def pack(tensor: Tensor) -> Packed:
         raise TypeError(f"got a tensor of {dtype}, expected one of {', '.join(DTYPES)}")
     tensor = tensor.detach().cpu().contiguous()
     shape = tuple(tensor.shape)
-    layouts = [Packed("plain", dtype, shape, 0, {"values": _narrow(tensor)})]
-    if tensor.numel():
-        values, indices = torch.unique(_bits(tensor).flatten(), return_inverse=True)
-        layouts.append(_indexed("codebook", dtype, shape, _narrow(_value(values, tensor.dtype)), indices))
-        if tensor.dim() > 1:
-            tables, ranks = _row_tables(indices.view(len(tensor), -1))
-            layouts.append(_indexed("row_codebook", dtype, shape, _narrow(_value(values, tensor.dtype))[tables], ranks))
-    return min(layouts, key=lambda packed: packed.bytes)
+    plain = Packed("plain", dtype, shape, 0, {"values": narrow(tensor)})
+    if not tensor.numel():
+        return plain
+    bits, indices = torch.unique(_bits(tensor).flatten(), return_inverse=True)
+    values = narrow(_value(bits, tensor.dtype))
+    return min(plain, indexed("codebook", dtype, shape, values, indices), key=lambda packed: packed.bytes)
+
+
+def indexed(
+    layout: Layout, dtype: str, shape: tuple[int, ...], values: Tensor, indices: Tensor, width: int | None = None
+) -> Packed:
+    """``indices`` of ``width`` bits (as many as the table needs, if None) and the table or tables ``values``."""
+    width = index_width(values.shape[-1]) if width is None else width
+    packed = torch.from_numpy(pack_bits(indices.flatten().cpu().numpy(), width))
+    return Packed(layout, dtype, shape, width, {"values": values.contiguous(), "indices": packed})
+
+
+def indices_of(packed: Packed, values: int) -> Tensor:
+    """The indices, int64 ``[n]``, into tables of ``values`` values.
+
+    Raises:
+        ValueError: when there are more or fewer than elements, or one lies beyond the table.
+    """
+    count = math.prod(packed.shape)
+    indices = torch.from_numpy(unpack_bits(packed.parts["indices"].numpy(), packed.bits, count))
+    if count and int(indices.max()) >= values:
+        raise ValueError(f"an index of {int(indices.max())} into {values} values")
+    return indices
 
 
 def unpack(packed: Packed) -> Tensor:
@@ -119,31 +147,9 @@ def unpack(packed: Packed) -> Tensor:
         if tuple(values.shape) != shape:
             raise ValueError(f"elements of shape {tuple(values.shape)}, expected {shape}")
         return values.to(dtype)
-    count = math.prod(shape)
-    indices = torch.from_numpy(unpack_bits(packed.parts["indices"].numpy(), packed.bits, count))
-    if count and int(indices.max()) >= values.shape[-1]:
-        raise ValueError(f"an index of {int(indices.max())} into {values.shape[-1]} values")
-    if packed.layout == "codebook":
-        return values[indices].reshape(shape).to(dtype)
-    if values.dim() != 2 or len(values) != shape[0]:
-        raise ValueError(f"tables of shape {tuple(values.shape)}, expected one for each of {shape[0]} rows")
-    return values.gather(1, indices.view(shape[0], -1)).reshape(shape).to(dtype)
-
-
-def _indexed(layout: Layout, dtype: str, shape: tuple[int, ...], values: Tensor, indices: Tensor) -> Packed:
-    width = index_width(values.shape[-1])
-    packed = torch.from_numpy(pack_bits(indices.flatten().numpy(), width))
-    return Packed(layout, dtype, shape, width, {"values": values.contiguous(), "indices": packed})
-
-
-def _row_tables(indices: Tensor) -> tuple[Tensor, Tensor]:
-    """For ``indices`` ``[rows, n]`` the distinct ones of each row ``[rows, M]`` (filled up with 0), and ranks in it."""
-    ordered, order = indices.sort(dim=1)
-    new = torch.zeros_like(ordered)
-    new[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
-    rank_of_ordered = new.cumsum(dim=1)
-    tables = ordered.new_zeros(len(indices), int(rank_of_ordered.max()) + 1).scatter_(1, rank_of_ordered, ordered)
-    return tables, torch.empty_like(order).scatter_(1, order, rank_of_ordered)
+    if packed.layout != "codebook" or values.dim() != 1:
+        raise ValueError(f"{packed.layout} of shape {tuple(values.shape)}, expected one table")
+    return values[indices_of(packed, len(values))].reshape(shape).to(dtype)
 
 
 def _bits(tensor: Tensor) -> Tensor:
@@ -154,7 +160,7 @@ def _value(bits: Tensor, dtype: torch.dtype) -> Tensor:
     return bits.view(dtype) if dtype in _BITS else bits
 
 
-def _narrow(tensor: Tensor) -> Tensor:
+def narrow(tensor: Tensor) -> Tensor:
     """Integers in the narrowest signed type that holds them; other tensors as they are."""
     if tensor.is_floating_point() or tensor.dtype == torch.bool or not tensor.numel():
         return tensor

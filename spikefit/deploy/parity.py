@@ -3,13 +3,15 @@
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from spikefit.deploy.simulate import Simulator
 from spikefit.hardware.program import Program
 from spikefit.networks.blocks import Network
 from spikefit.prune.compact import compact
 from spikefit.prune.scores import recorded_spikes
+from spikefit.quantize.base import exact_weight
 
 
 @dataclass(frozen=True)
@@ -36,9 +38,10 @@ class Parity:
 
 @torch.no_grad()
 def compare(network: Network, program: Program, inputs: Tensor, tolerance: float = 1e-9) -> Parity:
-    """Compare all spikes of ``program`` with those of ``network``, evaluated in float64.
+    """Compare all spikes of ``program`` with those of ``network``, evaluated in float64 with the weights that it has.
 
-    An ``exact`` program is compared with the network's own numbers, even if the network emulates a chip.
+    An ``exact`` program is compared with the network's own numbers, even if the network emulates a chip. A ``target``
+    program of a network that emulates a chip is compared with the network as it is: its integers are exact.
 
     Args:
         network: trained; compared without its dead units, as the program is.
@@ -46,11 +49,9 @@ def compare(network: Network, program: Program, inputs: Tensor, tolerance: float
         inputs: ``[T, B, ...]``.
         tolerance: distance of a membrane from its threshold, in the program's units, below which rounding decides.
     """
-    reference = compact(network).double().eval()
-    if program.precision == "exact":
-        reference.emulation = None
-    with recorded_spikes(reference) as expected:
-        reference(inputs.double())
+    expected = (
+        _emulated(network, inputs) if network.emulation and program.precision == "target" else _own(network, inputs)
+    )
     simulation = Simulator(program)(inputs, record=True)
     compared = mismatches = ties = 0
     by_population: dict[str, int] = {}
@@ -67,3 +68,28 @@ def compare(network: Network, program: Program, inputs: Tensor, tolerance: float
         mismatches += wrong
         ties += int((different & near).sum())
     return Parity(compared, mismatches, ties, by_population)
+
+
+def _own(network: Network, inputs: Tensor) -> dict[str, Tensor]:
+    """Spikes of the living units, by block, of the network's own numbers in float64."""
+    reference = compact(network)
+    reference.emulation = None
+    for _, layer in reference.eval().named_synapses():  # each weight has the value that it has, none is assigned anew
+        weight = exact_weight(layer)
+        if parametrize.is_parametrized(layer, "weight"):
+            parametrize.remove_parametrizations(layer, "weight", leave_parametrized=True)
+        layer.weight = nn.Parameter(weight)
+    reference.double()
+    with recorded_spikes(reference) as spikes:
+        reference(inputs.double())
+    return spikes
+
+
+def _emulated(network: Network, inputs: Tensor) -> dict[str, Tensor]:
+    """Spikes of the living units, by block, of a network that computes with a chip's integers."""
+    training = network.training
+    with recorded_spikes(network.eval()) as spikes:
+        network(inputs.to(next(network.parameters()).device))
+    network.train(training)
+    alive = {name: block.neuron.alive for name, block in network.named_blocks() if block.neuron is not None}
+    return {name: fired[:, :, alive[name]].cpu() for name, fired in spikes.items()}

@@ -1,34 +1,32 @@
 """One deployment, from a trained network to the figures of its report."""
 
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass, field
 
-import torch
 from torch import Tensor
 
 from spikefit.deploy.lower import lower
 from spikefit.deploy.parity import Parity, compare
-from spikefit.deploy.simulate import Simulator, merge_activity
-from spikefit.deploy.size import model_size
-from spikefit.errors import TargetError
-from spikefit.hardware.check import Finding, check, check_structure, unknown_limits
-from spikefit.hardware.energy import EnergyEstimate, EnergyModelName, constants, estimate
-from spikefit.hardware.figures import Figure, known, to_plain
+from spikefit.deploy.report.build import build_report
+from spikefit.deploy.report.data import Report
+from spikefit.deploy.report.parts import Accuracy, Provenance
+from spikefit.deploy.simulate import Simulator
+from spikefit.errors import DataError, TargetError
+from spikefit.hardware.check import Finding, check, check_structure
+from spikefit.hardware.context import DeploymentContext
+from spikefit.hardware.energy import EnergyModelName
 from spikefit.hardware.placement import Placement, place
-from spikefit.hardware.program import LayerActivity, Program
-from spikefit.hardware.target import HardwareTarget
+from spikefit.hardware.program import LayerActivity
 from spikefit.networks.blocks import Network
-from spikefit.prune.groups import alive_units, unit_groups
 
 
-def require_structure(network: Network, target: HardwareTarget, time_steps: int, graded_input: bool) -> None:
+def require_structure(network: Network, context: DeploymentContext) -> None:
     """Refuse a network that uses something the chip does not have, whatever is trained or pruned.
 
     Raises:
         TargetError: naming each neuron model, reset, layer, pooling or readout that the chip lacks, and what it has.
     """
-    program = lower(network, time_steps, graded_input=graded_input)
-    findings = check_structure(target, program)
+    target = context.chip
+    findings = check_structure(target, lower(network, context))
     if findings:
         lines = "\n".join(f"  - {finding}" for finding in findings)
         raise TargetError(f"target {target.name} can't run this network, however it is trained or pruned:\n{lines}")
@@ -60,9 +58,7 @@ class Deployment:
 
     Args:
         network: trained; not changed.
-        target: the chip.
-        time_steps: steps of one inference.
-        graded_input: whether inputs are real numbers (direct coding).
+        context: the chip, steps of an inference, and what the network reads.
         energy_model: ``target`` (the chip's own constants) or another name of :mod:`spikefit.hardware.energy`.
         parity_samples: on how many samples to compare the exact program with the network, spike for spike.
     """
@@ -70,18 +66,16 @@ class Deployment:
     def __init__(
         self,
         network: Network,
-        target: HardwareTarget,
-        time_steps: int,
+        context: DeploymentContext,
         *,
-        graded_input: bool,
         energy_model: EnergyModelName = "target",
         parity_samples: int = 64,
     ) -> None:
-        self.network, self.target, self.energy_model = network, target, energy_model
-        self.program = lower(network, time_steps, graded_input=graded_input, precision="target", target=target)
-        self.exact = lower(network, time_steps, graded_input=graded_input)
-        self.placement: Placement = place(target, self.program)
-        self.findings: list[Finding] = [*check(target, self.program), *self.placement.findings]
+        self.network, self.context, self.target, self.energy_model = network, context, context.chip, energy_model
+        self.program = lower(network, context, "target")
+        self.exact = lower(network, context)
+        self.placement: Placement = place(self.target, self.program)
+        self.findings: list[Finding] = [*check(self.target, self.program), *self.placement.findings]
         self.parity_left = parity_samples
         self.tally = Tally()
         self._simulator = Simulator(self.program)
@@ -93,7 +87,14 @@ class Deployment:
             inputs: ``[T, B, ...]``.
             labels: ``[B]``.
             logits: ``[B, classes]`` that the trained network gave.
+
+        Raises:
+            DataError: for inputs of another kind, or with other steps, than the deployment is for.
         """
+        if len(inputs) != self.context.time_steps:
+            raise DataError(f"time_steps: the run declares {self.context.time_steps}, but a batch has {len(inputs)}.")
+        if inputs.stride(0) == 0:  # one frame on its way to the host, and one that is computed
+            inputs = inputs[:1].cpu().expand(inputs.shape)
         inputs, labels, logits = inputs.cpu(), labels.cpu(), logits.cpu()
         simulation = self._simulator(inputs)
         self.tally.add(
@@ -110,118 +111,14 @@ class Deployment:
             self.tally.agreement.append(compare(self.network, self.program, few, tolerance=0.0))
             self.parity_left -= few.shape[1]
 
-    def report(self) -> dict[str, Any]:
-        """Everything measured, as plain JSON values. Energies in joule, counts per inference."""
-        tally = self.tally
-        if not tally.samples:
-            raise ValueError("report: no batch has been simulated.")
-        activity = merge_activity(tally.activity)
-        energy = estimate(
-            self.target, activity, self.placement, self.program.time_steps, self.energy_model, self.program
-        )
-        layers = layer_rows(self.program, activity, energy)
-        groups = unit_groups(self.network)
-        alive = sum(int(alive_units(self.network, group).sum()) for group in groups)
-        units = sum(group.units for group in groups)
-        size = model_size(self.exact, self.program)
-        return {
-            "target": self.target.name,
-            "fits": not self.findings,
-            "findings": [{**asdict(finding), "text": str(finding)} for finding in self.findings],
-            "unknown_limits": list(unknown_limits(self.target)),
-            "figures": [_figure(name, figure) for name, figure in self.target.figures()],
-            "samples": tally.samples,
-            "accuracy_float": tally.correct_float / tally.samples,
-            "accuracy_deployed": tally.correct_deployed / tally.samples,
-            "time_steps": self.program.time_steps,
-            "units_total": units,
-            "units_alive": alive,
-            "units_pruned_fraction": 1 - alive / units if units else 0.0,
-            "cores_used": self.placement.cores_used,
-            "cores": {
-                "used": self.placement.cores_used,
-                "available": known(self.target.limits.cores),
-                "lower_bound": self.placement.lower_bound,
-                "unplaced": list(self.placement.unplaced),
-                "splitter_neurons": self.placement.splitter_neurons,
-                "hops_per_spike": self.placement.hops_per_spike,
-                "utilisation": utilisation(self.placement),
-            },
-            "neurons": self.program.neurons,
-            "synapses": sum(layer.synapses for layer in activity),
-            "unique_weights_max": max(layer["unique_weights"] for layer in layers),
-            "model_bytes": size.bytes,
-            "bits_per_weight": size.bits_per_weight,
-            "synops_per_inference": sum(layer.synops for layer in activity),
-            "macs_per_inference": sum(layer.macs for layer in activity),
-            "spikes_per_inference": sum(layer.spikes for layer in activity),
-            "overflows_per_inference": sum(layer.overflows for layer in activity),
-            "energy_per_inference_j": energy.total_j,
-            "energy": {
-                "model": energy.model,
-                "terms_j": dict(energy.terms),
-                "unknown": list(energy.unknown),
-                "constants": [_figure(*item) for item in constants(self.target, self.energy_model).items()],
-            },
-            "parity": _parity(tally.parity),
-            "target_agreement": _parity(tally.agreement),
-            "encoder": next((row["name"] for row in layers if row["encoder"]), None),
-            "layers": layers,
-        }
+    def report(self, before_compression: Accuracy | None = None, provenance: Provenance | None = None) -> Report:
+        """Everything measured.
 
+        Args:
+            before_compression: accuracy of the float network, where there was one.
+            provenance: where network and samples come from.
 
-def _figure(name: str, figure: Figure[Any]) -> dict[str, Any]:
-    """A figure under its name, as plain JSON values."""
-    return {"name": name, "value": to_plain(figure.value), "source": figure.source, "confidence": figure.confidence}
-
-
-def utilisation(placement: Placement) -> dict[str, dict[str, float]]:
-    """Mean and largest share, 0 to 1, of each limit of a core that the cores in use take.
-
-    A core on which a limit does not apply counts for none of it.
-    """
-    shares: dict[str, list[float]] = {}
-    for core in placement.cores:
-        for limit, share in core.utilisation.items():
-            shares.setdefault(limit, []).append(share)
-    return {limit: {"mean": sum(used) / len(used), "max": max(used)} for limit, used in shares.items()}
-
-
-def _parity(parts: list[Parity]) -> dict[str, Any] | None:
-    if not parts:
-        return None
-    compared = sum(part.compared for part in parts)
-    mismatches = sum(part.mismatches for part in parts)
-    ties = sum(part.ties for part in parts)
-    agreement = 1 - (mismatches + ties) / max(1, compared)
-    return {"compared": compared, "mismatches": mismatches, "ties": ties, "agreement": agreement}
-
-
-def layer_rows(program: Program, activity: tuple[LayerActivity, ...], energy: EnergyEstimate) -> list[dict[str, Any]]:
-    """One row a population: its size, its weights and what it did in an average inference."""
-    rows = []
-    for layer in activity:
-        population = program.population(layer.name)
-        projections = program.inputs_of(layer.name)
-        rows.append(
-            {
-                "name": layer.name,
-                "model": population.model,
-                "encoder": any(program.is_encoder(projection) for projection in projections),
-                "shape": list(population.shape),
-                "neurons": layer.neurons,
-                "synapses": layer.synapses,
-                # An absent synapse is a weight of zero, and counts as one of the values.
-                "unique_weights": max(len(torch.unique(projection.weight)) for projection in projections),
-                "bits": max((projection.bits or 0) for projection in projections),
-                "spikes": layer.spikes,
-                "rate": layer.spikes / layer.updates if layer.updates else 0.0,
-                "synops": layer.synops,
-                "macs": layer.macs,
-                "updates": layer.updates,
-                "overflows": layer.overflows,
-                "energy_j": energy.per_layer.get(layer.name),
-                "energy_terms_j": energy.layer_terms.get(layer.name, {}),
-            }
-        )
-    return rows
+        Raises:
+            ValueError: when no batch has been simulated.
+        """
+        return build_report(self, before_compression, provenance)

@@ -3,7 +3,7 @@
 Integer sums are carried by floating-point kernels only where a bound proves that they are exact: if the largest
 possible sum of magnitudes stays below 2**24 (float32) or 2**53 (float64), every partial sum in any order is an integer
 that the format holds. Otherwise they are computed in int64. The same holds for membranes, which the kernel of
-:mod:`spikefit.functional.integer_scan_cpu` computes in float64 where nothing can pass 2**53.
+:mod:`spikefit.functional.integer_scan_cpu_kernels` computes in float64 where nothing can pass 2**53.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,8 @@ from spikefit.deploy.bounds import exact_format, float_suffices
 from spikefit.deploy.dynamics import per_channel, run_neurons, scan_neurons, synaptic_currents
 from spikefit.functional.synops import count_synops
 from spikefit.hardware.program import LayerActivity, Population, Program, Projection
-from spikefit.networks.blocks import channels_last
+from spikefit.inputs import InputKind
+from spikefit.networks.layout import channels_last
 
 
 @dataclass(frozen=True)
@@ -74,8 +75,13 @@ class Simulator:
         Args:
             inputs: ``[T, B, ...]``, spikes or real values; a constant image may be expanded in time (stride 0).
             record: keep all spikes and membranes.
+
+        Raises:
+            DataError: for inputs of another kind than the program declares.
         """
         program = self.program
+        if program.populations[0].input_kind is not None:
+            program.populations[0].input_kind.check(inputs, "the program")
         steps, samples = inputs.shape[:2]
         signals: dict[str, Tensor] = {program.populations[0].name: self._encode(inputs)}
         activity: list[LayerActivity] = []
@@ -101,6 +107,8 @@ class Simulator:
                 wide = torch.int64 if program.arithmetic.integer else torch.float64
                 delivered: Tensor = sum(part.to(wide) for part in parts)  # type: ignore[assignment]
                 delivered = delivered.expand(steps, *delivered.shape[1:])
+                if population.synaptic_bias is not None:
+                    delivered = delivered + per_channel(population.synaptic_bias, population)
                 filtered, beyond = synaptic_currents(population, delivered, program.arithmetic)
                 current = self._biased(population, filtered)
                 fired, membrane, overflows = run_neurons(population, current, program.arithmetic, record)
@@ -114,13 +122,20 @@ class Simulator:
         return Simulation(logits, tuple(activity), samples, spikes, membranes)
 
     def _encode(self, inputs: Tensor) -> Tensor:
-        """Graded inputs in the program's units; a constant image stays one frame expanded in time."""
+        """Inputs as they arrive: real numbers in the program's units, no more spikes than the chip takes.
+
+        A constant image becomes one frame expanded in time.
+        """
         source, arithmetic = self.program.populations[0], self.program.arithmetic
-        if not (source.graded and arithmetic.integer):
-            return inputs.to(torch.float64 if not arithmetic.integer else torch.float32)
-        frames = inputs[:1] if _is_constant(inputs) else inputs
-        units = arithmetic.input_units(frames.double())
-        return units.expand(len(inputs), *units.shape[1:]) if len(frames) == 1 else units
+        constant = source.input_kind is InputKind.CONSTANT
+        frames = inputs[:1] if constant else inputs
+        if not arithmetic.integer:
+            signal = frames.to(torch.float64)
+        elif source.graded:
+            signal = arithmetic.input_units(frames.double())
+        else:
+            signal = frames.to(torch.float32).clamp(max=source.max_spikes)
+        return signal.expand(len(inputs), *signal.shape[1:]) if constant else signal
 
     def _current(self, projection: Projection, signal: Tensor, pooled: bool) -> Tensor:
         """Synaptic current ``[T, B, *target]`` in the projection's exact format; ``[1, ...]`` of a constant signal."""

@@ -107,8 +107,8 @@ def sum_items(lanes: int, run: int) -> int:
 
 
 @jit
-def _tile(values: Array, run: int, dtype: Array) -> Array:
-    """One value a channel, repeated for every lane of a segment."""
+def tile(values: Array, run: int, dtype: Array) -> Array:
+    """One value a channel, repeated for every lane of a segment, in the dtype of the array ``dtype``."""
     tiled = np.empty(run, dtype.dtype)
     for start in range(0, run, len(values)):
         for c in range(len(values)):
@@ -117,7 +117,7 @@ def _tile(values: Array, run: int, dtype: Array) -> Array:
 
 
 @jit
-def _segment_of(item: int, rows: tuple[int, ...]) -> tuple[int, int, int, int]:
+def segment_of(item: int, rows: tuple[int, ...]) -> tuple[int, int, int, int]:
     """First lane, distance of the next row, lanes, and first pooled lane of a work item."""
     _, row, used, height, _, groups_each, side, run = rows
     segments = (used + run - 1) // run
@@ -148,7 +148,7 @@ def _scan(
     decay, linear, loss, theta, to_zero = constants
     moves = 1 if len(y) > 1 else 0
     zero, area = y.dtype.type(0), y.dtype.type(side * side)
-    first, row, n, pooled = _segment_of(item, rows)
+    first, row, n, pooled = segment_of(item, rows)
     fired = np.empty(run, y.dtype)
     for r in range(side):
         u = np.zeros(run, y.dtype)
@@ -194,13 +194,14 @@ def scan(
     out: Array,
 ) -> None:
     """Pooled spikes ``out`` ``[T, pooled lanes]`` of currents ``scale * y + shift``; ``y`` ``[T or 1, lanes]``."""
-    a, b, gate = _tile(scale, rows[7], y), _tile(shift, rows[7], y), _tile(alive, rows[7], y)
+    a, b, gate = tile(scale, rows[7], y), tile(shift, rows[7], y), tile(alive, rows[7], y)
     for item in prange(items):
         _scan(np.int64(item), y, a, b, gate, constants, rows, out)
 
 
 @jit
-def _times_surrogate(g: Array, v: Array, theta: float, surrogate: Surrogate) -> None:
+def times_surrogate(g: Array, v: Array, theta: float, surrogate: Surrogate) -> None:
+    """Multiply ``g`` by the surrogate's derivative at membrane ``v``."""
     kind, alpha, slope = surrogate
     one, zero = v.dtype.type(1), v.dtype.type(0)
     half = alpha / v.dtype.type(2)
@@ -254,7 +255,7 @@ def _scan_gradient(
     decay, linear, loss, theta, to_zero = constants
     steps, moves = len(grad_out), 1 if len(y) > 1 else 0
     zero, area = y.dtype.type(0), y.dtype.type(side * side)
-    first, row, n, pooled = _segment_of(item, rows)
+    first, row, n, pooled = segment_of(item, rows)
     history, gv = np.empty((steps, n), y.dtype), np.empty(n, y.dtype)
     total, moment, amount = np.zeros(n, y.dtype), np.zeros(n, y.dtype), np.zeros(n, y.dtype)
     for r in range(side):
@@ -286,7 +287,7 @@ def _scan_gradient(
                     spread = gv[position * channels : (position + 1) * channels]
                     for c in range(channels):
                         spread[c] = window[c] / area * alive[c]
-            _times_surrogate(gv, v, theta, surrogate)
+            times_surrogate(gv, v, theta, surrogate)
             if to_zero:
                 for i in range(n):
                     kept = u[i]  # loaded in any case: a load under a condition becomes a branch, 2.5 times as slow
@@ -338,7 +339,7 @@ def scan_gradient(
     are added the sums of the gradient and of gradient times ``y`` over the lanes of each channel, to ``amounts``
     ``[items]`` the gradient of the decay or the linear loss. Either may be empty.
     """
-    a, b, gate = _tile(scale, rows[7], y), _tile(shift, rows[7], y), _tile(alive, rows[7], y)
+    a, b, gate = tile(scale, rows[7], y), tile(shift, rows[7], y), tile(alive, rows[7], y)
     for item in prange(items):
         _scan_gradient(np.int64(item), grad_out, y, a, b, gate, constants, surrogate, rows, grad_current, sums, amounts)
 
@@ -354,6 +355,6 @@ def _norm_gradient(item: int, grad: Array, y: Array, a: Array, b: Array, d: Arra
 @parallel
 def norm_gradient(grad: Array, y: Array, by_grad: Array, by_y: Array, constant: Array, run: int) -> None:
     """In place ``grad = by_grad * grad + by_y * y + constant``, channel by channel, over ``[lanes]``."""
-    a, b, d = _tile(by_grad, run, y), _tile(by_y, run, y), _tile(constant, run, y)
+    a, b, d = tile(by_grad, run, y), tile(by_y, run, y), tile(constant, run, y)
     for item in prange((len(y) + run - 1) // run):
         _norm_gradient(np.int64(item), grad, y, a, b, d)

@@ -13,12 +13,12 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from spikefit.functional.neuron_models import lacks_integer, names_of, neuron_model
+from spikefit.hardware.codebook import joined
 from spikefit.hardware.figures import known
 from spikefit.hardware.mends import fewer_inputs, fewer_targets, fewer_units, prunable, receivers, senders
 from spikefit.hardware.program import Population, Program, Projection
 from spikefit.hardware.target import HardwareTarget
-
-_NEURON_NAMES = {"if": "IF", "lif": "LIF", "linear_leak_if": "LinearLeakIF", "cuba_lif": "CubaLIF"}
 
 
 @dataclass(frozen=True)
@@ -126,12 +126,16 @@ def _neuron_structure(target: HardwareTarget, population: Population) -> Iterato
         return
     models, resets = known(target.neuron.models) or (), known(target.neuron.resets) or ()
     if population.model not in models:
-        names = " or ".join(_NEURON_NAMES[model] for model in models)
-        mend = f"use {names} neurons" if models else "no integrate-and-fire neuron runs there; use another chip"
+        entry, none = neuron_model(population.model), "no integrate-and-fire neuron runs there; use another chip"
+        mend = f"use {names_of(models)} neurons" if models else none
+        mend = f"{entry.neuron} {lacks_integer(entry)}; {mend}" if lacks_integer(entry) else mend
         yield _structure("neuron model", population.name, population.model, models or "none", mend)
     often = known(target.neuron.spikes_max) or 1
     if population.max_spikes > often:
         yield _structure("spikes a step", population.name, population.max_spikes, often, f"use max_spikes {often}")
+    if population.synaptic_bias is not None:
+        mend = "use synapses without a bias (bias=False); that of a norm is added to the membrane"
+        yield _structure("bias of synapses", population.name, "before the synaptic current", "of the membrane", mend)
     if resets and population.reset not in resets:
         mend = f"reset to {' or '.join(resets)}" if resets == ("zero",) else f"use reset {' or '.join(resets)}"
         yield _structure("reset", population.name, population.reset, resets, mend)
@@ -275,13 +279,9 @@ def _unique_values(target: HardwareTarget, program: Program, population: Populat
     projections = chip_projections(target, program, population.name)
     if rule is None or rule.count.value is None or not projections:
         return
-    rows = torch.cat([projection.weight.flatten(1) for projection in projections], dim=1)
-    rows = rows if rule.scope.value == "neuron" else rows.reshape(1, -1)
-    ordered = rows.sort(dim=1).values
-    distinct = (ordered[:, 1:] != ordered[:, :-1]).sum(dim=1) + 1
-    if rule.zero_is_free.value:
-        distinct = distinct - (rows == 0).any(dim=1).to(torch.int64)
-    needed = int(distinct.max())
+    stored = joined([projection.stored for projection in projections])
+    stored = stored.by_output() if rule.scope.value == "neuron" else stored
+    needed = int(stored.distinct(zero_counts=not rule.zero_is_free.value).max())
     if needed > rule.count.value:
         limit = f"unique weights per {rule.scope.value}"
         mend = f"use a codebook of {rule.count.value} values"
@@ -311,12 +311,13 @@ def _weight_range(target: HardwareTarget, projection: Projection) -> Iterator[Fi
     if not low <= exponent <= high:
         mend = "store wider weights or change their common factor"
         yield _capacity("weight exponent", name, exponent, f"{low} to {high}", mend)
-    smallest, largest = int(projection.weight.min()), int(projection.weight.max())
+    values = projection.stored.values
+    smallest, largest = int(values.min()), int(values.max())
     low, high = (bound * 2**exponent for bound in target.weight_range(bits))
     if smallest < low or largest > high:
         mend = "quantise to fewer bits or to a smaller common factor"
         yield _capacity("weight range", name, f"{smallest} to {largest}", f"{low} to {high}", mend)
-    if exponent and bool((projection.weight % 2**exponent != 0).any()):
+    if exponent and bool((values % 2**exponent != 0).any()):
         yield _capacity("weight exponent", name, "finer weights", f"steps of {2**exponent}", "lower the exponent")
 
 
@@ -334,7 +335,7 @@ def _constants(target: HardwareTarget, program: Program, population: Population)
         low, high = known(neuron.bias_min), known(neuron.bias_max)
         yield from _within("bias", population, population.bias, low, high, f"{fewer} or its norm's shift")
         yield from _representable("bias", population, population.bias, target.round_bias(population.bias))
-    if population.leak is not None and population.model == "linear_leak_if":
+    if population.leak is not None and neuron_model(population.model).leak == "linear":
         yield from _within("leak", population, population.leak, 0, known(neuron.leak_max), fewer)
 
 

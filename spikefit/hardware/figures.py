@@ -11,7 +11,7 @@ A figure is ``{value, source, confidence}``. Confidence is one of
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Generic, TypeAlias, TypeVar, get_args, get_origin
 
@@ -44,10 +44,15 @@ def known(figure: Figure[Value] | None) -> Value | None:
 
 @dataclass(frozen=True)
 class Kind:
-    """A type of value: how it is described to the user, and what it accepts."""
+    """A type of value: how it is described to the user (or what says so, when it is asked), and what it accepts."""
 
-    allowed: str
+    described: str | Callable[[], str]
     accepts: Callable[[Any], bool]
+
+    @property
+    def allowed(self) -> str:
+        """What it accepts, in words."""
+        return self.described if isinstance(self.described, str) else self.described()
 
 
 def _is_integer(value: Any) -> bool:
@@ -59,10 +64,15 @@ def choice(*options: Any) -> Kind:
     return Kind("one of " + ", ".join(map(str, options)), lambda value: value in options)
 
 
+def key_of(table: Mapping[str, Any], hint: str) -> Kind:
+    """A key of ``table`` as it is when a value is read; ``hint`` says how a key gets there."""
+    return Kind(lambda: f"one of {', '.join(table)} ({hint})", lambda value: isinstance(value, str) and value in table)
+
+
 def some(kind: Kind) -> Kind:
     """A list that is not empty, of ``kind``."""
     return Kind(
-        f"a list, each {kind.allowed}",
+        lambda: f"a list, each {kind.allowed}",
         lambda value: isinstance(value, list) and bool(value) and all(map(kind.accepts, value)),
     )
 
@@ -70,7 +80,8 @@ def some(kind: Kind) -> Kind:
 def any_of(kind: Kind) -> Kind:
     """A list of ``kind``, empty where the chip has nothing of it."""
     return Kind(
-        f"a list, each {kind.allowed}, or []", lambda value: isinstance(value, list) and all(map(kind.accepts, value))
+        lambda: f"a list, each {kind.allowed}, or []",
+        lambda value: isinstance(value, list) and all(map(kind.accepts, value)),
     )
 
 

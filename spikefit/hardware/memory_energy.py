@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from spikefit.functional.neuron_models import neuron_model
 from spikefit.hardware.figures import Figure
 from spikefit.hardware.program import LayerActivity, Program, Projection
 
@@ -48,7 +49,7 @@ def access_j(memory_bits: float, bits: float) -> float:
 
 def index_bits(projection: Projection) -> int:
     """Bits of a stored synapse of ``projection``: of its value's index, or of the weight if that is narrower."""
-    values = len(projection.weight.unique())
+    values = int(projection.stored.merged().distinct())
     return min(max(1, math.ceil(math.log2(max(2, values)))), projection.bits or WORD_BITS)
 
 
@@ -72,7 +73,7 @@ def memory_terms(program: Program, layer: LayerActivity) -> dict[str, float]:
         share = program.synapses(projection) / max(1, layer.synapses)
         operations = layer.macs if program.is_encoder(projection) else layer.synops * share
         reads += operations * access_j(projection.weight.numel() * bits, bits)
-    leaks = MULTIPLY_J.value if population.model in ("lif", "cuba_lif") else 0.0
+    leaks = MULTIPLY_J.value if population.spiking and neuron_model(population.model).multiplies else 0.0
     return {
         "synops": layer.synops * ADD_J.value,
         "updates": layer.updates * (ADD_J.value + leaks),

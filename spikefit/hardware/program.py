@@ -13,7 +13,12 @@ import torch
 from torch import Tensor
 
 from spikefit.functional import synops
+from spikefit.functional.integer_dynamics import IntegerDynamics
+from spikefit.functional.lif import Reset
+from spikefit.functional.neuron_models import INPUT, READOUT, neuron_model
 from spikefit.functional.quantize import round_ste
+from spikefit.hardware.codebook import StoredWeights, from_weights
+from spikefit.inputs import InputKind
 
 Precision = Literal["exact", "target"]
 
@@ -25,31 +30,43 @@ class Population:
     Attributes:
         name: the block it comes from, or ``input``.
         shape: ``(C, H, W)`` or ``(N,)``; constants below have one entry per channel ``C`` (or per neuron ``N``).
-        model: ``input``; ``if``, ``lif``, ``linear_leak_if`` or ``cuba_lif`` (a ``lif`` behind a synaptic current);
-            ``readout``, which integrates and never fires.
+        model: ``input``; a neuron model by its name in :mod:`spikefit.functional.neuron_models`; ``readout``, which
+            integrates and never fires.
         threshold: ``[C]``; None for ``input`` and ``readout``.
         bias: ``[C]``, added to the current at every step; None for ``input``.
-        leak: ``[C]``; of ``lif`` and ``cuba_lif`` the factor that the membrane keeps (``exact``) or the integer ``d``
-            of ``v * (1 - d / 2**decay_bits)`` or of ``v - (v >> d)`` (``target``; see :class:`Arithmetic`); of
-            ``linear_leak_if`` the amount that it loses a step.
+        leak: ``[C]``; of a decay the factor that the membrane keeps (``exact``) or the integer ``d`` of
+            ``v * (1 - d / 2**decay_bits)`` or of ``v - (v >> d)`` (``target``; see :class:`Arithmetic`); of a linear
+            leak the amount that it loses a step.
         reset: ``subtract`` (the threshold) or ``zero``.
-        graded: an input whose values are real numbers, not spikes; what it drives is the *encoder* layer.
+        input_kind: of an input, what it holds in a step; real numbers drive the *encoder* layer.
         unit: ``[C]``; what one unit of this population's membrane is worth in the trained network's units.
-        synaptic_leak: ``[C]``; of ``cuba_lif``, what ``leak`` is to the membrane, to the synaptic current.
-        max_spikes: how often a neuron may fire in one step.
+        synaptic_leak: ``[C]``; of neurons with a synaptic current, what ``leak`` is to the membrane, to that current.
+        synaptic_bias: ``[C]``; added at every step to what synapses deliver, before the synaptic current filters it;
+            None for none.
+        max_spikes: how often a neuron, or an input, may fire in one step.
+        constants: names and values ``[C]`` of what the model's own step needs besides threshold and leak.
+
+    Raises:
+        ConfigurationError: for a model that is not registered.
     """
 
     name: str
     shape: tuple[int, ...]
-    model: Literal["input", "if", "lif", "linear_leak_if", "cuba_lif", "readout"]
+    model: str
     threshold: Tensor | None = None
     bias: Tensor | None = None
     leak: Tensor | None = None
     reset: Literal["subtract", "zero"] = "subtract"
-    graded: bool = False
+    input_kind: InputKind | None = None
     unit: Tensor | None = None
     synaptic_leak: Tensor | None = None
+    synaptic_bias: Tensor | None = None
     max_spikes: int = 1
+    constants: tuple[tuple[str, Tensor], ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.spiking:
+            neuron_model(self.model)
 
     @property
     def neurons(self) -> int:
@@ -57,9 +74,14 @@ class Population:
         return int(torch.Size(self.shape).numel())
 
     @property
+    def graded(self) -> bool:
+        """Whether these are inputs that hold real numbers."""
+        return self.input_kind is not None and self.input_kind.graded
+
+    @property
     def spiking(self) -> bool:
         """Whether these neurons fire."""
-        return self.model not in ("input", "readout")
+        return self.model not in (INPUT, READOUT)
 
 
 @dataclass(frozen=True)
@@ -80,6 +102,8 @@ class Projection:
         exponent: the chip stores ``weight / 2**exponent`` and shifts it when it is used.
         axon_types: int64, the type of each input channel (``conv``) or flattened input (``dense``), if each output has
             at most one weight beside 0 a type. A crossbar then needs one axon for a source. None: weights are free.
+        codebook: values and indices of ``weight`` as its quantizer knows them, of a ``target`` program. None for real
+            weights, and for those that were rounded from real ones; :attr:`stored` serves for all.
     """
 
     name: str
@@ -96,6 +120,7 @@ class Projection:
     bits: int | None = None
     exponent: int = 0
     axon_types: Tensor | None = None
+    codebook: StoredWeights | None = None
 
     @property
     def conv_options(self) -> dict[str, Any]:
@@ -135,10 +160,17 @@ class Projection:
         return fan * self.pool**2
 
     @cached_property
-    def unique_values(self) -> Tensor:
-        """The distinct non-zero weights, ascending."""
-        values = torch.unique(self.weight)
-        return values[values != 0]
+    def stored(self) -> StoredWeights:
+        """Values and indices of ``weight``: the codebook, or, without one, what comparing the weights finds.
+
+        Raises:
+            ValueError: when the codebook is one of other weights.
+        """
+        if self.codebook is None:
+            return from_weights(self.weight)
+        if not torch.equal(self.codebook.weight(), self.weight):
+            raise ValueError(f"projection {self.name}: its codebook gives other weights than it has.")
+        return self.codebook
 
 
 @dataclass(frozen=True)
@@ -167,6 +199,34 @@ class Arithmetic:
     input_max: int | None = None
     input_min: int | None = None
     decay: Literal["scale", "shift"] = "scale"
+
+    def dynamics(
+        self, model: str, reset: Reset, max_spikes: int = 1, surrogate: str = "atan", alpha: float = 2.0
+    ) -> IntegerDynamics:
+        """How neurons compute with this arithmetic.
+
+        Args:
+            model: name in :data:`spikefit.functional.neuron_models.MODELS`.
+            reset: ``subtract`` or ``zero``.
+            max_spikes: how often a neuron may fire in one step.
+            surrogate, alpha: of the backward pass, where there is one.
+        """
+        leak = neuron_model(model).leak
+        assert leak is not None  # a model with a step of its own is not asked
+        return IntegerDynamics(
+            leak=leak,
+            decay=self.decay,
+            decay_bits=self.decay_bits,
+            decay_rounding=self.decay_rounding,
+            reset=reset,
+            max_spikes=max_spikes,
+            state_min=self.state_min,
+            state_max=self.state_max,
+            overflow=self.overflow,
+            integer=self.integer,
+            surrogate=surrogate,
+            alpha=alpha,
+        )
 
     def input_units(self, inputs: Tensor) -> Tensor:
         """Graded ``inputs`` in units, within their range; what lies on a half is rounded alike in every dtype."""

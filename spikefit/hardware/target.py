@@ -15,6 +15,7 @@ import yaml
 from torch import Tensor
 
 from spikefit.errors import TargetError
+from spikefit.functional.neuron_models import MODELS, lacks_integer
 from spikefit.hardware.figures import (
     BITS,
     BOOLEAN,
@@ -30,6 +31,7 @@ from spikefit.hardware.figures import (
     expect,
     expect_keys,
     figures_of,
+    key_of,
     known,
     read_section,
     some,
@@ -40,6 +42,7 @@ from spikefit.hardware.program import Arithmetic, Population
 Value = TypeVar("Value")
 Scope = Literal["neuron", "core", "layer"]
 
+_REGISTERED = "a neuron of your own once its module has registered it, see spikefit.functional.neuron_models"
 FAMILIES = ("memory", "crossbar", "layer_per_core", "single_core")
 
 
@@ -113,19 +116,21 @@ class NeuronLimits:
     """Neurons. Threshold, bias and leak are in units of the membrane's least significant bit.
 
     Attributes:
-        models, resets: what the chip computes natively; [] for a chip without integrate-and-fire neurons.
+        models: names of the neuron models (:mod:`spikefit.functional.neuron_models`) that the chip computes natively,
+            each with an integer form; [] for a chip without integrate-and-fire neurons.
+        resets: those that it computes natively.
         cells_for_subtract: hardware neurons that one neuron with ``subtract`` reset takes (1 when left out).
         threshold_step, threshold_offset: thresholds are ``offset + k * step``.
         bias_mantissa_max: a bias is a mantissa up to this, times a power of two.
-        leak_max: of ``linear_leak_if``.
-        decay: how a ``lif`` decays, ``scale`` (the default) or ``shift``; see
+        leak_max: of a linear leak.
+        decay: how a membrane decays, ``scale`` (the default) or ``shift``; see
             :class:`~spikefit.hardware.program.Arithmetic`.
         decay_bits: fraction bits of a ``scale`` decay.
         shift_max: largest shift of a ``shift`` decay; the smallest is 1.
         spikes_max: how often a neuron may fire in one step (once when left out).
     """
 
-    models: Annotated[Figure[tuple[str, ...]], any_of(choice("if", "lif", "linear_leak_if", "cuba_lif"))]
+    models: Annotated[Figure[tuple[str, ...]], any_of(key_of(MODELS, _REGISTERED))]
     resets: Annotated[Figure[tuple[str, ...]], any_of(choice("subtract", "zero"))]
     cells_for_subtract: Count = None
     threshold_min: Integer = None
@@ -161,6 +166,8 @@ class LayerLimits:
         graded_input: whether the ``host`` or the ``chip`` multiplies real-valued inputs.
         input_scale, input_min, input_max: how graded inputs are rounded: real value of a unit, and the range in units
             (symmetric without a minimum).
+        input_spikes_max: how many spikes of an input in one step the chip takes, what exceeds it being lost (any number
+            when left out).
         readout_spikes_max: how often a neuron of a spiking readout may fire in one step (as any other when left out).
         biases_behind_neurons: False where spikes travel a step from layer to layer, so that a bias behind the first
             layer would charge membranes before the first spikes arrive.
@@ -173,6 +180,7 @@ class LayerLimits:
     input_scale: Amount = None
     input_min: Integer = None
     input_max: Count = None
+    input_spikes_max: Count = None
     readout_spikes_max: Count = None
     biases_behind_neurons: Annotated[Figure[bool] | None, BOOLEAN] = None
     dense_as_conv: Annotated[Figure[bool] | None, BOOLEAN] = None
@@ -236,13 +244,13 @@ class HardwareTarget:
             path = _shipped_folder() / f"{path.name}.yaml"
             if not path.is_file():
                 raise TargetError(
-                    f"target: got {str(name_or_path)!r}, expected one of {', '.join(available_targets())} "
+                    f"hardware: got {str(name_or_path)!r}, expected one of {', '.join(available_targets())} "
                     "or the path of a YAML file."
                 )
         try:
             content = yaml.safe_load(path.read_text(encoding="utf-8"))
         except OSError as error:
-            raise TargetError(f"target: {path} can't be read: {error.strerror}.") from error
+            raise TargetError(f"hardware: {path} can't be read: {error.strerror}.") from error
         except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise TargetError(f"{path}: not valid YAML: {error}") from error
         return cls.from_dict(content, name=path.stem, file=str(path))
@@ -258,6 +266,11 @@ class HardwareTarget:
         expect(choice(*FAMILIES), family, file, "placement.family")
         expect(Kind("text", lambda value: isinstance(value, str)), description, file, "description")
         parsed = {key: read_section(cast(type, kind), content[key], file, key) for key, kind in sections.items()}
+        for model in known(parsed["neuron"].models) or ():
+            if lacks_integer(MODELS[model]):
+                raise TargetError(
+                    f"{file}: neuron.models.value: {MODELS[model]} {lacks_integer(MODELS[model])}; no chip computes it."
+                )
         return cls(name, description, family, **parsed)
 
     def to_dict(self) -> dict[str, Any]:

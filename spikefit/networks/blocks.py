@@ -17,31 +17,13 @@ from torch.utils.checkpoint import checkpoint
 
 from spikefit.errors import ConfigurationError, check_choice
 from spikefit.functional.lif import normed_multi_step
-from spikefit.networks.chip import ChipBlock, ChipSynapses
+from spikefit.networks.emulated import FoldedBlock
+from spikefit.networks.layout import laid_out_for
 from spikefit.networks.norms import PositiveBatchNorm
-from spikefit.neurons import CubaLIF, SpikingNeuron
+from spikefit.neurons import SpikingNeuron
 
 Readout = Literal["membrane", "spikes"]
 PoolKind = Literal["avg", "max"]
-
-
-def channels_last(x: Tensor) -> Tensor:
-    """Images ``[N, C, H, W]`` with channels last in memory, copied only if they are not; convolutions keep it so."""
-    x = x.contiguous(memory_format=torch.channels_last)
-    _, channels, height, width = x.shape
-    # One channel lies in memory either way, and a convolution reads off the strides alone which way it is.
-    return x.as_strided(x.shape, (height * width, 1, width, 1)) if channels == 1 else x
-
-
-def laid_out_for(layer: nn.Module, x: Tensor) -> Tensor:
-    """``x`` as ``layer`` reads it: :func:`channels_last`.
-
-    But a 1x1 convolution with fewer than 8 input channels reads channels first: for channels last torch's gradient of
-    its weight writes beyond its memory on a CPU (seen with a stride and torch 2.14.1; the process then aborts).
-    """
-    if isinstance(layer, nn.Conv2d) and set(layer.kernel_size) == {1} and layer.in_channels < 8:
-        return x.contiguous()
-    return channels_last(x)
 
 
 class IdentitySkip(nn.Module):
@@ -107,7 +89,8 @@ class Block(nn.Module):
     @property
     def units(self) -> int:
         """Channels (convolution) or neurons (linear) of this block."""
-        return len(self.synapses.weight)
+        layer = self.synapses
+        return layer.out_channels if isinstance(layer, nn.Conv2d) else layer.out_features
 
     @property
     def is_conv(self) -> bool:
@@ -130,7 +113,7 @@ class Block(nn.Module):
     def current(self, x: Tensor, skip: Tensor | None = None) -> Tensor:
         """Input current of the neurons, ``[T, B, units, ...]``."""
         y = self.synaptic(x, skip)
-        if isinstance(self.neuron, CubaLIF):
+        if self.neuron is not None and self.neuron.entry.synaptic:
             y = self.neuron.filtered(y.expand(x.shape[0], *y.shape[1:]))
         if self.norm is not None:
             y = self.norm(y.flatten(0, 1)).unflatten(0, y.shape[:2])
@@ -143,8 +126,11 @@ class Block(nn.Module):
         pool = F.avg_pool2d if self.pool_kind == "avg" else F.max_pool2d
         return pool(spikes.flatten(0, 1), self.pool).unflatten(0, spikes.shape[:2])
 
-    def forward(self, x: Tensor, skip: Tensor | None = None, chip: ChipBlock | None = None) -> Tensor:
-        """Pooled spikes, or the current of a readout without neurons; with ``chip``, as a chip computes them."""
+    def forward(self, x: Tensor, skip: Tensor | None = None, chip: FoldedBlock | None = None) -> Tensor:
+        """Pooled spikes, or the current of a readout without neurons.
+
+        With ``chip`` as that computes them: sums of spikes over the pooling windows instead of their averages.
+        """
         if chip is not None:
             return self._on_chip(chip, x, skip)
         if self._fusible(x):
@@ -152,40 +138,43 @@ class Block(nn.Module):
         current = self.current(x, skip)
         return current if self.neuron is None else self.pooled(self.neuron(current))
 
-    def _on_chip(self, chip: ChipBlock, x: Tensor, skip: Tensor | None) -> Tensor:
+    def _on_chip(self, chip: FoldedBlock, x: Tensor, skip: Tensor | None) -> Tensor:
+        """Sums of spikes over the pooling windows, or the current of a readout, in the numbers of ``chip``."""
+        steps = x.shape[0]
         with torch.autocast(x.device.type, enabled=False):
-            current = self._delivered(self.synapses, chip.synapses, x)
+            current = chip.synapses.deliver(self.synapses, x)
             if self.skip is not None and chip.skip is not None and skip is not None:
-                current = current + self._delivered(self.skip, chip.skip, skip)
-            if chip.synaptic_decay is not None:
-                current = chip.filtered(current.expand(x.shape[0], *current.shape[1:]))
-            current = current + chip.bias.view(-1, *[1] * (current.dim() - 3))
-            current = current.expand(x.shape[0], *current.shape[1:])
-            return chip.readout(current) if self.neuron is None else self.pooled(self.neuron(current, chip))
+                current = current.double() + chip.skip.deliver(self.skip, skip).double()
+            current = chip.current(current, steps, self.neuron)
+            if self.neuron is None:
+                return chip.readout(current, steps)
+            window = self.pool if self.pool_kind == "avg" else 1
+            if self._watched():
+                return self._summed(self.neuron(current.expand(steps, *current.shape[1:]), chip))
+            spikes = chip.fire(current, steps, self.neuron, window)
+            return spikes if window == self.pool else self.pooled(spikes)
 
-    def _delivered(self, layer: nn.Module, chip: ChipSynapses, x: Tensor) -> Tensor:
-        """Integer currents ``[T, B, units, ...]``, float64, or of one frame where all are the same."""
-        if x.shape[0] > 1 and x.stride(0) == 0:
-            x = x[:1]
-        arriving = chip.arriving(x).flatten(0, 1)
-        if isinstance(layer, nn.Conv2d):
-            y = F.conv2d(arriving, chip.weight, None, layer.stride, layer.padding, layer.dilation, layer.groups)
-        elif isinstance(layer, nn.Linear):
-            y = F.linear(arriving.flatten(1), chip.weight)
-        else:
-            y = arriving * chip.weight.view(-1, 1, 1)
-        return y.double().unflatten(0, (x.shape[0], -1))
+    def _summed(self, spikes: Tensor) -> Tensor:
+        """Sums of ``spikes`` over the pooling windows, or their maxima."""
+        if self.pool == 1 or self.pool_kind == "max":
+            return self.pooled(spikes)
+        return F.avg_pool2d(spikes.flatten(0, 1), self.pool, divisor_override=1).unflatten(0, spikes.shape[:2])
+
+    def _watched(self) -> bool:
+        """Whether somebody looks at what passes from the norm to the neurons or from these to the pooling."""
+        parts = [part for part in (self.norm, self.neuron) if part is not None]
+        return any(part._forward_hooks or part._forward_pre_hooks or part._backward_hooks for part in parts)
 
     def _fusible(self, x: Tensor) -> bool:
         """Whether norm, neurons and pooling may run as one operation: nobody watches or replaces one of them."""
-        parts: list[nn.Module] = [part for part in (self.norm, self.neuron) if part is not None]
         return (
             x.device.type == "cpu"
             and self.neuron is not None
-            and type(self.neuron).forward is SpikingNeuron.forward
-            and type(self.neuron).fire is SpikingNeuron.fire
+            and not self.neuron.own_dynamics
+            and not self.neuron.entry.synaptic
+            and self.neuron.max_spikes == 1
             and (self.norm is None or type(self.norm).forward is PositiveBatchNorm.forward)
-            and not any(part._forward_hooks or part._forward_pre_hooks or part._backward_hooks for part in parts)
+            and not self._watched()
         )
 
     def _fused(self, x: Tensor, skip: Tensor | None) -> Tensor:
@@ -216,7 +205,7 @@ def _first_and_second_pass(
     return nullcontext(), nullcontext() if norm is None else norm.untracked()
 
 
-Emulation = Callable[["Network", int], Mapping[str, ChipBlock]]
+Emulation = Callable[["Network"], Mapping[str, FoldedBlock]]
 
 
 class Network(nn.Module):
@@ -231,8 +220,8 @@ class Network(nn.Module):
             ``spikes`` (spike counts are the logits).
         gradient_checkpointing: whether training keeps the inputs of the blocks alone and computes what lies between
             anew in the backward pass: memory for time, where T is large. Off at first.
-        emulation: gives, for the network and T, the integers with which each block is to compute instead of its own
-            numbers (:mod:`spikefit.deploy.emulate`); None, as at first, for the network as it is.
+        emulation: gives, for the network, the integers with which each block is to compute instead of its own numbers
+            (:mod:`spikefit.deploy.emulate`); None, as at first, for the network as it is.
 
     Shape:
         ``[T, B, C, H, W]`` -> ``[T, B, num_classes]``.
@@ -289,7 +278,7 @@ class Network(nn.Module):
         """Output of the readout at every step, ``[T, B, num_classes]``."""
         kept: dict[str | None, Tensor] = {}
         recompute = self.gradient_checkpointing and self.training and torch.is_grad_enabled()
-        chips = {} if self.emulation is None else self.emulation(self, len(x))
+        chips = {} if self.emulation is None else self.emulation(self)
         for name, block in self.named_blocks():
             skip, chip = kept.get(block.skip_from), chips.get(name)
             if recompute:

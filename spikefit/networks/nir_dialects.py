@@ -51,6 +51,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from spikefit.errors import ExchangeError, check_choice
+from spikefit.functional.neuron_models import NIR_LEAKS
 
 Discretisation = Literal["euler", "exponential"]
 Fires = Literal["above", "at"]
@@ -70,7 +71,7 @@ class Dialect:
         reset: to ``zero``, or ``subtract`` the threshold (which NIR's equations do not know).
         thresholds: whether the library takes one threshold a ``neuron``, or one a ``layer``.
         pooling: the node of average pooling that the library reads.
-        models: neurons that it reads as NIR defines them.
+        nodes: those of neurons that it reads as NIR defines them.
         linear: whether it reads ``nir.Linear``; else ``nir.Affine`` with zero biases is written.
     """
 
@@ -83,7 +84,7 @@ class Dialect:
     reset: Literal["zero", "subtract"] = "zero"
     thresholds: Literal["neuron", "layer"] = "neuron"
     pooling: Literal["avg", "sum"] = "avg"
-    models: tuple[str, ...] = ("if", "lif")
+    nodes: tuple[str, ...] = tuple(NIR_LEAKS)
     linear: bool = True
 
 
@@ -91,7 +92,7 @@ DIALECTS = {
     dialect.name: dialect
     for dialect in (
         Dialect("nir"),
-        Dialect("snntorch", thresholds="layer", models=("lif",)),
+        Dialect("snntorch", thresholds="layer", nodes=("LIF",)),
         Dialect("spikingjelly", fires="at", thresholds="layer"),
         Dialect("norse", dt=1e-3, resistance="one", if_gain="per_step", pooling="sum"),
         Dialect(

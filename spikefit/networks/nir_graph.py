@@ -13,8 +13,9 @@ from typing import Any, NoReturn
 import numpy as np
 
 from spikefit.errors import ExchangeError
+from spikefit.functional.neuron_models import NIR_LEAKS
 
-NEURONS = ("IF", "LIF", "CubaLIF")
+NEURONS = (*NIR_LEAKS, "CubaLIF")  # one without synaptic memory is a LIF
 SYNAPSES = ("Conv1d", "Conv2d", "Linear", "Affine", "Scale")
 POOLS = ("AvgPool2d", "SumPool2d")
 KNOWN = ("Input", "Output", "Flatten", *SYNAPSES, *NEURONS, *POOLS)

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from spikefit.networks.blocks import Block, IdentitySkip, Network
 from spikefit.prune.mask import mask_of
+from spikefit.quantize.base import latent_weight
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ def live_synapses(network: Network, name: str) -> Tensor:
     layer = block.skip if part else block.synapses
     inputs = source_alive(network, str(block.skip_from), layer) if part else input_alive(network, block_name)
     assert isinstance(layer, nn.Conv2d | nn.Linear)
-    live = torch.ones_like(layer.weight, dtype=torch.bool)
+    live = torch.ones_like(latent_weight(layer), dtype=torch.bool)
     shape = [1] * (live.dim() - 2)
     if block.neuron is not None:
         live &= block.neuron.alive.view(-1, 1, *shape)

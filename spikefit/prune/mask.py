@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from spikefit.hardware.codebook import StoredWeights
 from spikefit.quantize.base import latent_weight
 
 
@@ -45,7 +46,7 @@ def mask_of(layer: nn.Module) -> SynapseMask | None:
     return next((module for module in layer.parametrizations.weight if isinstance(module, SynapseMask)), None)  # type: ignore[union-attr]
 
 
-def masked(layer: nn.Module, weight: Tensor) -> Tensor:
-    """``weight`` of ``layer`` (integers, scores, ...; the weight's shape) with zeros for its pruned synapses."""
+def masked(layer: nn.Module, stored: StoredWeights) -> StoredWeights:
+    """The integers ``stored`` of ``layer`` with 0 for its pruned synapses, which is a value more where it was none."""
     mask = mask_of(layer)
-    return weight if mask is None else weight * mask.live
+    return stored if mask is None else stored.masked(mask.live)

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from spikefit.errors import check_choice, check_range
 from spikefit.functional.axon import AxonFit, axon_lookup, fit_axons, joined, starts
 from spikefit.functional.quantize import round_ste
+from spikefit.hardware.codebook import store
 from spikefit.quantize.base import IntegerWeights, Quantizer
 
 
@@ -85,12 +86,18 @@ class AxonCodebook(Quantizer):
 
     @torch.no_grad()
     def integers(self, weight: Tensor) -> IntegerWeights:
-        """Integers of ``weight`` and each output's scale."""
+        """Integers of ``weight`` and each output's scale; an output's values are those of the types, and 0."""
         values = self.values()
         synapses = joined(_by_input(weight), values[:, self.types_of_input].unsqueeze(2))
-        stored = (values / self.scale).round().to(torch.int64)[:, self.types_of_input].unsqueeze(2)
-        scale = self.scale.double().reshape(-1, *[1] * (weight.dim() - 1))
-        return IntegerWeights((synapses * stored).view_as(weight), scale, self.bits)
+        stored = (values / self.scale).round().to(torch.int64)
+        index = torch.where(synapses, self.types_of_input[:, None], self.types).view(weight.shape)
+        every_output = torch.arange(len(values), device=values.device)
+        codebook = store(torch.cat([stored, stored.new_zeros(len(stored), 1)], dim=1), index, every_output)
+        return IntegerWeights(codebook, *self.scale_and_bits(weight))
+
+    def scale_and_bits(self, weight: Tensor) -> tuple[Tensor, int]:
+        """The scale of each output, and the width."""
+        return self.scale.double().reshape(-1, *[1] * (weight.dim() - 1)), self.bits
 
     def input_types(self) -> Tensor:
         """The type of every input, int64 ``[in]``."""

@@ -4,11 +4,14 @@ import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
+
+from spikefit.hardware.codebook import StoredWeights, store
 
 
 @dataclass(frozen=True)
@@ -16,14 +19,32 @@ class IntegerWeights:
     """Weights as a chip stores them: ``weight = scale * integer``.
 
     Attributes:
-        integer: int64, the shape of the layer's weight.
-        scale: float64, broadcastable to it: one value, or one per output channel.
+        codebook: the integers that the weights take, and an index into them for each.
+        scale: float64, broadcastable to the layer's weight: one value, or one per output channel.
         bits: width of a stored integer, sign included.
     """
 
-    integer: Tensor
+    codebook: StoredWeights
     scale: Tensor
     bits: int
+
+    @cached_property
+    def integer(self) -> Tensor:
+        """The integer of every weight: int64, the shape of the layer's weight."""
+        return self.codebook.weight()
+
+
+def on_grid(integer: Tensor, lowest: int, highest: int, spacing: int = 1) -> StoredWeights:
+    """Integer-valued ``integer`` on a grid that all outputs share, as values and indices.
+
+    Args:
+        integer: ``[out, ...]``, of any dtype, each of ``lowest, lowest + spacing, ..., highest``.
+        lowest: the smallest integer of the grid.
+        highest: the largest.
+        spacing: distance of two neighbours.
+    """
+    values = torch.arange(lowest, highest + 1, spacing, device=integer.device)
+    return store(values[None], ((integer - lowest) / spacing).round().to(torch.int64))
 
 
 class Quantizer(nn.Module, ABC):
@@ -87,9 +108,24 @@ class Quantizer(nn.Module, ABC):
     def recluster(self, weight: Tensor, live: Tensor | None = None) -> None:
         """Fit again during training; nothing for a grid that the optimizer moves by itself. See :meth:`refit`."""
 
+    def use(self, live: Tensor) -> None:
+        """Take note of which synapses are in use from now on; nothing for a quantizer that is told when it is fitted.
+
+        Args:
+            live: bool, the shape of the weight.
+        """
+
     @abstractmethod
     def integers(self, weight: Tensor) -> IntegerWeights:
         """The integers and the scale behind ``quantize(weight)``."""
+
+    def scale_and_bits(self, weight: Tensor) -> tuple[Tensor, int]:
+        """Scale (float64, broadcastable to ``weight``) and width of :meth:`integers`.
+
+        A training step with a chip's integers asks for it; override it where it can be told without the integers.
+        """
+        stored = self.integers(weight)
+        return stored.scale, stored.bits
 
     def input_types(self) -> Tensor | None:
         """Type of each input, int64 ``[in]``, if every output has at most one value beside 0 a type; else None."""
@@ -146,3 +182,13 @@ def latent_weight(layer: nn.Module) -> Tensor:
     if parametrize.is_parametrized(layer, "weight"):
         return layer.parametrizations.weight.original  # type: ignore[union-attr,return-value]
     return layer.weight  # type: ignore[return-value]
+
+
+def exact_weight(layer: nn.Module) -> Tensor:
+    """The weights that ``layer`` computes with, float64; quantised ones as whole multiples of their scale."""
+    weight, quantizer = layer.weight, quantizer_of(layer)
+    assert isinstance(weight, Tensor)
+    if quantizer is None or not bool(quantizer.strength == 1):
+        return weight.double()
+    scale, _ = quantizer.scale_and_bits(latent_weight(layer).detach())
+    return torch.where(scale > 0, (weight.double() / scale).round() * scale, 0.0)

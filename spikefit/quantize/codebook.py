@@ -19,6 +19,7 @@ from spikefit.functional.quantize import (
     spread_evenly,
     straight_through,
 )
+from spikefit.hardware.codebook import store
 from spikefit.quantize.base import IntegerWeights, Quantizer
 
 Zero = Literal["counted", "free", "none"]
@@ -273,8 +274,8 @@ class Codebook(Quantizer):
         """A copy for some outputs and inputs, without the codebooks that no output is left of."""
         small = copy.deepcopy(self)
         kept, group_of_output = self.group_of_output[outputs].unique(return_inverse=True)
+        small.group_of_output = group_of_output
         if len(kept):
-            small.group_of_output = group_of_output
             small.codebook = nn.Parameter(self.codebook.detach()[kept].clone())
             scale = self.scale.detach()[kept].clone()
             small.scale = nn.Parameter(scale) if self.grid == "learned" else scale
@@ -285,10 +286,14 @@ class Codebook(Quantizer):
     def integers(self, weight: Tensor) -> IntegerWeights:
         """Codebook integers of ``weight`` and the scale, of the layer or of each output."""
         step = self.step()
-        index = self._rows(self.assignment(weight))
-        integer = self._by_row((self.values() / step).round()).gather(1, index).view_as(weight).to(torch.int64)
-        scale = self._by_row(step.double()).reshape(-1, *[1] * (weight.dim() - 1))
-        return IntegerWeights(integer, scale, self.bits)
+        integers = (self.values() / step).round().to(torch.int64)
+        codebook = store(integers, self.assignment(weight), self.group_of_output.to(integers.device))
+        return IntegerWeights(codebook, *self.scale_and_bits(weight))
+
+    @torch.no_grad()
+    def scale_and_bits(self, weight: Tensor) -> tuple[Tensor, int]:
+        """The step of the layer or of each output, and the width."""
+        return self._by_row(self.step().double()).reshape(-1, *[1] * (weight.dim() - 1)), self.bits
 
     def extra_repr(self) -> str:
         """M, bits, scope and zero."""

@@ -16,8 +16,7 @@ class Following(Quantizer):
     Resting, they give a compacted layer the values that it had. The gradient is that of the identity.
 
     Synapses that are not in use don't count. A training step can't tell which ones these are: it counts those that
-    the last :meth:`refit` or :meth:`recluster` was told, as ``CodebookReclustering`` does at each position of its
-    schedule. Let its schedule reach as far as that of a pruning callback, which should come before it in the list.
+    the last :meth:`use`, :meth:`refit` or :meth:`recluster` was told. Pruning callbacks do so after every event.
 
     Args:
         weight: the layer's initial weight.
@@ -47,11 +46,15 @@ class Following(Quantizer):
             self.follow(latent)
         return straight_through(weight, self.nearest(latent))
 
+    def use(self, live: Tensor) -> None:
+        """Count the synapses in ``live`` alone from the next training step on."""
+        self.in_use.copy_(live)
+
     @torch.no_grad()
     def refit(self, weight: Tensor, live: Tensor | None = None) -> None:
         """Set the constants from the live weights, and remember which ones are live."""
         if live is not None:
-            self.in_use.copy_(live)
+            self.use(live)
         self.follow(weight.detach())
 
     def recluster(self, weight: Tensor, live: Tensor | None = None) -> None:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from spikefit.errors import check_choice, check_range
 from spikefit.functional.quantize import straight_through
-from spikefit.quantize.base import IntegerWeights, Quantizer
+from spikefit.quantize.base import IntegerWeights, Quantizer, on_grid
 from spikefit.quantize.codebook import Codebook
 
 Method = Literal["kmeans", "uniform"]
@@ -64,6 +64,10 @@ class PostTraining(Quantizer):
         """Integers and scale of the grid."""
         return self.fitted.integers(weight)
 
+    def scale_and_bits(self, weight: Tensor) -> tuple[Tensor, int]:
+        """Scale and width of the grid."""
+        return self.fitted.scale_and_bits(weight)
+
     def extra_repr(self) -> str:
         """The method; the grid tells the rest."""
         return f"method={self.method!r}"
@@ -118,8 +122,9 @@ class UniformGrid(Quantizer):
     @torch.no_grad()
     def integers(self, weight: Tensor) -> IntegerWeights:
         """Integers of ``weight`` and the step."""
-        scale = self.step.double().reshape([1] * weight.dim())
-        return IntegerWeights(self._integer(weight).to(torch.int64), scale, self.bits)
+        scale, grid = self.step.double().reshape([1] * weight.dim()), self.grid()
+        codebook = on_grid(self._integer(weight), int(grid[0]), int(grid[-1]), self.spacing)
+        return IntegerWeights(codebook, scale, self.bits)
 
     def extra_repr(self) -> str:
         """Levels and bits."""

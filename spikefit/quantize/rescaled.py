@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from spikefit.errors import check_choice
-from spikefit.quantize.base import IntegerWeights
+from spikefit.quantize.base import IntegerWeights, on_grid
 from spikefit.quantize.following import Following
 
 Coefficient = Literal["mean", "max"]
@@ -89,7 +89,8 @@ class RescaledUniform(Following):
     @torch.no_grad()
     def integers(self, weight: Tensor) -> IntegerWeights:
         """Odd integers, and what they count."""
-        return IntegerWeights(self._odd(weight).to(torch.int64), self._unit().double(), self.bits + 1)
+        largest = 2**self.bits - 1
+        return IntegerWeights(on_grid(self._odd(weight), -largest, largest, 2), self._unit().double(), self.bits + 1)
 
     def extra_repr(self) -> str:
         """Bits, coefficient and scope."""

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from spikefit.errors import ConfigurationError
-from spikefit.quantize.base import IntegerWeights
+from spikefit.quantize.base import IntegerWeights, on_grid
 from spikefit.quantize.following import Following
 
 
@@ -54,9 +54,8 @@ class Ternary(Following):
     @torch.no_grad()
     def integers(self, weight: Tensor) -> IntegerWeights:
         """-1, 0 or 1, and the amplitude."""
-        return IntegerWeights(
-            self._sign(weight).to(torch.int64), self.amplitude.double().reshape([1] * weight.dim()), self.bits
-        )
+        scale = self.amplitude.double().reshape([1] * weight.dim())
+        return IntegerWeights(on_grid(self._sign(weight), -1, 1), scale, self.bits)
 
     def extra_repr(self) -> str:
         """Threshold."""

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from spikefit.errors import check_range
 from spikefit.functional.quantize import round_ste, scale_gradient
-from spikefit.quantize.base import IntegerWeights, Quantizer
+from spikefit.quantize.base import IntegerWeights, Quantizer, on_grid
 
 
 class Uniform(Quantizer):
@@ -55,8 +55,9 @@ class Uniform(Quantizer):
     def integers(self, weight: Tensor) -> IntegerWeights:
         """Grid integers of ``weight`` and the step."""
         step = self.step.abs()
-        integer = (weight / step).clamp(self.lowest, self.highest).round().to(torch.int64)
-        return IntegerWeights(integer, step.double().reshape([1] * weight.dim()), self.bits)
+        integer = (weight / step).clamp(self.lowest, self.highest).round()
+        codebook = on_grid(integer, self.lowest, self.highest)
+        return IntegerWeights(codebook, step.double().reshape([1] * weight.dim()), self.bits)
 
     def extra_repr(self) -> str:
         """Bits."""

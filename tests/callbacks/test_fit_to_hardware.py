@@ -1,16 +1,22 @@
 """A network that violates limits of a chip is led to one that fits."""
 
+from functools import partial
+
 import lightning.pytorch as pl
 import pytest
 import torch
 import yaml
+from contexts import context
 from tiny_fit import fit, module
 
 from callbacks import CodebookReclustering, CompressedCheckpoint, FitToHardware, FSCPruning
+from callbacks.schedule import Schedule
 from spikefit.deploy.fitting import Trial, findings_on, masks_that_fit, suited_quantizers, towards
 from spikefit.errors import ConfigurationError, TargetError
 from spikefit.hardware.target import HardwareTarget
-from spikefit.networks import MLP, ConvSNN
+from spikefit.module import SpikingClassifier
+from spikefit.networks import MLP, ConvSNN, ResidualSNN
+from spikefit.neurons import IF, LIF
 from spikefit.prune.groups import alive_units, unit_groups
 from spikefit.quantize import AxonCodebook, Codebook, Uniform
 from spikefit.quantize.base import attach, quantizer_of
@@ -38,23 +44,23 @@ def test_three_limits_hold_after_training(tmp_path):
     fc1 reads 8 channels of 4 x 4. With 150 cells a core that is 6 + 2 + 1 + 1 cores.
     """
     target = small(tmp_path, neurons_per_chip=800, fan_in=100, cores=8, neurons_per_core=150)
-    model = module()
-    before = findings_on(model.network, HardwareTarget.load(target), 4, False)
+    model = module(hardware=target)
+    before = findings_on(model.network, context(4, target=target))
     assert {finding.limit for finding in before} == {"neurons per chip", "fan-in", "cores"}
-    callback = FitToHardware(target, start=1, stop=2)
+    callback = FitToHardware(Schedule(1, 2))
     fit(tmp_path, [callback, CompressedCheckpoint(monitor="val/accuracy", mode="max")], model)
     assert callback.fits
-    assert findings_on(model.network, HardwareTarget.load(target), 4, False) == []
+    assert findings_on(model.network, context(4, target=target)) == []
     left = living(model.network)
     assert left["conv2"] <= 100 // 16
     assert 2 * (64 * left["conv1"] + 16 * left["conv2"] + left["fc1"]) + 2 <= 800
     assert min(left.values()) >= 2
     assert callback.settled(2)
-    assert not FitToHardware(target, start=1, stop=2).settled(2)
+    assert not FitToHardware(Schedule(1, 2)).settled(2)
 
 
 def test_nothing_goes_where_everything_holds(tmp_path):
-    callback = FitToHardware("loihi", start=1, stop=2)
+    callback = FitToHardware(Schedule(1, 2))
     _, model = fit(tmp_path, [callback])
     assert callback.fits
     assert callback.removed == 0
@@ -64,44 +70,40 @@ def test_nothing_goes_where_everything_holds(tmp_path):
 def test_it_stops_as_soon_as_the_network_fits(tmp_path):
     """Linear over three events, but training behind the first could only make it fit sooner: no unit too many goes."""
     target = small(tmp_path, neurons_per_chip=400)
-    callback = FitToHardware(target, start=0, stop=2, growth="linear")
+    callback = FitToHardware(Schedule(0, 2), growth="linear")
     gone = []
 
     class Watch(pl.Callback):
         def on_train_epoch_end(self, trainer, pl_module):
             gone.append(24 - sum(living(pl_module.network).values()))
 
-    fit(tmp_path, [callback, Watch()])
+    fit(tmp_path, [callback, Watch()], module(hardware=target))
     assert gone == sorted(gone)
     assert gone[-1] == gone[2] == callback.removed > gone[0]
     least = module()
-    trial = Trial(least.network, HardwareTarget.load(target), 4, False, unit_groups(least.network))
+    trial = Trial(least.network, context(4, target=target), unit_groups(least.network))
     assert trial.findings({g.name: torch.ones(g.units, dtype=torch.bool) for g in trial.groups})
 
 
 def test_a_chip_that_is_too_small_is_refused_with_the_findings(tmp_path):
     target = small(tmp_path, neurons_per_chip=100)
     with pytest.raises(TargetError, match=r"can't be fitted(.|\n)*neurons per chip: needs 326, the chip has 100"):
-        fit(tmp_path, [FitToHardware(target)])
+        fit(tmp_path, [FitToHardware(Schedule(1, 2))], module(hardware=target))
 
 
 def test_quantizers_are_exchanged_and_survive_a_checkpoint(tmp_path):
     """TrueNorth allows 4 values a neuron by type of axon: float layers get them, and a test needs no callback."""
     torch.manual_seed(0)
-    from functools import partial
-
-    from spikefit.module import SpikingClassifier
-    from spikefit.neurons import IF
 
     def network(shape, classes):
         return ConvSNN(shape, classes, (4,), (8,), neuron=partial(IF, reset="zero"), readout="spikes")
 
-    model = SpikingClassifier(network, (1, 8, 8), 2)
-    callbacks = [FitToHardware("truenorth", start=1, stop=2), CodebookReclustering(start=1)]
+    model = SpikingClassifier(network, (1, 8, 8), 2, hardware="truenorth")
+    callbacks = [FitToHardware(Schedule(1, 2)), CodebookReclustering(Schedule(1))]
     trainer, model = fit(tmp_path, callbacks, model)
     kinds = {name: type(quantizer) for name, _, quantizer in model.quantized_layers()}
     assert kinds == {"conv1": Codebook, "fc1": AxonCodebook, "readout": AxonCodebook}
-    assert findings_on(model.network, HardwareTarget.load("truenorth"), 4, False) == []
+    assert findings_on(model.network, context(4, target="truenorth")) == []
     trainer.save_checkpoint(tmp_path / "fitted.ckpt")
     again = SpikingClassifier.load_from_checkpoint(tmp_path / "fitted.ckpt", network=network, weights_only=True)
     x = torch.rand(4, 2, 1, 8, 8)
@@ -147,17 +149,30 @@ def test_the_units_of_least_score_go():
     groups = unit_groups(net)
     scores = {"fc1": torch.arange(16.0).flip(0)}
     alive = {"fc1": torch.ones(16, dtype=torch.bool)}
-    masks, left = masks_that_fit(Trial(net, target, 2, False, groups), scores, alive, 2)
+    masks, left = masks_that_fit(Trial(net, context(2, target=target), groups), scores, alive, 2)
     assert left == []
     assert masks["fc1"].tolist() == [True] * 12 + [False] * 4
     part = towards(alive, masks, scores, 2)
     assert part["fc1"].tolist() == [True] * 14 + [False] * 2
 
 
-def test_arithmetic_must_come_behind_the_last_event():
-    with pytest.raises(ConfigurationError, match="arithmetic: got 5, expected a position behind stop=5"):
-        FitToHardware("loihi", start=1, stop=5, arithmetic=5)
+def test_arithmetic_must_come_after_the_last_event():
+    with pytest.raises(ConfigurationError, match=r"arithmetic: got 5, .* after schedule\.stop=5"):
+        FitToHardware(Schedule(1, 5), arithmetic=5)
 
 
 def test_two_callbacks_do_not_disturb_the_key_of_fsc_pruning():
     assert FitToHardware().state_key != FSCPruning().state_key
+
+
+def test_the_shipped_residual_network_fits_loihi(tmp_path):
+    """Its shortcuts, whose weight is large against those of the main path, too."""
+    torch.manual_seed(0)
+
+    def network(shape, classes):
+        return ResidualSNN(shape, classes, (6, 8), neuron=partial(LIF, reset="zero"))
+
+    model = SpikingClassifier(network, (1, 8, 8), 2, partial(Codebook, levels=4, bits=8), hardware="loihi")
+    fit(tmp_path, [FitToHardware(Schedule(1, 2), arithmetic=3), CodebookReclustering(Schedule(1))], model)
+    assert findings_on(model.network, model.context) == []
+    assert model.network.emulation is not None

@@ -5,14 +5,15 @@ from functools import partial
 import interop_cases as cases
 import pytest
 import torch
+from contexts import context
 from tiny_fit import TinyData, fit
 
 from callbacks import ChipArithmetic, CodebookReclustering, FSCPruning, NormCalibration
+from callbacks.schedule import Schedule
 from spikefit.deploy.export_nir import to_nir
 from spikefit.deploy.lower import lower
 from spikefit.deploy.parity import compare
 from spikefit.deploy.run import Deployment
-from spikefit.hardware.target import HardwareTarget
 from spikefit.module import SpikingClassifier
 from spikefit.networks import FixedNorm, FromNIR
 from spikefit.quantize import Codebook
@@ -22,8 +23,8 @@ pytest.importorskip("nir", reason="nir is not installed")
 
 def imported(quantizer=None):
     """The digits network, read back from its graph."""
-    graph = to_nir(lower(cases.trained("conv lif"), cases.STEPS, graded_input=True))
-    return SpikingClassifier(partial(FromNIR, path=graph), cases.SHAPE, cases.CLASSES, quantizer)
+    graph = to_nir(lower(cases.trained("conv lif"), context(cases.STEPS, True)))
+    return SpikingClassifier(partial(FromNIR, path=graph), cases.SHAPE, cases.CLASSES, quantizer, hardware="loihi")
 
 
 def test_it_tells_digits_as_well_as_before_and_learns_on():
@@ -41,10 +42,10 @@ def test_it_tells_digits_as_well_as_before_and_learns_on():
 def test_it_trains_with_the_integers_of_a_chip(tmp_path):
     """Thresholds of its own for each channel survive: the program on the chip fires as the network does."""
     model = imported(partial(Codebook, levels=4, bits=8))
-    fit(tmp_path, [CodebookReclustering(start=0), ChipArithmetic("loihi", start=1)], model, epochs=2)
+    fit(tmp_path, [CodebookReclustering(Schedule(0)), ChipArithmetic(Schedule(1))], model, epochs=2)
     network, data = model.network.eval(), TinyData()
     x, _ = data.on_after_batch_transfer(next(iter(data.val_dataloader())), 0)
-    program = lower(network, len(x), graded_input=False, precision="target", target=HardwareTarget.load("loihi"))
+    program = lower(network, context(len(x), target="loihi"), "target")
     result = compare(network, program, x, tolerance=0.0)
     assert result.mismatches + result.ties == 0
     assert result.compared > 1000
@@ -54,8 +55,8 @@ def test_it_trains_with_the_integers_of_a_chip(tmp_path):
 def test_it_is_compressed_and_deployed(tmp_path, metric):
     model = imported(partial(Codebook, levels=4, bits=8))
     callbacks = [
-        CodebookReclustering(start=1, metric=metric, batches=2),
-        FSCPruning(fraction=0.3, start=1, stop=2),
+        CodebookReclustering(Schedule(1), metric=metric, batches=2),
+        FSCPruning(fraction=0.3, schedule=Schedule(1, 2)),
         NormCalibration(2),
     ]
     fit(tmp_path, callbacks, model, epochs=3)
@@ -67,10 +68,10 @@ def test_it_is_compressed_and_deployed(tmp_path, metric):
         rescaled = bool((norm.running_var != 1).any())
         assert rescaled == (metric == "currents"), "what a fit rescaled is kept when norms are measured"
     x, y = data.on_after_batch_transfer(next(iter(data.val_dataloader())), 0)
-    deployment = Deployment(network, HardwareTarget.load("loihi"), len(x), graded_input=False)
+    deployment = Deployment(network, context(len(x), target="loihi"))
     with torch.no_grad():
         deployment.update(x, y, network.logits(network(x)))
     report = deployment.report()
-    assert report["parity"]["mismatches"] == 0
-    assert report["unique_weights_max"] <= 4
-    assert report["units_pruned_fraction"] == pytest.approx(0.3, abs=0.1)
+    assert report.parity.mismatches == 0
+    assert report.unique_weights_max <= 4
+    assert report.units_pruned_fraction == pytest.approx(0.3, abs=0.1)

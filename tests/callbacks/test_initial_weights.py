@@ -3,6 +3,7 @@
 from functools import partial
 from types import SimpleNamespace
 
+import lightning.pytorch as pl
 import pytest
 import torch
 from tiny_fit import fit, module
@@ -11,11 +12,16 @@ from callbacks import CodebookReclustering, InitialWeights, PostTrainingQuantiza
 from spikefit.errors import CheckpointError
 from spikefit.module import SpikingClassifier
 from spikefit.networks import ConvSNN
+from spikefit.preflight import Preflight
 from spikefit.prune.groups import live_synapses
 from spikefit.quantize import Codebook, PostTraining, Ternary, Uniform
 from spikefit.quantize.base import latent_weight
 
-START = SimpleNamespace(ckpt_path=None)
+START = SimpleNamespace(ckpt_path=None, callbacks=[], global_step=0)
+
+
+def before_training(model):
+    return Preflight(model, None, "fit", START, False)
 
 
 def trained(quantizer, seed=3, **options):
@@ -167,10 +173,15 @@ def test_quantization_after_training_fits_what_came_in_either_order_of_callbacks
 
 @pytest.mark.parametrize("order", [1, -1])
 def test_a_ramp_starts_from_float_weights_in_either_order_of_callbacks(tmp_path, order):
-    path = save(trained(Codebook), tmp_path)
-    callbacks = [InitialWeights(path), CodebookReclustering(ramp=4.0)][::order]
-    _, model = fit(tmp_path, callbacks, module(Codebook), epochs=1)
-    assert {float(quantizer.strength) for _, _, quantizer in model.quantized_layers()} == {0.25}
+    path, strengths = save(trained(Codebook), tmp_path), []
+
+    class Look(pl.Callback):
+        def on_train_epoch_end(self, trainer, pl_module):
+            strengths.append({float(quantizer.strength) for _, _, quantizer in pl_module.quantized_layers()})
+
+    callbacks = [InitialWeights(path), CodebookReclustering(ramp=4.0), Look()][::order]
+    fit(tmp_path, callbacks, module(Codebook), epochs=4)
+    assert strengths == [{0.25}, {0.5}, {0.75}, {1.0}]
 
 
 @pytest.mark.parametrize("content", [None, b"", b"no checkpoint", b"PK\x03\x04 cut off"])
@@ -179,14 +190,14 @@ def test_a_missing_or_damaged_file_is_named(tmp_path, content):
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(CheckpointError, match=r"InitialWeights.checkpoint: .*bad\.ckpt"):
-        InitialWeights(str(path)).preflight(module(None))
+        InitialWeights(str(path)).preflight(before_training(module(None)))
 
 
 def test_another_network_is_refused_with_its_first_differences(tmp_path):
     torch.manual_seed(0)
     wider = SpikingClassifier(lambda shape, classes: ConvSNN(shape, classes, (7, 9), (10,)), (1, 8, 8), 2)
     with pytest.raises(CheckpointError) as raised:
-        InitialWeights(save(wider, tmp_path)).preflight(module(None))
+        InitialWeights(save(wider, tmp_path)).preflight(before_training(module(None)))
     lines = str(raised.value).splitlines()
     assert "blocks.conv1.synapses.weight: (7, 1, 3, 3) in the checkpoint, (6, 1, 3, 3) in the network" in lines[1]
     assert len(lines) == 10
@@ -198,5 +209,5 @@ def test_a_quantizer_that_remembers_what_is_in_use_is_no_part_of_the_network(tmp
     trainer, _ = fit(tmp_path, [], module(Ternary), epochs=1)
     trainer.save_checkpoint(tmp_path / "ternary.ckpt")
     start = InitialWeights(str(tmp_path / "ternary.ckpt"))
-    start.preflight(module(None))
-    start.preflight(module(Ternary))
+    start.preflight(before_training(module(None)))
+    start.preflight(before_training(module(Ternary)))

@@ -6,13 +6,14 @@ import torch
 from tiny_fit import TinyData, module
 
 from callbacks import FSCPruning, SynapsePruning
+from callbacks.schedule import Schedule
 from spikefit.deploy.budget import Budget
 from spikefit.deploy.costs import EnergyCost
 from spikefit.prune import FSC, SynapseFisher
 
 # Events at the steps 3, 6, 9 and 12; an epoch has 4 steps.
-STEPS = {"start": 3, "stop": 12, "every": 3, "interval": "step", "growth": "linear"}
-ENERGY = {"energy_j": 2.2e-7, "target": "loihi", "batches": 2}
+STEPS = {"schedule": Schedule(3, 12, every=3, interval="step"), "growth": "linear"}
+ENERGY = {"energy_j": 2.2e-7, "batches": 2}
 
 
 def units():

@@ -6,10 +6,12 @@ from itertools import pairwise
 import lightning.pytorch as pl
 import pytest
 import torch
+from contexts import context
 from planned_energy import PlannedEnergy
 from tiny_fit import fit, module
 
 from callbacks import CodebookReclustering, FSCPruning, SynapsePruning
+from callbacks.schedule import Schedule
 from spikefit.deploy.budget import Budget
 from spikefit.deploy.lower import lower
 from spikefit.errors import ConfigurationError
@@ -38,8 +40,8 @@ def test_the_fraction_is_reached_and_the_dead_stay_dead(tmp_path, score, quantiz
             layers = dict(pl_module.network.named_synapses())
             masks.append({name: mask_of(layer).live.clone() for name, layer in layers.items()})
 
-    pruning = SynapsePruning(fraction=0.7, start=1, stop=2, growth="linear", score=score)
-    _, model = fit(tmp_path, [CodebookReclustering(start=1), pruning, Look()], prunable(quantizer))
+    pruning = SynapsePruning(fraction=0.7, schedule=Schedule(1, 2), growth="linear", score=score)
+    _, model = fit(tmp_path, [CodebookReclustering(Schedule(1)), pruning, Look()], prunable(quantizer))
     total = sum(WEIGHTS.values())
     counts = [sum(int(mask.sum()) for mask in found.values()) for found in masks]
     assert counts == [total, total - round(total * 0.35), total - round(total * 0.7), total - round(total * 0.7)]
@@ -52,7 +54,7 @@ def test_the_fraction_is_reached_and_the_dead_stay_dead(tmp_path, score, quantiz
 def test_the_weights_of_least_magnitude_go(tmp_path):
     model = prunable(None)
     weights = {name: layer.weight.detach().abs().clone() for name, layer in model.network.named_synapses()}
-    fit(tmp_path, [SynapsePruning(0.5, 0, 0, score=SynapseMagnitude(), layer_min=0)], model, epochs=1)
+    fit(tmp_path, [SynapsePruning(0.5, Schedule(0, 0), score=SynapseMagnitude(), layer_min=0)], model, epochs=1)
     median = torch.cat([weight.flatten() for weight in weights.values()]).sort().values[413]
     for name, layer in model.network.named_synapses():
         assert torch.equal(mask_of(layer).live, weights[name] >= median)
@@ -60,12 +62,12 @@ def test_the_weights_of_least_magnitude_go(tmp_path):
 
 def test_every_layer_keeps_its_least_and_says_so(tmp_path):
     with pytest.warns(UserWarning, match=r"layer_min=0\.25"):
-        _, model = fit(tmp_path, [SynapsePruning(0.9, 0, 0, layer_min=0.25)], prunable(), epochs=1)
+        _, model = fit(tmp_path, [SynapsePruning(0.9, Schedule(0, 0), layer_min=0.25)], prunable(), epochs=1)
     assert left(model) == {"conv1": 14, "conv2": 108, "fc1": 80, "readout": 5}
 
 
 def test_only_the_named_layers_are_pruned(tmp_path):
-    _, model = fit(tmp_path, [SynapsePruning(0.5, 0, 0, layers=["conv*", "fc1"])], prunable(), epochs=1)
+    _, model = fit(tmp_path, [SynapsePruning(0.5, Schedule(0, 0), layers=["conv*", "fc1"])], prunable(), epochs=1)
     counts = left(model)
     assert counts.pop("readout") == 20
     assert sum(counts.values()) == (54 + 432 + 320) / 2
@@ -73,8 +75,8 @@ def test_only_the_named_layers_are_pruned(tmp_path):
 
 def test_synapses_of_dead_units_count_as_gone(tmp_path):
     """Both callbacks in one run: half of all synapses are left to living units or none."""
-    units = FSCPruning(fraction=0.25, start=0, stop=0, score=Random(2))
-    _, model = fit(tmp_path, [units, SynapsePruning(0.5, 0, 0, score=SynapseRandom(1))], prunable(), epochs=1)
+    units = FSCPruning(fraction=0.25, schedule=Schedule(0, 0), score=Random(2))
+    _, model = fit(tmp_path, [units, SynapsePruning(0.5, Schedule(0, 0), score=SynapseRandom(1))], prunable(), epochs=1)
     live = {name: live_synapses(model.network, name) for name in WEIGHTS}
     assert sum(int(mask.sum()) for mask in live.values()) == 413
     assert {name: int(mask.sum()) for name, mask in live.items()} == left(model)
@@ -96,11 +98,11 @@ def test_a_bad_option_is_named(options, named):
 
 def test_a_network_without_masks_is_refused_before_training(tmp_path):
     with pytest.raises(ConfigurationError, match=r"layer conv1 .*model\.init_args\.prunable_synapses: true"):
-        fit(tmp_path, [SynapsePruning()])
+        fit(tmp_path, [SynapsePruning(schedule=Schedule(1, 2))])
     with pytest.raises(
         ConfigurationError, match="layers: 'dense' matches no layer, expected conv1, conv2, fc1, readout"
     ):
-        fit(tmp_path, [SynapsePruning(layers=["dense"])], prunable())
+        fit(tmp_path, [SynapsePruning(schedule=Schedule(1, 2), layers=["dense"])], prunable())
 
 
 def test_a_budget_of_synapses_is_met_by_the_fewest(tmp_path):
@@ -109,10 +111,10 @@ def test_a_budget_of_synapses_is_met_by_the_fewest(tmp_path):
 
     class Look(pl.Callback):
         def on_train_epoch_start(self, trainer, pl_module):
-            program = lower(pl_module.network, 4, graded_input=False)
+            program = lower(pl_module.network, context(4))
             sizes.append(sum(program.synapses(projection) for projection in program.projections))
 
-    pruning = SynapsePruning(budget=Budget(synapses=5000), start=1, stop=2, growth="linear")
+    pruning = SynapsePruning(budget=Budget(synapses=5000), schedule=Schedule(1, 2), growth="linear")
     fit(tmp_path, [pruning, Look()], prunable(None))
     halfway = (sizes[0] + 5000) / 2
     assert halfway - 256 < sizes[1] <= halfway
@@ -124,7 +126,7 @@ def test_a_budget_of_energy_is_met_at_the_measured_rates(tmp_path):
     """The rates of all training data, which is what the callback measures on, are held while synapses go."""
     plan = PlannedEnergy()
     # Updates alone take 1.7e-7 J: 524 neurons, 4 steps.
-    pruning = SynapsePruning(budget=Budget(energy_j=2e-7, target="loihi"), start=1, stop=2, growth="linear")
+    pruning = SynapsePruning(budget=Budget(energy_j=2e-7), schedule=Schedule(1, 2), growth="linear")
     fit(tmp_path, [plan.before, pruning, plan.after], prunable(None), epochs=5)
     sizes = plan.sizes
     assert sizes[0][0] == sizes[0][1] > 2.5e-7
@@ -136,13 +138,13 @@ def test_a_budget_of_energy_is_met_at_the_measured_rates(tmp_path):
 
 
 def test_a_budget_that_the_rest_exceeds_is_refused_at_the_event(tmp_path):
-    pruning = SynapsePruning(budget=Budget(energy_j=1e-7, target="loihi"), start=1, stop=1)
+    pruning = SynapsePruning(budget=Budget(energy_j=1e-7), schedule=Schedule(1, 1))
     with pytest.raises(ConfigurationError, match=r"energy_j=1e-07 can't be met: each layer keeps layer_min=0.01"):
         fit(tmp_path, [pruning], prunable())
 
 
 def test_a_checkpoint_brings_the_masks_back(tmp_path):
-    trainer, model = fit(tmp_path, [SynapsePruning(0.6, 0, 0)], prunable(), epochs=1)
+    trainer, model = fit(tmp_path, [SynapsePruning(0.6, Schedule(0, 0))], prunable(), epochs=1)
     trainer.save_checkpoint(tmp_path / "pruned.ckpt")
 
     def network(shape, classes):

@@ -8,6 +8,7 @@ from tiny_fit import fit, module
 
 from callbacks import CodebookReclustering, CompressedCheckpoint, FSCPruning
 from callbacks.checkpoint import compression_settled
+from callbacks.schedule import Schedule
 from spikefit.deploy.budget import Budget
 from spikefit.deploy.costs import EnergyCost, SynapseCost, UnitCost
 from spikefit.deploy.footprint import alive_by_block, neurons, synapses
@@ -64,7 +65,7 @@ class Fixed(Score):
 def test_the_size_falls_along_the_schedule_to_its_budget(tmp_path, budget, footprint, first):
     """Linear in three events; from the size before the first one."""
     sizes, before = Sizes(count(footprint)), Sizes(count(footprint))
-    pruning = FSCPruning(budget=budget, start=1, stop=3, growth="linear", score=Random(1))
+    pruning = FSCPruning(budget=budget, schedule=Schedule(1, 3), growth="linear", score=Random(1))
     fit(tmp_path, [before, pruning, sizes], module(None), epochs=5)
     start = before.found[1]
     assert first in (None, start)
@@ -79,7 +80,9 @@ def test_the_size_falls_along_the_schedule_to_its_budget(tmp_path, budget, footp
 def test_only_as_many_units_go_as_the_budget_asks(tmp_path):
     """Rising scores: channel 0 of each layer and neuron 0 go first (equal scores: the last layer first)."""
     _, model = fit(
-        tmp_path, [FSCPruning(budget=Budget(neurons=ALL_NEURONS - 70), start=0, stop=0, score=Fixed())], epochs=1
+        tmp_path,
+        [FSCPruning(budget=Budget(neurons=ALL_NEURONS - 70), schedule=Schedule(0, 0), score=Fixed())],
+        epochs=1,
     )
     # 1 + 16 neurons of fc1 and conv2 leave 53 to go; channel 0 of conv1 has 64.
     assert left(model) == [5, 7, 9]
@@ -89,7 +92,7 @@ def test_only_as_many_units_go_as_the_budget_asks(tmp_path):
 def test_ranking_by_layer_takes_the_same_share_of_every_layer(tmp_path):
     """Halves of 6, 8 and 10 units in two events, though every score of fc1 is above all others."""
     scores = {"conv1": torch.arange(6.0), "conv2": torch.arange(8.0), "fc1": 100 + torch.arange(10.0)}
-    pruning = FSCPruning(0.5, start=0, stop=1, growth="linear", score=Fixed(scores), ranking="layer")
+    pruning = FSCPruning(0.5, schedule=Schedule(0, 1), growth="linear", score=Fixed(scores), ranking="layer")
     _, model = fit(tmp_path, [pruning], epochs=2)
     assert left(model) == [3, 4, 5]
     assert alive_units(model.network, unit_groups(model.network)[0]).tolist() == [False] * 3 + [True] * 3
@@ -97,7 +100,9 @@ def test_ranking_by_layer_takes_the_same_share_of_every_layer(tmp_path):
 
 def test_ranking_by_layer_meets_a_budget(tmp_path):
     """Channels have 64, 64, ... and 16, ... neurons; the ranks from below: 1/20, 1/16, 1/12, 3/20, 3/16, 1/4."""
-    pruning = FSCPruning(budget=Budget(neurons=ALL_NEURONS - 90), start=0, stop=0, score=Fixed(), ranking="layer")
+    pruning = FSCPruning(
+        budget=Budget(neurons=ALL_NEURONS - 90), schedule=Schedule(0, 0), score=Fixed(), ranking="layer"
+    )
     _, model = fit(tmp_path, [pruning], epochs=1)
     # 1 + 16 + 64 neurons, then 1 + 16: conv1's second channel would not be needed.
     assert left(model) == [5, 6, 8]
@@ -115,7 +120,7 @@ def test_energy_is_held_down_behind_the_last_event_too(tmp_path):
                             block.norm.bias += 1.0
 
     score, plan = Fixed(), PlannedEnergy()
-    pruning = FSCPruning(budget=Budget(energy_j=BUDGET, target="loihi"), start=1, stop=2, growth="linear", score=score)
+    pruning = FSCPruning(budget=Budget(energy_j=BUDGET), schedule=Schedule(1, 2), growth="linear", score=score)
     fit(tmp_path, [Louder(), plan.before, pruning, plan.after], module(None), epochs=6)
     (none, same), first, *later = plan.sizes
     assert none == same > BUDGET
@@ -143,17 +148,17 @@ def test_an_impossible_budget_stops_before_training(tmp_path, options, message):
             raise AssertionError("training began")
 
     with pytest.raises(ConfigurationError, match=message):
-        fit(tmp_path, [FSCPruning(**options), NoTraining()], module(None))
+        fit(tmp_path, [FSCPruning(schedule=Schedule(1, 2), **options), NoTraining()], module(None))
 
 
 def test_the_least_that_is_named_can_be_reached(tmp_path):
     """2 channels of 64, 2 of 16, 2 neurons, 2 outputs."""
     assert 2 * 64 + 2 * 16 + 2 + 2 == 164
-    _, model = fit(tmp_path, [FSCPruning(budget=Budget(neurons=164), start=0, stop=0)], epochs=1)
+    _, model = fit(tmp_path, [FSCPruning(budget=Budget(neurons=164), schedule=Schedule(0, 0))], epochs=1)
     assert left(model) == [2, 2, 2]
 
 
-@pytest.mark.parametrize("budget", [Budget(synapses=100), Budget(energy_j=1e-12, target="truenorth")])
+@pytest.mark.parametrize("budget", [Budget(synapses=100), Budget(energy_j=1e-12)])
 def test_what_only_weights_or_rates_can_tell_stops_at_the_event(tmp_path, budget):
     seen = []
 
@@ -162,7 +167,7 @@ def test_what_only_weights_or_rates_can_tell_stops_at_the_event(tmp_path, budget
             seen.append(trainer.current_epoch)
 
     with pytest.raises(ConfigurationError, match=f"{budget.quantity}=.*can't be met"):
-        fit(tmp_path, [Look(), FSCPruning(budget=budget, start=1, stop=1)])
+        fit(tmp_path, [Look(), FSCPruning(budget=budget, schedule=Schedule(1, 1))])
     assert seen == [0, 1]
 
 
@@ -170,10 +175,10 @@ def test_a_cost_makes_dear_units_go_first(tmp_path):
     """All scores equal: the units with the most synapses go, but for the two cheapest of each layer."""
     ones = {"conv1": torch.ones(6), "conv2": torch.ones(8), "fc1": torch.ones(10)}
     model = module(None)
-    costs = SynapseCost().per_unit(model.network, [])
+    costs = SynapseCost().per_unit(model.network, [], None)
     free = [cost for name in costs for cost in sorted(costs[name].tolist())[2:]]
     dearest = sorted(free)[-6:]
-    pruning = FSCPruning(fraction=0.25, start=0, stop=0, score=Fixed(ones), cost=SynapseCost())
+    pruning = FSCPruning(fraction=0.25, schedule=Schedule(0, 0), score=Fixed(ones), cost=SynapseCost())
     fit(tmp_path, [pruning], model, epochs=1)
     dead = {
         (group.name, unit)
@@ -187,20 +192,20 @@ def test_a_cost_makes_dear_units_go_first(tmp_path):
 
 def test_a_unit_that_costs_nothing_stays_unless_it_does_nothing(tmp_path):
     class Free(UnitCost):
-        def per_unit(self, network, batches):
+        def per_unit(self, network, batches, context):
             costs = {"conv1": torch.ones(6), "conv2": torch.ones(8), "fc1": torch.zeros(10)}
             return {name: cost.double() for name, cost in costs.items()}
 
     scores = {"conv1": torch.full((6,), 5.0), "conv2": torch.full((8,), 6.0), "fc1": torch.full((10,), 1e-3)}
     scores["fc1"][3] = 0.0
-    pruning = FSCPruning(fraction=5 / 24, start=0, stop=0, score=Fixed(scores), cost=Free())
+    pruning = FSCPruning(fraction=5 / 24, schedule=Schedule(0, 0), score=Fixed(scores), cost=Free())
     _, model = fit(tmp_path, [pruning], epochs=1)
     assert left(model) == [2, 8, 9]
     assert not model.network.block("fc1").neuron.alive[3]
 
 
 def test_training_under_an_energy_cost(tmp_path):
-    pruning = FSCPruning(fraction=0.5, start=1, stop=2, cost=EnergyCost("loihi", batches=2), score=FiringRate(2))
+    pruning = FSCPruning(fraction=0.5, schedule=Schedule(1, 2), cost=EnergyCost(batches=2), score=FiringRate(2))
     _, model = fit(tmp_path, [pruning])
     assert sum(left(model)) == 12
 
@@ -218,8 +223,8 @@ def test_scores_and_rates_are_gathered_at_events_alone(tmp_path):
             neurons = [block.neuron for _, block in pl_module.network.named_blocks() if block.neuron is not None]
             hooks.append(sum(len(neuron._forward_hooks) for neuron in neurons))
 
-    budget = Budget(energy_j=2e-7, target="loihi", batches=2)
-    pruning = FSCPruning(budget=budget, start=1, stop=2, growth="linear", score=Counted(3))
+    budget = Budget(energy_j=2e-7, batches=2)
+    pruning = FSCPruning(budget=budget, schedule=Schedule(1, 2), growth="linear", score=Counted(3))
     fit(tmp_path, [pruning, Look()], model, limit_val_batches=0)
     assert hooks == [0] * 16
     assert forwards[True] == 16
@@ -236,12 +241,12 @@ class Counted(FiringRate):
 
 
 def test_recovery_keeps_the_network_unsettled(tmp_path):
-    pruning = FSCPruning(start=1, stop=4, every=2, recovery=2)
+    pruning = FSCPruning(schedule=Schedule(1, 4, every=2), recovery=2)
     assert pruning.last_event == 3
     assert [pruning.settled(epoch) for epoch in range(2, 7)] == [False, False, False, True, True]
     checkpoint = CompressedCheckpoint(tmp_path, filename="best", monitor="val/loss", mode="min", save_top_k=-1)
-    pruning = FSCPruning(fraction=0.3, start=1, stop=1, recovery=2, score=Random())
-    trainer, _ = fit(tmp_path, [CodebookReclustering(start=0), pruning, checkpoint], epochs=5)
+    pruning = FSCPruning(fraction=0.3, schedule=Schedule(1, 1), recovery=2, score=Random())
+    trainer, _ = fit(tmp_path, [CodebookReclustering(Schedule(0)), pruning, checkpoint], epochs=5)
     epochs = {torch.load(path, weights_only=True)["epoch"] for path in checkpoint.best_k_models}
     assert epochs == {3, 4}
     assert compression_settled(trainer)
@@ -250,20 +255,21 @@ def test_recovery_keeps_the_network_unsettled(tmp_path):
 @pytest.mark.parametrize(
     ("epochs", "options", "message"),
     [
-        (3, {"start": 1, "stop": 1, "recovery": 2}, "recovers until epoch 3, but training ends at 3"),
-        (2, {"start": 1, "stop": 5, "recovery": 1}, "due at epoch 5, but training ends at 2"),
-        (2, {"start": 1, "stop": 5, "budget": Budget(neurons=300)}, "the budget of neurons=300 will not be reached"),
+        (3, {"schedule": Schedule(1, 1), "recovery": 2}, "recovery: got 2, .* at epoch 3, .* Expected at most 1"),
+        (2, {"schedule": Schedule(1, 5), "recovery": 1}, "schedule.stop: got 5, .* Expected at most 1"),
+        (2, {"schedule": Schedule(1, 5), "budget": Budget(neurons=300)}, "schedule.stop: got 5"),
+        (5, {"schedule": Schedule(1, 6, every=2), "recovery": 1}, "schedule.stop: got 6, .* at epoch 5"),
+        (5, {"schedule": Schedule(1, 8, every=2)}, "schedule.stop: got 8, .* at epoch 7, .* at most 5"),
     ],
 )
-def test_training_that_ends_too_early_is_told(tmp_path, epochs, options, message):
-    with pytest.warns(UserWarning, match=message):
+def test_training_that_ends_too_early_is_refused(tmp_path, epochs, options, message):
+    with pytest.raises(ConfigurationError, match=f"FSCPruning.{message}"):
         fit(tmp_path, [FSCPruning(score=Random(), **options)], epochs=epochs, limit_train_batches=1)
 
 
-def test_training_that_ends_after_the_recovery_is_not_warned_of(tmp_path, recwarn):
-    pruning = FSCPruning(start=1, stop=1, recovery=2, score=Random())
+def test_training_that_ends_after_the_recovery_is_long_enough(tmp_path):
+    pruning = FSCPruning(schedule=Schedule(1, 1), recovery=2, score=Random())
     fit(tmp_path, [pruning], epochs=4, limit_train_batches=1)
-    assert not [warning for warning in recwarn if "recover" in str(warning.message)]
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import torch
 from tiny_fit import TinyData, fit, module
 
 from callbacks import CodebookMonitor, CodebookReclustering
+from callbacks.schedule import Schedule
 from spikefit.errors import ConfigurationError
 from spikefit.quantize import Codebook, Uniform
 from spikefit.quantize.base import latent_weight
@@ -27,8 +28,8 @@ class Assignments(pl.Callback):
 
 def test_every_layer_has_a_schedule_of_its_own(tmp_path):
     seen = Assignments()
-    callbacks = [CodebookReclustering(start=1, layers=["conv1"])]
-    callbacks.append(CodebookReclustering(start=2, layers=["conv2", "fc*", "readout"]))
+    callbacks = [CodebookReclustering(Schedule(1), layers=["conv1"])]
+    callbacks.append(CodebookReclustering(Schedule(2), layers=["conv2", "fc*", "readout"]))
     fit(tmp_path, [*callbacks, seen], epochs=3)
     assert seen.on == [
         {"conv1": False, "conv2": False, "fc1": False, "readout": False},
@@ -45,17 +46,24 @@ def test_frozen_weights_keep_their_values_and_the_values_learn(tmp_path):
         def on_train_epoch_end(self, trainer, pl_module):
             values.append([q.codebook.detach().clone() for _, _, q in pl_module.quantized_layers()])
 
-    fit(tmp_path, [CodebookReclustering(start=0, stop=0, freeze=2), seen, Values()], model, epochs=4)
+    fit(tmp_path, [CodebookReclustering(Schedule(0, 0), freeze=2), seen, Values()], model, epochs=4)
     for name in seen.index[0]:
         assert torch.equal(seen.index[2][name], seen.index[3][name]), name
     assert any(not torch.equal(seen.index[0][name], seen.index[1][name]) for name in seen.index[0])
     assert any(not torch.equal(a, b) for a, b in zip(values[2], values[3], strict=True))
 
 
+def switched_off(model):
+    """``model`` with its quantizers off."""
+    for _, _, quantizer in model.quantized_layers():
+        quantizer.strength.zero_()
+    return model
+
+
 @pytest.mark.parametrize("freeze", [None, 1])
 def test_currents_keep_a_trained_network_where_nearest_values_do_not(tmp_path, freeze):
     """The float network's logits on the training data, against those right after quantization."""
-    _, trained = fit(tmp_path, [CodebookReclustering(start=9)], module(), epochs=8)
+    _, trained = fit(tmp_path, [], switched_off(module()), epochs=8)
     logits = {}
 
     class Stop(pl.Callback):
@@ -67,11 +75,9 @@ def test_currents_keep_a_trained_network_where_nearest_values_do_not(tmp_path, f
     x = TinyData().dataset.tensors[0].transpose(0, 1)
     for metric in ("float", "weights", "currents"):
         model = copy.deepcopy(trained)
-        options = {} if metric == "float" else {"metric": metric, "freeze": freeze}
-        start = 9 if metric == "float" else 1
-        callbacks = [CodebookReclustering(start=start, **options), Stop()]
-        for group in callbacks[0].chosen(model):
-            group[2].strength.zero_()
+        quantise = [] if metric == "float" else [CodebookReclustering(Schedule(1), metric=metric, freeze=freeze)]
+        callbacks = [*quantise, Stop()]
+        switched_off(model)
         model.optimizer_factory = lambda groups: torch.optim.SGD(groups, lr=0.0)
         fit(tmp_path, callbacks, model, epochs=2, limit_train_batches=1)
         with torch.no_grad():
@@ -101,8 +107,8 @@ def test_what_a_layer_can_not_do_is_told_before_training(tmp_path, quantizer, op
     [
         ({"metric": "nearest"}, "metric"),
         ({"batches": 0}, "batches"),
-        ({"start": 3, "freeze": 2}, "freeze"),
-        ({"start": 1, "ramp": 2, "freeze": 2}, "freeze"),
+        ({"schedule": Schedule(3), "freeze": 2}, "freeze"),
+        ({"schedule": Schedule(1), "ramp": 2, "freeze": 2}, "freeze"),
     ],
 )
 def test_a_bad_option_is_named(options, named):
@@ -122,7 +128,7 @@ def test_the_monitor_counts_flips_drift_and_dead_values(tmp_path):
         def on_train_epoch_start(self, trainer, pl_module):
             logged.append({k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("codebook/")})
 
-    fit(tmp_path, [CodebookReclustering(start=1), CodebookMonitor(), seen, Held()], model, epochs=5)
+    fit(tmp_path, [CodebookReclustering(Schedule(1)), CodebookMonitor(), seen, Held()], model, epochs=5)
     assert not logged[1], "codebooks that are off are not watched"
     assert {key.split("/")[1] for key in logged[2]} == {"dead"}
     for name in seen.index[0]:

@@ -7,6 +7,7 @@ from tiny_fit import fit, module
 
 from callbacks import CodebookReclustering, CompressedCheckpoint, FSCPruning, ScheduledCallback, SpikeMonitor
 from callbacks.checkpoint import compression_settled
+from callbacks.schedule import Schedule
 from spikefit.errors import ConfigurationError
 from spikefit.prune import Magnitude, Random, alive_units, unit_groups
 from spikefit.quantize import Uniform
@@ -32,13 +33,13 @@ class Recorder(ScheduledCallback):
 )
 def test_a_schedule_acts_at_its_positions(tmp_path, options, expected):
     """6 epochs of 4 batches are 24 steps."""
-    recorder = Recorder(**options)
+    recorder = Recorder(Schedule(**options))
     fit(tmp_path, [recorder], epochs=6)
     assert recorder.acted == expected
 
 
 def test_a_step_schedule_acts_once_under_gradient_accumulation(tmp_path):
-    recorder = Recorder(1, None, 1, "step")
+    recorder = Recorder(Schedule(1, interval="step"))
     fit(tmp_path, [recorder], epochs=2, accumulate_grad_batches=2)
     assert recorder.acted == [1, 2, 3]
 
@@ -54,7 +55,7 @@ def test_a_step_schedule_acts_once_under_gradient_accumulation(tmp_path):
 )
 def test_a_bad_schedule_is_named(options, named):
     with pytest.raises(ConfigurationError, match=named):
-        Recorder(**options)
+        Schedule(**options)
 
 
 @pytest.mark.parametrize(
@@ -67,9 +68,9 @@ def test_a_bad_pruning_option_is_named(options, named):
 
 
 def test_two_callbacks_keep_their_own_state():
-    assert FSCPruning(start=1).state_key != FSCPruning(start=2).state_key
+    assert FSCPruning(schedule=Schedule(1, 5)).state_key != FSCPruning(schedule=Schedule(2, 5)).state_key
     assert FSCPruning(name="a").state_key != FSCPruning(name="b").state_key
-    assert CodebookReclustering(start=1).state_key != FSCPruning(start=1).state_key
+    assert CodebookReclustering(Schedule(1)).state_key != FSCPruning(schedule=Schedule(1, 5)).state_key
 
 
 def test_warm_up_is_float_and_quantization_follows(tmp_path):
@@ -80,7 +81,7 @@ def test_warm_up_is_float_and_quantization_follows(tmp_path):
             layer = pl_module.network.block("conv2").synapses
             seen[trainer.current_epoch] = len(torch.unique(layer.weight))
 
-    fit(tmp_path, [CodebookReclustering(start=2), Look()])
+    fit(tmp_path, [CodebookReclustering(Schedule(2)), Look()])
     assert seen[0] > 100
     assert seen[1] > 100
     assert seen[2] <= 4
@@ -90,9 +91,17 @@ def test_warm_up_is_float_and_quantization_follows(tmp_path):
 @pytest.mark.parametrize(
     ("options", "expected", "settled"),
     [
-        ({"start": 1, "ramp": 1.5}, [0] * 4 + [1 / 6, 2 / 6, 3 / 6, 4 / 6, 5 / 6, 1, 1, 1], [False, False, True]),
-        ({"start": 1, "ramp": 2}, [0] * 4 + [n / 8 for n in range(1, 9)], [False, False, True]),
-        ({"start": 2, "ramp": 4, "interval": "step"}, [0, 0, 1 / 4, 2 / 4, 3 / 4] + [1] * 7, [False, True, True]),
+        (
+            {"schedule": Schedule(1), "ramp": 1.5},
+            [0] * 4 + [1 / 6, 2 / 6, 3 / 6, 4 / 6, 5 / 6, 1, 1, 1],
+            [False, False, True],
+        ),
+        ({"schedule": Schedule(1), "ramp": 2}, [0] * 4 + [n / 8 for n in range(1, 9)], [False, False, True]),
+        (
+            {"schedule": Schedule(2, interval="step"), "ramp": 4},
+            [0, 0, 1 / 4, 2 / 4, 3 / 4] + [1] * 7,
+            [False, True, True],
+        ),
     ],
 )
 def test_a_ramp_leads_from_float_to_quantised_weights(tmp_path, options, expected, settled):
@@ -136,7 +145,7 @@ def test_reclustering_ignores_the_weights_of_dead_units(tmp_path):
     layer, quantizer = layers["conv2"]
     latent = layer.parametrizations.weight.original
     latent.data[:4] = 100.0
-    fit(tmp_path, [CodebookReclustering(start=0, stop=0)], model, epochs=1, limit_train_batches=1)
+    fit(tmp_path, [CodebookReclustering(Schedule(0, 0))], model, epochs=1, limit_train_batches=1)
     assert quantizer.codebook.abs().max() < 1
 
 
@@ -149,7 +158,7 @@ def test_lsq_is_fitted_when_it_is_switched_on_and_not_again(tmp_path):
         def on_train_epoch_start(self, trainer, pl_module):
             steps.append(float(quantizer.step))
 
-    fit(tmp_path, [CodebookReclustering(start=1), Look()], model)
+    fit(tmp_path, [CodebookReclustering(Schedule(1)), Look()], model)
     assert steps[0] != steps[1]
     # From then on the optimizer moves it, by little.
     assert abs(steps[2] - steps[1]) < 0.2 * steps[1]
@@ -158,7 +167,7 @@ def test_lsq_is_fitted_when_it_is_switched_on_and_not_again(tmp_path):
 
 @pytest.mark.parametrize("score", [None, Magnitude(), Random(3)])
 def test_pruning_reaches_its_fraction_and_the_dead_stay_silent(tmp_path, score):
-    pruning = FSCPruning(fraction=0.5, start=0, stop=2, score=score)
+    pruning = FSCPruning(fraction=0.5, schedule=Schedule(0, 2), score=score)
     _, model = fit(tmp_path, [pruning])
     groups = unit_groups(model.network)
     alive = sum(int(alive_units(model.network, group).sum()) for group in groups)
@@ -170,20 +179,22 @@ def test_pruning_reaches_its_fraction_and_the_dead_stay_silent(tmp_path, score):
 
 
 def test_only_the_chosen_kind_of_unit_is_pruned(tmp_path):
-    _, model = fit(tmp_path, [FSCPruning(fraction=0.5, start=0, stop=0, units=["neuron"])], epochs=1)
+    _, model = fit(tmp_path, [FSCPruning(fraction=0.5, schedule=Schedule(0, 0), units=["neuron"])], epochs=1)
     left = {group.name: int(alive_units(model.network, group).sum()) for group in unit_groups(model.network)}
     assert left == {"conv1": 6, "conv2": 8, "fc1": 5}
 
 
 def test_min_units_wins_over_the_fraction_and_says_so(tmp_path):
     with pytest.warns(UserWarning, match="min_units=6"):
-        _, model = fit(tmp_path, [FSCPruning(fraction=0.9, start=0, stop=0, min_units=6)], epochs=1)
+        _, model = fit(tmp_path, [FSCPruning(fraction=0.9, schedule=Schedule(0, 0), min_units=6)], epochs=1)
     assert [int(alive_units(model.network, group).sum()) for group in unit_groups(model.network)] == [6, 6, 6]
 
 
-def test_a_schedule_behind_the_end_of_training_is_told(tmp_path):
-    with pytest.warns(UserWarning, match="due at epoch 5, but training ends at 2"):
-        fit(tmp_path, [FSCPruning(start=1, stop=5)], epochs=2)
+def test_a_schedule_after_the_end_of_training_is_refused(tmp_path):
+    with pytest.raises(
+        ConfigurationError, match=r"FSCPruning.schedule.stop: got 5, .* training has 2 epochs, .* at most 1"
+    ):
+        fit(tmp_path, [FSCPruning(schedule=Schedule(1, 5))], epochs=2)
 
 
 def test_scoring_leaves_modes_and_random_state_alone(tmp_path):
@@ -193,7 +204,7 @@ def test_scoring_leaves_modes_and_random_state_alone(tmp_path):
         def on_train_epoch_start(self, trainer, pl_module):
             states.append((torch.get_rng_state(), [child.training for child in pl_module.modules()]))
 
-    fit(tmp_path, [Before(), FSCPruning(start=0, stop=0), Before()], epochs=1)
+    fit(tmp_path, [Before(), FSCPruning(schedule=Schedule(0, 0)), Before()], epochs=1)
     assert torch.equal(states[0][0], states[1][0])
     assert states[0][1] == states[1][1]
 
@@ -202,7 +213,7 @@ def test_the_best_checkpoint_is_a_compressed_one(tmp_path):
     checkpoint = CompressedCheckpoint(tmp_path, filename="best", monitor="val/accuracy", mode="max")
     trainer, _ = fit(
         tmp_path,
-        [CodebookReclustering(start=1), FSCPruning(fraction=0.3, start=1, stop=2), checkpoint],
+        [CodebookReclustering(Schedule(1)), FSCPruning(fraction=0.3, schedule=Schedule(1, 2)), checkpoint],
         epochs=4,
     )
     saved = torch.load(checkpoint.best_model_path, weights_only=True)

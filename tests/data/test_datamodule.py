@@ -160,7 +160,7 @@ def test_batches_are_time_first(encoding):
         assert x.shape == (6, len(y), 1, 8, 8)
         assert x.dtype == torch.float32
         assert data.on_after_batch_transfer(batch[0], 0).shape == x.shape
-    assert data.static == (encoding == "direct")
+    assert data.input_kind == ("constant" if encoding == "direct" else "spikes")
 
 
 def test_rate_coding_repeats_in_evaluation_and_not_in_training():
@@ -238,7 +238,7 @@ def test_a_failed_download_is_one_clear_message(tmp_path, monkeypatch):
 
 def test_shapes_are_known_before_any_file_is_touched(tmp_path):
     data = SpikeDataModule(NMNIST(root=str(tmp_path), classes=[9, 6]), encoding="frames", time_steps=5)
-    assert (data.input_shape, data.num_classes, data.time_steps, data.static) == ((2, 34, 34), 2, 5, False)
+    assert (data.input_shape, data.num_classes, data.time_steps, data.input_kind) == ((2, 34, 34), 2, 5, "spikes")
 
 
 def test_data_libraries_are_imported_only_when_data_are_loaded():

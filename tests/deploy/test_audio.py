@@ -11,6 +11,7 @@ import torch
 from lightning.pytorch.loggers import CSVLogger
 
 from callbacks import CodebookReclustering, DeploymentSimulation, FSCPruning
+from callbacks.schedule import Schedule
 from spikefit.data import SpikeDataModule
 from spikefit.data.events import SHD
 from spikefit.deploy.bundle import read_bundle, write_bundle
@@ -18,6 +19,7 @@ from spikefit.deploy.export_nir import to_nir
 from spikefit.deploy.lower import lower
 from spikefit.deploy.parity import compare
 from spikefit.deploy.simulate import Simulator
+from spikefit.hardware.context import DeploymentContext
 from spikefit.hardware.target import HardwareTarget
 from spikefit.module import SpikingClassifier
 from spikefit.networks import MLP
@@ -49,7 +51,7 @@ def trained(data, neuron, epochs=6, callbacks=(), **options):
         accelerator="cpu",
         enable_progress_bar=False,
         enable_model_summary=False,
-        callbacks=[CodebookReclustering(start=2), FSCPruning(fraction=0.3, start=3, stop=3), *callbacks],
+        callbacks=[CodebookReclustering(Schedule(2)), FSCPruning(fraction=0.3, schedule=Schedule(3, 3)), *callbacks],
         **({"logger": False, "enable_checkpointing": False} | options),
     )
     trainer.fit(module, data)
@@ -63,7 +65,7 @@ def test_a_compressed_audio_network_and_its_program_agree(data, neuron, reset):
     assert module.network.input_shape == (700,)
     alive = [int(block.neuron.alive.sum()) for block in module.network.blocks.values() if block.neuron]
     assert sum(alive) == 39, "30 % of 56 are gone"
-    program = lower(module.network, data.time_steps, graded_input=data.static)
+    program = lower(module.network, DeploymentContext(None, data.time_steps, data.input_kind))
     assert all(len(projection.weight.unique()) <= 4 for projection in program.projections)
     correct, samples = 0, 0
     for batch in data.test_dataloader():
@@ -82,7 +84,7 @@ def test_a_chip_runs_it_and_a_bundle_and_a_nir_graph_hold_it(data, tmp_path):
     pytest.importorskip("safetensors", reason="bundles need safetensors")
     module = trained(data, partial(ParametricLIF, decay=0.8, reset="zero"))
     target = HardwareTarget.load("loihi")
-    program = lower(module.network, data.time_steps, graded_input=data.static, precision="target", target=target)
+    program = lower(module.network, DeploymentContext(target, data.time_steps, data.input_kind), "target")
     x, _ = data.on_after_batch_transfer(next(iter(data.test_dataloader())), 0)
     assert compare(module.network, program, x, tolerance=0.0).agreement > 0.99
     write_bundle(program, tmp_path / "bundle")
@@ -90,14 +92,14 @@ def test_a_chip_runs_it_and_a_bundle_and_a_nir_graph_hold_it(data, tmp_path):
     assert read.populations[0].shape == (700,)
     assert torch.equal(Simulator(read)(x).logits, Simulator(program)(x).logits)
     pytest.importorskip("nir", reason="nir is not installed")
-    exact = lower(module.network, data.time_steps, graded_input=data.static)
+    exact = lower(module.network, DeploymentContext(None, data.time_steps, data.input_kind))
     graph = to_nir(exact)
     assert graph.nodes["input"].input_type["input"].tolist() == [700]
 
 
 def test_the_report_of_an_audio_network(data, tmp_path):
     """What ``configs/experiment/shd_cat.yaml`` ends with."""
-    deployment = DeploymentSimulation(target="loihi", at_fit_end=True)
+    deployment = DeploymentSimulation(["loihi"], at_fit_end=True)
     trained(
         data,
         partial(ParametricLIF, decay=0.9, reset="zero"),

@@ -8,10 +8,11 @@ from functools import partial
 
 import pytest
 import torch
+from contexts import context
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from spikefit.deploy import bundle
+from spikefit.deploy import bundle, storage
 from spikefit.deploy.bundle import differences, read_bundle, write_bundle
 from spikefit.deploy.lower import lower
 from spikefit.deploy.simulate import Simulator
@@ -19,7 +20,7 @@ from spikefit.errors import BundleError
 from spikefit.hardware.program import Program
 from spikefit.hardware.target import HardwareTarget
 from spikefit.networks import MLP, ConvSNN, ResidualSNN
-from spikefit.neurons import IF, LIF, LinearLeakIF
+from spikefit.neurons import IF, LIF, CubaLIF, LinearLeakIF
 from spikefit.quantize import AxonCodebook, Codebook
 from spikefit.quantize.base import attach
 
@@ -29,12 +30,12 @@ FILES = (bundle.JSON, bundle.TENSORS)
 
 def program(wake, cls=ConvSNN, neuron=LIF, quantizer=Codebook, chip="loihi", graded=False, **options):
     torch.manual_seed(1)
-    net = cls((1, 8, 8), 4, neuron=partial(neuron, reset="zero"), **options)
+    net = cls((1, 8, 8), 4, neuron=neuron if neuron is CubaLIF else partial(neuron, reset="zero"), **options)
     for _, layer in net.named_synapses() if quantizer else ():
         attach(layer, quantizer(layer.weight.detach()))
     wake(net, (torch.rand(4, 8, 1, 8, 8) < 0.4).float())
     target = HardwareTarget.load(chip) if chip else None
-    return lower(net, 4, graded_input=graded, precision="target" if chip else "exact", target=target)
+    return lower(net, context(4, graded, target), "target" if chip else "exact")
 
 
 CASES = {
@@ -50,7 +51,10 @@ CASES = {
         "chip": "truenorth",
         "readout": "spikes",
     },
-    "a value a channel": {"quantizer": partial(Codebook, scope="channel")},
+    "a codebook a channel": {"quantizer": partial(Codebook, scope="channel")},
+    "a codebook a core": {"quantizer": partial(Codebook, scope="core", core_outputs=3), "channels": (8, 7)},
+    "rounded after training": {"quantizer": None},
+    "synaptic current": {"neuron": CubaLIF, "chip": "xylo_audio2", "cls": MLP, "readout": "spikes"},
 }
 
 
@@ -61,6 +65,8 @@ def test_the_program_that_is_read_is_the_one_that_was_written(wake, tmp_path, ca
     read = read_bundle(tmp_path / "bundle")
     assert differences(written, read) == []
     assert read.precision == written.precision
+    quantised = CASES[case].get("quantizer", Codebook) is not None and written.precision == "target"
+    assert all((projection.codebook is not None) == quantised for projection in read.projections[:1])
     inputs = torch.rand(4, 3, 1, 8, 8) if "encoder" in case else (torch.rand(4, 3, 1, 8, 8) < 0.5).float()
     first, second = (Simulator(p)(inputs, record=True) for p in (written, read))
     assert torch.equal(first.logits, second.logits)
@@ -78,6 +84,7 @@ def test_differences_see_every_kind_of_field(wake):
         ({"stride": (2, 1)}, "stride.0"),
         ({"axon_types": torch.zeros(1)}, "axon_types"),
         ({"bits": None}, "bits"),
+        ({"codebook": None}, "codebook"),
     ):
         other = dataclasses.replace(
             one, projections=(dataclasses.replace(one.projections[0], **change), *one.projections[1:])
@@ -91,11 +98,12 @@ def test_weights_are_packed_and_the_json_says_what_it_is(wake, tmp_path):
     written = program(wake, channels=(8,), hidden=(64,), quantizer=partial(Codebook, levels=4, bits=4))
     write_bundle(written, tmp_path)
     content = json.loads((tmp_path / bundle.JSON).read_text())
-    assert (content["version"], content["target"], content["program"]["fields"]["time_steps"]) == (1, "loihi", 4)
+    assert (content["version"], content["target"], content["program"]["fields"]["time_steps"]) == (2, "loihi", 4)
     assert content["spikefit"]
     dense = content["program"]["fields"]["projections"][1]["fields"]["weight"]
     assert dense["shape"] == [64, 128]
     assert (dense["layout"], dense["bits"]) == ("codebook", 2)
+    assert content["program"]["fields"]["projections"][1]["fields"]["codebook"] == "layer"
     synapses = sum(projection.weight.numel() for projection in written.projections)
     header = int.from_bytes((tmp_path / bundle.TENSORS).read_bytes()[:8], "little")
     constants = sum(4 * 8 * p.neurons for p in written.populations)
@@ -109,8 +117,8 @@ def test_fields_that_are_new_to_the_program_go_along(wake, tmp_path, monkeypatch
     Wider = dataclasses.make_dataclass(
         "Program", [("extra", object, None), ("grid", tuple, ((1, 2), (3, 4)))], bases=(Program,), frozen=True
     )
-    monkeypatch.setitem(bundle._CLASSES, "Extra", Extra)
-    monkeypatch.setitem(bundle._CLASSES, "Program", Wider)
+    monkeypatch.setitem(storage.CLASSES, "Extra", Extra)
+    monkeypatch.setitem(storage.CLASSES, "Program", Wider)
     fields = {field.name: getattr(old, field.name) for field in dataclasses.fields(old)}
     written = Wider(**fields, extra=Extra(table=torch.arange(6, dtype=torch.int16)))
     write_bundle(written, tmp_path)
@@ -121,7 +129,7 @@ def test_fields_that_are_new_to_the_program_go_along(wake, tmp_path, monkeypatch
     with pytest.raises(BundleError, match=r"program\.json: does not describe a program: KeyError: 'Extra'"):
         read_bundle(tmp_path)
     write_bundle(old, tmp_path)
-    monkeypatch.setitem(bundle._CLASSES, "Program", Wider)
+    monkeypatch.setitem(storage.CLASSES, "Program", Wider)
     assert read_bundle(tmp_path).grid == ((1, 2), (3, 4)), "an older bundle lacks the field: its default"
 
 
@@ -189,8 +197,9 @@ def test_every_error_names_the_file_and_the_reason(whole, wake, tmp_path):
     assert "program.json: no bundle" in refusal(json=b"[]")
     altered = files[bundle.JSON].replace(b'"time_steps": 4', b'"time_steps": 5')
     assert "program.json: altered: its content does not have the checksum" in refusal(json=altered)
-    newer = files[bundle.JSON].replace(b'"version": 1', b'"version": 2')
-    assert "format version 2, but spikefit" in refusal(json=newer)
+    older = files[bundle.JSON].replace(b'"version": 2', b'"version": 1')
+    assert "format version 1, but spikefit" in refusal(json=older)
+    assert "reads version 2 alone; write the bundle again" in refusal(json=older)
     write_bundle(program(wake, MLP, hidden=(7,)), tmp_path / "other")
     other = (tmp_path / "other" / bundle.TENSORS).read_bytes()
     assert "program.safetensors: truncated, altered or of another bundle" in refusal(tensors=other)

@@ -6,17 +6,19 @@ from functools import partial
 
 import pytest
 import torch
+from contexts import context
 from torch import nn
 
 from spikefit.deploy.costs import CoreCost, EnergyCost, SynapseCost, cores_by_population
 from spikefit.deploy.footprint import alive_by_block, energy, map_shapes, neurons, synapses, traffic
 from spikefit.deploy.lower import lower
 from spikefit.deploy.simulate import Simulator, pool
-from spikefit.errors import TargetError
+from spikefit.errors import ConfigurationError, TargetError
 from spikefit.functional.synops import count_synops
 from spikefit.hardware.energy import estimate
 from spikefit.hardware.placement import place
 from spikefit.hardware.target import HardwareTarget
+from spikefit.inputs import InputKind
 from spikefit.networks import Block, ConvSNN, IdentitySkip, Network, ResidualSNN
 from spikefit.neurons import IF
 from spikefit.prune import live_synapses, unit_groups
@@ -79,7 +81,7 @@ def never_subtracts(units):
 
 
 def program_synapses(network):
-    program = lower(network, STEPS, graded_input=False)
+    program = lower(network, context(STEPS))
     return sum(program.synapses(projection) for projection in program.projections)
 
 
@@ -101,7 +103,7 @@ def without(network, group, unit):
 def test_synapses_and_neurons_are_those_of_the_lowered_program(wake, name):
     network, _ = build(name, wake)
     alive = alive_by_block(network)
-    program = lower(network, STEPS, graded_input=False)
+    program = lower(network, context(STEPS))
     assert synapses(network).total(alive) == program_synapses(network)
     assert neurons(network).total(alive) == program.neurons
     shapes = map_shapes(network)
@@ -112,7 +114,7 @@ def test_synapses_and_neurons_are_those_of_the_lowered_program(wake, name):
 @pytest.mark.parametrize("name", NETWORKS)
 def test_the_synapses_of_a_unit_are_those_that_go_with_it(wake, name):
     network, _ = build(name, wake)
-    before, costs = program_synapses(network), SynapseCost().per_unit(network, [])
+    before, costs = program_synapses(network), SynapseCost().per_unit(network, [], context(STEPS))
     for group in unit_groups(network):
         for unit in (0, 1, group.units - 1):
             if alive_units(network, group)[unit]:
@@ -158,21 +160,21 @@ def test_energy_is_that_of_the_recorded_spikes(wake, name, graded):
     if graded:
         x = torch.rand(1, *x.shape[1:], dtype=torch.float64).expand_as(x)
     batches = [(x[:, :2], torch.zeros(2)), (x[:, 2:], torch.zeros(3))]
-    footprint = energy(network, LOIHI, traffic(network, batches))
-    program = lower(network, STEPS, graded_input=graded)
+    footprint = energy(network, LOIHI, traffic(network, batches, InputKind.CONSTANT if graded else InputKind.SPIKES))
+    program = lower(network, context(STEPS, graded))
     simulation = Simulator(program)(x, record=True)
     simulated = estimate(LOIHI, simulation.activity, None, STEPS)
     before = simulated.terms["synops"] + simulated.terms["updates"]
     assert footprint.total(alive_by_block(network)) == pytest.approx(before, rel=1e-9)
     spikes = {"input": x, **simulation.spikes}
     assert energy_of(program, spikes, x.shape[1], graded) == pytest.approx(before, rel=1e-9)
-    costs = EnergyCost("loihi", 2).per_unit(network, batches)
+    costs = EnergyCost(2).per_unit(network, batches, context(STEPS, graded, LOIHI))
     for group in unit_groups(network):
         living = alive_units(network, group).nonzero().flatten().tolist()
         for position, unit in list(enumerate(living))[-2:]:
             rest = [place_ for place_ in range(len(living)) if place_ != position]
             held = {name: s[:, :, rest] if name in group.blocks else s for name, s in spikes.items()}
-            smaller = lower(without(network, group, unit), STEPS, graded_input=graded)
+            smaller = lower(without(network, group, unit), context(STEPS, graded))
             after = energy_of(smaller, held, x.shape[1], graded)
             assert float(costs[group.name][unit]) == pytest.approx(before - after, rel=1e-6)
 
@@ -184,8 +186,8 @@ def test_an_image_that_the_chip_multiplies_costs_its_multiplications(wake):
     target = HardwareTarget.from_dict(content, "multiplies")
     network, x = build("stride", wake)
     image = torch.rand(1, *x.shape[1:], dtype=torch.float64).expand_as(x)
-    found = traffic(network, [(image, torch.zeros(5))])
-    activity = Simulator(lower(network, STEPS, graded_input=True))(image).activity
+    found = traffic(network, [(image, torch.zeros(5))], InputKind.CONSTANT)
+    activity = Simulator(lower(network, context(STEPS, True)))(image).activity
     encoder = 1e-9 * sum(layer.macs for layer in activity)
     assert encoder > 0
     alive = alive_by_block(network)
@@ -201,7 +203,7 @@ def test_static_power_is_there_whatever_lives(wake):
     for constant, value in (("static_w", 2.0), ("time_step_s", 0.5)):
         content["energy"][constant] = {"value": value, "source": "invented", "confidence": "D"}
     network, x = build("stride", wake)
-    found, alive = traffic(network, [(x, torch.zeros(5))]), alive_by_block(network)
+    found, alive = traffic(network, [(x, torch.zeros(5))], InputKind.SPIKES), alive_by_block(network)
     with_power = energy(network, HardwareTarget.from_dict(content, "warm"), found)
     assert with_power.fixed == 2.0 * 0.5 * STEPS
     assert with_power.total(alive) == pytest.approx(energy(network, LOIHI, found).total(alive) + with_power.fixed)
@@ -209,15 +211,15 @@ def test_static_power_is_there_whatever_lives(wake):
 
 def test_an_energy_without_known_constants_is_refused():
     with pytest.raises(TargetError, match=r"speck2f: energy\.synop_j is unknown"):
-        EnergyCost("speck2f")
-    with pytest.raises(TargetError, match="expected one of"):
-        CoreCost("no_such_chip")
+        EnergyCost().require(context(STEPS, target="speck2f"))
+    with pytest.raises(ConfigurationError, match="hardware: no chip is named"):
+        CoreCost().require(context(STEPS))
 
 
 def test_rates_need_a_batch(wake):
     network, _ = build("stride", wake)
     with pytest.raises(ValueError, match="got no batch"):
-        EnergyCost().per_unit(network, [])
+        EnergyCost().per_unit(network, [], context(STEPS, target=LOIHI))
 
 
 def small_cores(**limits):
@@ -237,26 +239,26 @@ def test_a_core_is_freed_by_as_many_units_as_fill_it(wake, monkeypatch):
     target = small_cores(neurons_per_core=162)
     monkeypatch.setattr(HardwareTarget, "load", lambda name: target)
     batches = [(torch.ones(STEPS, 2, 2, 9, 9), torch.zeros(2))]
-    costs = CoreCost("small").per_unit(network, batches)
+    costs = CoreCost().per_unit(network, batches, context(STEPS, target=target))
     assert costs["conv1"].tolist() == [0.5] * 4
     assert costs["conv2"].tolist() == [0.5] * 6
     assert costs["fc1"].tolist() == [1 / 8] * 8
 
     def cores():
-        return place(target, lower(network, STEPS, graded_input=False, precision="target", target=target)).cores_used
+        return place(target, lower(network, context(STEPS, target=target), "target")).cores_used
 
     before = cores()
     network.block("conv2").neuron.alive[:2] = False
     assert before - cores() == sum(costs["conv2"][:2])
-    assert CoreCost("small").per_unit(network, batches)["conv2"][2:].tolist() == [0.5] * 4
+    assert CoreCost().per_unit(network, batches, context(STEPS, target=target))["conv2"][2:].tolist() == [0.5] * 4
 
 
 def test_tied_units_take_cores_in_every_block(wake):
     torch.manual_seed(0)
     network = tied().eval()
     (group,) = unit_groups(network)
-    cost = CoreCost("loihi").per_unit(network, [(torch.ones(STEPS, 1, 2, 9, 9), torch.zeros(1))])
-    program = lower(network, STEPS, graded_input=False, precision="target", target=LOIHI)
+    cost = CoreCost().per_unit(network, [], context(STEPS, target=LOIHI))
+    program = lower(network, context(STEPS, target=LOIHI), "target")
     cores = cores_by_population(LOIHI, program, place(LOIHI, program))
     assert cores["a"] + cores["c"] == len([c for c in place(LOIHI, program).cores if c.populations[0] in "ac"])
     assert cost[group.name].tolist() == pytest.approx([(cores["a"] + cores["c"]) / 4] * 4)
@@ -266,7 +268,7 @@ def test_a_population_that_does_not_fit_counts_what_its_neurons_fill():
     torch.manual_seed(0)
     network = ConvSNN((2, 9, 9), 3, (4,), (8,), pool=1, neuron=never_subtracts).eval()
     target = small_cores(axons_in_per_core=100, neurons_per_core=3)
-    program = lower(network, STEPS, graded_input=False, precision="target", target=target)
+    program = lower(network, context(STEPS, target=target), "target")
     placement = place(target, program)
     assert placement.unplaced == ("fc1",)
     assert cores_by_population(target, program, placement)["fc1"] == 3  # 8 neurons

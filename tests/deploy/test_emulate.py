@@ -1,30 +1,36 @@
 """A network that emulates a chip fires as its program does on that chip, and still learns."""
 
+import copy
 from functools import partial
 
 import pytest
 import torch
+from contexts import context
 from woken_networks import NETWORKS, build
 
 from spikefit.deploy.emulate import ChipEmulation
+from spikefit.deploy.fold import fold
 from spikefit.deploy.lower import lower
 from spikefit.deploy.parity import compare
 from spikefit.deploy.simulate import Simulator
-from spikefit.hardware.target import HardwareTarget
-from spikefit.networks import MLP
-from spikefit.neurons import CubaLIF
+from spikefit.hardware.check import check
+from spikefit.hardware.context import DeploymentContext
+from spikefit.hardware.target import HardwareTarget, available_targets
+from spikefit.inputs import InputKind
+from spikefit.networks import MLP, ConvSNN
+from spikefit.neurons import IF, CubaLIF
 from spikefit.quantize import Codebook, Uniform
 from spikefit.quantize.base import attach
 
 
 def emulated(net, target, static):
-    net.emulation = ChipEmulation(HardwareTarget.load(target), static)
+    net.emulation = ChipEmulation(context(5, static, target))
     return net
 
 
 def agrees(net, x, target, static):
     """Every spike and every logit of the network in float32 equals those of the lowered program."""
-    program = lower(net, len(x), graded_input=static, precision="target", target=HardwareTarget.load(target))
+    program = lower(net, context(len(x), static, target=target), "target")
     result = compare(net, program, x, tolerance=0.0)
     assert result.mismatches + result.ties == 0
     with torch.no_grad():
@@ -47,9 +53,9 @@ def agrees(net, x, target, static):
 @pytest.mark.parametrize("network", NETWORKS)
 def test_the_network_fires_as_the_program(wake, network, target, neuron, reset, static):
     net, x = build(wake, network, neuron, reset, static=static)
-    before = compare(net, lower(net, len(x), graded_input=static), x)
+    before = compare(net, lower(net, context(len(x), static)), x)
     assert agrees(emulated(net, target, static), x, target, static).compared > 1000
-    assert compare(net, lower(net, len(x), graded_input=static), x) == before, "the exact program is the network's own"
+    assert compare(net, lower(net, context(len(x), static)), x) == before, "the exact program is the network's own"
 
 
 @pytest.mark.parametrize("static", [False, True], ids=["spikes", "direct"])
@@ -66,7 +72,7 @@ def test_current_based_neurons_on_xylo(wake, max_spikes, norm, static):
     net = wake(net, x)
     with torch.no_grad():
         net.block("fc1").neuron.alive[3] = False
-    exact = compare(net, lower(net, len(x), graded_input=static), x)
+    exact = compare(net, lower(net, context(len(x), static)), x)
     assert exact.mismatches == 0
     assert agrees(emulated(net, "xylo_audio3", static), x, "xylo_audio3", static).compared > 1000
     net.train()
@@ -84,7 +90,7 @@ def test_every_quantizer_and_readout(wake, quantizer, readout):
 def test_without_emulation_the_program_differs(wake):
     """The comparison can fail: the network's own numbers are not the chip's."""
     net, x = build(wake, "conv", "lif", "zero", quantizer=partial(Codebook, bits=8))
-    program = lower(net, len(x), graded_input=False, precision="target", target=coarse())
+    program = lower(net, context(len(x), target=coarse()), "target")
     assert compare(net, program, x, tolerance=0.0).agreement < 1
 
 
@@ -100,7 +106,7 @@ def test_agreement_survives_training_steps(wake):
     """Thresholds, shifts, leaks, weights and codebooks all learn, and the program follows."""
     net, x = build(wake, "residual", "parametric", "subtract")
     target = coarse()
-    net.emulation = ChipEmulation(target, False)
+    net.emulation = ChipEmulation(context(5, target=target))
     net.train()
     y = torch.arange(x.shape[1]) % 5
     before = {name: p.detach().clone() for name, p in net.named_parameters()}
@@ -115,7 +121,7 @@ def test_agreement_survives_training_steps(wake):
     still = {name for name, p in net.named_parameters() if torch.equal(before[name], p)}
     assert not still, "these did not learn"
     assert min(losses[4:]) < losses[0]
-    program = lower(net.eval(), len(x), graded_input=False, precision="target", target=target)
+    program = lower(net.eval(), context(len(x), target=target), "target")
     result = compare(net, program, x, tolerance=0.0)
     assert result.mismatches + result.ties == 0
 
@@ -135,7 +141,7 @@ def test_gradients_are_those_of_the_network_where_rounding_is_fine(wake):
     net = net.double()
     y = torch.arange(x.shape[1]) % 5
     found = []
-    for emulation in (None, ChipEmulation(fine, False)):
+    for emulation in (None, ChipEmulation(context(5, target=fine))):
         net.emulation = emulation
         net.zero_grad()
         torch.nn.functional.cross_entropy(net.logits(net(x.double())), y).backward()
@@ -148,5 +154,84 @@ def test_gradients_are_those_of_the_network_where_rounding_is_fine(wake):
 
 def test_state_dict_restores_the_chip():
     target = HardwareTarget.load("truenorth")
-    emulation = ChipEmulation.from_state_dict(ChipEmulation(target, True).state_dict())
-    assert (emulation.target, emulation.graded_input) == (target, True)
+    emulation = ChipEmulation.from_state_dict(ChipEmulation(context(4, True, target)).state_dict())
+    assert emulation.context == context(4, True, target)
+
+
+KINDS = {
+    InputKind.SPIKES: lambda: (torch.rand(5, 6, 2, 12, 12) < 0.4).float(),
+    InputKind.COUNTS: lambda: torch.poisson(torch.full((5, 6, 2, 12, 12), 1.5)) * 9,  # beyond what Xylo takes
+    InputKind.GRADED: lambda: torch.randn(5, 6, 2, 12, 12) * 3,  # beyond the range of most chips
+    InputKind.CONSTANT: lambda: torch.rand(1, 6, 2, 12, 12).expand(5, -1, -1, -1, -1),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("chip", [name for name in available_targets() if name != "akida_akd1000"])
+def test_every_kind_of_input_on_every_chip(wake, chip, kind):
+    """Akida has no integrate-and-fire neurons; all others run one of these networks."""
+    torch.manual_seed(0)
+    if chip.startswith("xylo"):
+        net = MLP((2, 12, 12), 5, (12, 10), neuron=partial(CubaLIF, max_spikes=31), readout="spikes", norm="gain")
+    else:
+        net = ConvSNN((2, 12, 12), 5, (6, 8), (10,), neuron=partial(IF, reset="zero"), readout="spikes")
+    for _, layer in net.named_synapses():
+        attach(layer, Codebook(layer.weight.detach(), bits=4))
+    x = KINDS[kind]()
+    net, where = wake(net, x), DeploymentContext(HardwareTarget.load(chip), 5, kind)
+    assert compare(net, lower(net, where), x).mismatches == 0
+    net.emulation = ChipEmulation(where)
+    program = lower(net, where, "target")
+    result = compare(net, program, x, tolerance=0.0)
+    assert result.mismatches + result.ties == 0
+    assert result.compared > 500
+    assert any(bool(spikes.any()) for spikes in Simulator(program)(x, record=True).spikes.values())
+    with torch.no_grad():
+        assert torch.equal(net.logits(net(x)).double(), Simulator(program)(x).logits)
+
+
+def test_a_training_step_neither_copies_the_network_nor_lowers_it(wake, monkeypatch):
+    net, x = build(wake, "residual", "lif", "zero")
+    net.emulation = ChipEmulation(context(5, target="loihi"))
+
+    def refuse(*_, **__):
+        raise AssertionError("a copy of the network, or another lowering, in a training step")
+
+    net.train()
+    with monkeypatch.context() as patch:
+        patch.setattr(copy, "deepcopy", refuse)
+        patch.setattr("spikefit.deploy.lower.lower", refuse)
+        torch.nn.functional.cross_entropy(net.logits(net(x)), torch.arange(x.shape[1]) % 5).backward()
+    assert all(p.grad is not None for p in net.parameters() if p.requires_grad)
+
+
+def test_what_has_not_changed_is_not_folded_anew(wake, monkeypatch):
+    net, x = build(wake, "conv", "lif", "zero")
+    net.emulation, folds = ChipEmulation(context(5, target="loihi")), []
+    monkeypatch.setattr("spikefit.deploy.emulate.fold", lambda *args: folds.append(1) or fold(*args))
+    with torch.no_grad():
+        first = net(x)
+        assert torch.equal(net(x), first)
+        assert len(folds) == 1
+        net.block("conv1").norm.bias.add_(0.5)
+        assert not torch.equal(net(x), first)
+        assert len(folds) == 2
+        net.block("conv2").neuron.alive[0] = False
+        net(x)
+        assert len(folds) == 3
+    net(x)
+    assert len(folds) == 4, "a gradient needs a fold of its own"
+
+
+def test_a_shortcut_has_an_exponent_of_its_own(wake):
+    """The weights of the main path are small where a shortcut's is 1: Loihi shifts each as it needs."""
+    net, x = build(wake, "residual", "lif", "zero", quantizer=partial(Codebook, bits=8))
+    program = lower(net, context(len(x), target="loihi"), "target")
+    shortcuts = [projection for projection in program.projections if projection.name.endswith(".skip")]
+    assert shortcuts
+    for projection in shortcuts:
+        main = next(p for p in program.projections if p.name == projection.target)
+        assert projection.exponent != main.exponent
+        assert int(projection.weight.abs().max()) <= 127 * 2**projection.exponent
+        assert bool((projection.weight % 2**projection.exponent == 0).all())
+    assert [f for f in check(HardwareTarget.load("loihi"), program) if f.limit.startswith("weight")] == []

@@ -10,6 +10,7 @@ import nir_reference
 import numpy as np
 import pytest
 import torch
+from contexts import context
 
 from spikefit.deploy import export_nir
 from spikefit.deploy.export_nir import graph_differences, to_nir, write_nir
@@ -54,7 +55,7 @@ def network(wake, cls=ConvSNN, neuron=LIF, quantizer=None, reset="zero", **optio
 def test_by_nir_s_equations_the_graph_fires_as_the_network(wake, dialect, case, neuron):
     cls, options = CASES[case]
     net, x = network(wake, cls, NEURONS[neuron], **options)
-    program = lower(net, STEPS, graded_input=False)
+    program = lower(net, context(STEPS))
     graph = to_nir(program, dialect, dtype="float64")
     dt = graph.metadata["dt"]
     if neuron == "if" and dialect == "norse":
@@ -75,26 +76,26 @@ def test_what_was_written_comes_back_as_the_same_network(wake, tmp_path, case, d
     cls, options = CASES[case]
     reset = "subtract" if dialect == "sinabs" else "zero"
     net, x = network(wake, cls, partial(LIF, decay=0.7), reset=reset, **options)
-    path = write_nir(lower(net, STEPS, graded_input=False), tmp_path / "network.nir", dialect, dtype=dtype)
+    path = write_nir(lower(net, context(STEPS)), tmp_path / "network.nir", dialect, dtype=dtype)
     back = FromNIR((1, 8, 8), 4, str(path)).eval()
     with recorded_spikes(net.double()) as first, recorded_spikes(back.double()) as second, torch.no_grad():
         assert torch.allclose(net(x.double()), back(x.double()), atol=1e-5)
         pairs = list(zip(first.values(), second.values(), strict=True))
     assert pairs
     assert all(torch.equal(one, other) for one, other in pairs)
-    again = to_nir(lower(back, STEPS, graded_input=False), dialect, dtype=dtype)
+    again = to_nir(lower(back, context(STEPS)), dialect, dtype=dtype)
     assert len(again.nodes) == len(nir.read(path, type_check=False).nodes)
 
 
 def test_a_decay_becomes_a_time_constant():
     """lambda 1/2: Euler halves with tau = 2 dt, the exact solution with tau = dt / ln 2; both with R = 2."""
     net = MLP((4,), 2, (3,), partial(LIF, decay=0.5, reset="zero"))
-    program = lower(net, STEPS, graded_input=False)
+    program = lower(net, context(STEPS))
     euler = to_nir(program, dt=1e-3, dtype="float64").nodes["fc1_neurons"]
     assert euler.tau.tolist() == pytest.approx([2e-3] * 3, rel=1e-12)
     assert euler.r.tolist() == [2.0] * 3
     subtracting = MLP((4,), 2, (3,), partial(LIF, decay=0.5, reset="subtract"))
-    exact = to_nir(lower(subtracting, STEPS, graded_input=False), "sinabs", dtype="float64").nodes["fc1_neurons"]
+    exact = to_nir(lower(subtracting, context(STEPS)), "sinabs", dtype="float64").nodes["fc1_neurons"]
     assert exact.tau.tolist() == pytest.approx([1 / math.log(2)] * 3, rel=1e-12)
     assert exact.r.tolist() == [2.0] * 3
     norse = to_nir(program, "norse", dtype="float64").nodes["fc1_neurons"]
@@ -108,7 +109,7 @@ def test_a_step_solves_nir_s_equation():
     from scipy.integrate import solve_ivp
 
     net = MLP((4,), 2, (3,), partial(LIF, decay=0.6, reset="subtract"))
-    node = to_nir(lower(net, STEPS, graded_input=False), "sinabs", dtype="float64").nodes["fc1_neurons"]
+    node = to_nir(lower(net, context(STEPS)), "sinabs", dtype="float64").nodes["fc1_neurons"]
     tau, r, v, current = float(node.tau[0]), float(node.r[0]), 0.37, 0.81
     solved = solve_ivp(lambda _, y: (-y + r * current) / tau, (0, 1.0), [v], rtol=1e-10, atol=1e-12)
     assert solved.y[0, -1] == pytest.approx(0.6 * v + current, rel=1e-8)
@@ -117,7 +118,7 @@ def test_a_step_solves_nir_s_equation():
 def test_thresholds_lie_just_below_for_those_who_fire_above():
     net = MLP((4,), 2, (3,), partial(IF, reset="zero"))
     net.block("fc1").norm = None
-    program = lower(net, STEPS, graded_input=False)
+    program = lower(net, context(STEPS))
     for dtype in ("float32", "float64"):
         (above,) = set(to_nir(program, dtype=dtype).nodes["fc1_neurons"].v_threshold.tolist())
         (at,) = set(to_nir(program, "spikingjelly", dtype=dtype).nodes["fc1_neurons"].v_threshold.tolist())
@@ -127,7 +128,7 @@ def test_thresholds_lie_just_below_for_those_who_fire_above():
 
 def test_distinct_weights_stay_as_many_where_thresholds_are_free(wake):
     net, _ = network(wake, quantizer=partial(Codebook, levels=4, bits=4), channels=(4, 6))
-    program = lower(net, STEPS, graded_input=False)
+    program = lower(net, context(STEPS))
     free, common = to_nir(program), to_nir(program, "snntorch")
     for name in ("conv1", "conv2"):
         assert len(np.unique(free.nodes[name].weight)) <= 4
@@ -142,7 +143,7 @@ def test_dead_units_are_gone(wake):
     net, x = network(wake, channels=(4, 6), hidden=(8,))
     net.block("conv1").neuron.alive[1] = False
     net.block("fc1").neuron.alive[:3] = False
-    graph = to_nir(lower(net, STEPS, graded_input=False), dtype="float64")
+    graph = to_nir(lower(net, context(STEPS)), dtype="float64")
     assert graph.nodes["conv1"].weight.shape[0] == 3
     assert graph.nodes["fc1_neurons"].v_threshold.shape == (5,)
     with torch.no_grad():
@@ -164,7 +165,7 @@ def test_a_rectangular_kernel_and_groups(wake):
     net = Network(blocks, (2, 8, 8))
     x = (torch.rand(STEPS, 6, 2, 8, 8) < 0.4).float()
     wake(net, x)
-    graph = to_nir(lower(net, STEPS, graded_input=False), dtype="float64")
+    graph = to_nir(lower(net, context(STEPS)), dtype="float64")
     with torch.no_grad():
         expected = net.double()(x.double())
         assert torch.allclose(nir_reference.run(graph, x)["output"], expected)
@@ -175,9 +176,9 @@ def test_what_nir_can_t_say_is_refused_by_layer(wake):
     def refused(match, dialect="nir", error=ExchangeError, **options):
         net, _ = network(wake, **options)
         with pytest.raises(error, match=match):
-            to_nir(lower(net, STEPS, graded_input=False), dialect)
+            to_nir(lower(net, context(STEPS)), dialect)
 
-    refused(r"conv1: NIR knows no linear leak; use IF or LIF", neuron=LinearLeakIF)
+    refused(r"conv1: neuron .* has no NIR form: NIR knows no linear leak; use IF or LIF", neuron=LinearLeakIF)
     refused(r"conv1: its reset is 'subtract', a nir graph means 'zero'", reset="subtract")
     refused(r"conv1: its reset is 'zero', a sinabs graph means 'subtract'", dialect="sinabs")
     refused(r"conv2: NIR knows no pooling of maxima; use average", pool_kind="max")
@@ -187,8 +188,8 @@ def test_what_nir_can_t_say_is_refused_by_layer(wake):
     net, _ = network(wake)
     loihi = HardwareTarget.load("loihi")
     with pytest.raises(ExchangeError, match=r"precision: got 'target', expected an 'exact' program"):
-        to_nir(lower(net, STEPS, graded_input=False, precision="target", target=loihi))
-    program = lower(net, STEPS, graded_input=False)
+        to_nir(lower(net, context(STEPS, target=loihi), "target"))
+    program = lower(net, context(STEPS))
     with pytest.raises(ConfigurationError, match=r"dtype: got 'float16'"):
         to_nir(program, dtype="float16")
     with pytest.raises(ExchangeError, match=r"dt: got 0, expected a value above 0"):
@@ -198,7 +199,7 @@ def test_what_nir_can_t_say_is_refused_by_layer(wake):
 def test_a_field_that_the_graph_would_lose_is_refused(wake):
     """A description with more in it than there is now; as long as it says nothing, the graph is whole."""
     net, _ = network(wake)
-    program = lower(net, STEPS, graded_input=False)
+    program = lower(net, context(STEPS))
     Wider = dataclasses.make_dataclass("Population", [("delay", int, 0)], bases=(Population,), frozen=True)
 
     def widened(delay):
@@ -214,14 +215,14 @@ def test_without_nir_the_message_says_how_to_get_it(wake, monkeypatch):
     monkeypatch.setitem(sys.modules, "nir", None)
     net, _ = network(wake)
     with pytest.raises(ExchangeError, match=r"not installed: pip install 'spikefit\[interop\]'"):
-        to_nir(lower(net, STEPS, graded_input=False))
+        to_nir(lower(net, context(STEPS)))
     with pytest.raises(ExchangeError, match=r"not installed"):
         FromNIR((1, 8, 8), 4, "network.nir")
 
 
 def test_a_file_is_written_whole_or_not_at_all(wake, tmp_path, monkeypatch):
     net, _ = network(wake)
-    program = lower(net, STEPS, graded_input=False)
+    program = lower(net, context(STEPS))
     path = write_nir(program, tmp_path / "deep" / "network.nir")
     assert graph_differences(to_nir(program), nir.read(path)) == []
     before = path.read_bytes()
@@ -238,7 +239,7 @@ def test_a_file_is_written_whole_or_not_at_all(wake, tmp_path, monkeypatch):
 
 def test_differences_of_graphs_are_named(wake):
     net, _ = network(wake)
-    program = lower(net, STEPS, graded_input=False)
+    program = lower(net, context(STEPS))
     one, other = to_nir(program), to_nir(program)
     other.nodes["conv1"].weight = other.nodes["conv1"].weight + 1
     other.nodes["conv2_neurons"].tau = other.nodes["conv2_neurons"].tau.astype(np.float64)

@@ -4,6 +4,7 @@ from functools import partial
 
 import pytest
 import torch
+from contexts import context
 from joules import joules
 
 from spikefit.deploy.lower import lower
@@ -34,8 +35,8 @@ def test_integers_times_unit_are_the_real_constants(wake, chip, quantizer):
     neuron = LIF if chip == "loihi" else LinearLeakIF
     readout = "membrane" if chip == "loihi" else "spikes"
     net, x = network(wake, neuron=neuron, quantizer=quantizer, channels=(4, 6), hidden=(8,), readout=readout)
-    exact = lower(net, len(x), graded_input=False)
-    program = lower(net, len(x), graded_input=False, precision="target", target=target)
+    exact = lower(net, context(len(x)))
+    program = lower(net, context(len(x), target=target), "target")
     assert program.target == chip
     for real, integer in zip(exact.projections, program.projections, strict=True):
         unit = program.population(integer.target).unit.view(-1, *[1] * (integer.weight.dim() - 1))
@@ -53,7 +54,7 @@ def test_integers_times_unit_are_the_real_constants(wake, chip, quantizer):
 
 def test_a_codebook_keeps_its_number_of_values_and_its_width(wake):
     net, x = network(wake, quantizer=partial(Codebook, levels=3, bits=4))
-    program = lower(net, len(x), graded_input=False, precision="target", target=HardwareTarget.load("loihi"))
+    program = lower(net, context(len(x), target="loihi"), "target")
     for projection in program.projections:
         assert len(projection.weight.unique()) <= 3
         assert projection.bits == 4
@@ -63,8 +64,8 @@ def test_a_codebook_keeps_its_number_of_values_and_its_width(wake):
 def test_a_shortcut_shares_the_unit_of_its_block(wake):
     net, x = network(wake, ResidualSNN, channels=(4, 6), neuron=IF, readout="spikes")
     target = HardwareTarget.load("speck2f")
-    program = lower(net, len(x), graded_input=False, precision="target", target=target)
-    exact = lower(net, len(x), graded_input=False)
+    program = lower(net, context(len(x), target=target), "target")
+    exact = lower(net, context(len(x)))
     for name in ("stage1_1b.skip", "stage2_1b.skip"):
         integer = next(p for p in program.projections if p.name == name)
         real = next(p for p in exact.projections if p.name == name)
@@ -74,22 +75,22 @@ def test_a_shortcut_shares_the_unit_of_its_block(wake):
 
 def test_decay_is_rounded_to_the_register(wake):
     net, x = network(wake, MLP, neuron=partial(LIF, decay=0.3), hidden=(5,))
-    program = lower(net, len(x), graded_input=False, precision="target", target=HardwareTarget.load("loihi"))
+    program = lower(net, context(len(x), target="loihi"), "target")
     assert program.population("fc1").leak.tolist() == [round(0.7 * 4096)] * 5
 
 
 def test_target_precision_needs_a_target(wake):
     net, _ = network(wake, MLP)
-    with pytest.raises(ConfigurationError, match="target"):
-        lower(net, 4, graded_input=False, precision="target")
+    with pytest.raises(ConfigurationError, match="hardware: no chip is named"):
+        lower(net, context(4), "target")
     with pytest.raises(ConfigurationError, match="precision"):
-        lower(net, 4, graded_input=False, precision="float8")
+        lower(net, context(4), "float8")
 
 
 def test_lowering_does_not_change_the_network(wake):
     net, _ = network(wake)
     before = {name: value.clone() for name, value in net.state_dict().items()}
-    lower(net, 4, graded_input=False, precision="target", target=HardwareTarget.load("loihi"))
+    lower(net, context(4, target="loihi"), "target")
     after = net.state_dict()
     assert before.keys() == after.keys()
     assert all(torch.equal(before[name], after[name]) and before[name].dtype == after[name].dtype for name in before)
@@ -98,7 +99,7 @@ def test_lowering_does_not_change_the_network(wake):
 def test_the_refusal_lists_everything_that_the_chip_lacks(wake):
     net, _ = network(wake, pool_kind="max")
     with pytest.raises(TargetError) as caught:
-        require_structure(net, HardwareTarget.load("truenorth"), 4, graded_input=False)
+        require_structure(net, context(4, target="truenorth"))
     for words in ("truenorth", "neuron model", "use IF or LinearLeakIF", "pooling", "average", "readout", "spiking"):
         assert words in str(caught.value)
 
@@ -106,27 +107,27 @@ def test_the_refusal_lists_everything_that_the_chip_lacks(wake):
 def test_a_small_network_fits_loihi_and_its_report_adds_up(wake):
     net, x = network(wake, channels=(4, 6), hidden=(8,))
     target = HardwareTarget.load("loihi")
-    deployment = Deployment(net, target, len(x), graded_input=False, parity_samples=3)
+    deployment = Deployment(net, context(len(x), target=target), parity_samples=3)
     labels = torch.zeros(8, dtype=torch.int64)
     with torch.no_grad():
         logits = net.logits(net(x))
     deployment.update(x[:, :5], labels[:5], logits[:5])
     deployment.update(x[:, 5:], labels[5:], logits[5:])
     report = deployment.report()
-    assert report["samples"] == 8
-    assert report["fits"] is True
+    assert report.samples == 8
+    assert report.fits is True
     assert check(target, deployment.program) == []
-    assert report["synops_per_inference"] == pytest.approx(sum(layer["synops"] for layer in report["layers"]))
-    assert report["synapses"] == sum(layer["synapses"] for layer in report["layers"])
-    synop = 23.6e-12 * report["synops_per_inference"]
-    update = 81e-12 * report["neurons"] * 4
-    assert report["energy"]["terms_j"]["synops"] == joules(synop)
-    assert report["energy"]["terms_j"]["updates"] == joules(update)
-    hops = report["energy"]["terms_j"]["hops"]
-    assert hops == joules(deployment.placement.hops_per_spike * report["spikes_per_inference"] * 3e-12)
+    assert report.synops_per_inference == pytest.approx(sum(layer.synops for layer in report.layers))
+    assert report.synapses == sum(layer.synapses for layer in report.layers)
+    synop = 23.6e-12 * report.synops_per_inference
+    update = 81e-12 * report.neurons * 4
+    assert report.energy.terms_j["synops"] == joules(synop)
+    assert report.energy.terms_j["updates"] == joules(update)
+    hops = report.energy.terms_j["hops"]
+    assert hops == joules(deployment.placement.hops_per_spike * report.spikes_per_inference * 3e-12)
     assert hops > 0
-    assert report["energy_per_inference_j"] == joules(synop + update + hops)
-    assert "static" in report["energy"]["unknown"]
-    assert "hops" not in report["energy"]["unknown"]
-    assert report["parity"]["compared"] == 3 * 4 * (4 * 64 + 6 * 16 + 8)
-    assert report["parity"]["mismatches"] == 0
+    assert report.energy_per_inference_j == joules(synop + update + hops)
+    assert "static" in report.energy.unknown
+    assert "hops" not in report.energy.unknown
+    assert report.parity.compared == 3 * 4 * (4 * 64 + 6 * 16 + 8)
+    assert report.parity.mismatches == 0

@@ -4,6 +4,7 @@ from functools import partial
 
 import pytest
 import torch
+from contexts import context
 
 from spikefit.deploy.lower import lower
 from spikefit.deploy.parity import compare
@@ -34,7 +35,7 @@ def pruned(wake):
 
 def test_exact_programs_fire_as_the_network_does(pruned):
     net, x = pruned
-    program = lower(net, len(x), graded_input=False)
+    program = lower(net, context(len(x)))
     parity = compare(net, program, x)
     assert (parity.mismatches, parity.ties) == (0, 0)
     assert parity.compared > 1000
@@ -44,7 +45,7 @@ def test_exact_programs_fire_as_the_network_does(pruned):
 def test_projections_carry_the_types_of_the_inputs_that_are_left(pruned):
     """Two of six channels gone: 4 x 2 x 2 of 24 features are left in front of the dense layer."""
     net, x = pruned
-    conv1, conv2, fc1, readout = lower(net, len(x), graded_input=False).projections
+    conv1, conv2, fc1, readout = lower(net, context(len(x))).projections
     types = [quantizer_of(layer).input_types() for _, layer in net.named_synapses()]
     channels = torch.tensor([True, False, True, True, False, True])
     assert torch.equal(conv1.axon_types, types[0])
@@ -56,8 +57,8 @@ def test_projections_carry_the_types_of_the_inputs_that_are_left(pruned):
 def test_integers_of_the_chip_are_the_real_weights_and_keep_the_rule(pruned):
     """Placing them checks one value a type for every output, behind the gain and the scale of each output."""
     net, x = pruned
-    exact = lower(net, len(x), graded_input=False)
-    program = lower(net, len(x), graded_input=False, precision="target", target=TRUENORTH)
+    exact = lower(net, context(len(x)))
+    program = lower(net, context(len(x), target=TRUENORTH), "target")
     for real, integer in zip(exact.projections, program.projections, strict=True):
         unit = program.population(integer.target).unit.view(-1, *[1] * (integer.weight.dim() - 1))
         torch.testing.assert_close(integer.weight * unit, real.weight, rtol=1e-6, atol=0)
@@ -75,7 +76,7 @@ def test_the_groups_of_a_convolution_share_their_types(wake):
     quantizer = AxonCodebook(block.synapses.weight.detach(), types=2)
     attach(block.synapses, quantizer)
     x = (torch.rand(3, 4, 4, 8, 8) < 0.4).float()
-    program = lower(wake(net, x), 3, graded_input=False)
+    program = lower(wake(net, x), context(3))
     assert program.projections[0].axon_types.tolist() == quantizer.input_types().tolist() * 2
     assert program.projections[1].axon_types is None
     assert "conv1" not in place(TRUENORTH, program).unplaced
@@ -85,4 +86,4 @@ def test_a_layer_between_float_and_codebook_carries_no_types(pruned):
     net, x = pruned
     for _, layer in net.named_synapses():
         quantizer_of(layer).strength.fill_(0.5)
-    assert all(p.axon_types is None for p in lower(net, len(x), graded_input=False).projections)
+    assert all(p.axon_types is None for p in lower(net, context(len(x))).projections)

@@ -4,6 +4,7 @@ from functools import partial
 
 import pytest
 import torch
+from contexts import context
 
 from spikefit.deploy.lower import lower
 from spikefit.deploy.parity import compare
@@ -37,8 +38,8 @@ def build(make, quantizer, wake):
 def test_the_lowered_program_has_the_masks(wake, make, quantizer):
     """None of the weights is 0 before it is masked, with a codebook without zero: the masks can be read off."""
     network, x = build(make, quantizer, wake)
-    exact = lower(network, 4, graded_input=False)
-    integer = lower(network, 4, graded_input=False, precision="target", target=LOIHI)
+    exact = lower(network, context(4))
+    integer = lower(network, context(4, target=LOIHI), "target")
     layers = dict(network.named_synapses())
     for program in (exact, integer):
         for projection in program.projections:
@@ -60,14 +61,14 @@ def test_a_report_counts_what_is_left(wake):
     mask[:, 2, 1, 1] = True
     group = unit_groups(network)[1]
     set_alive(network, group, torch.tensor([True, True, True, False, False, True]))
-    deployment = Deployment(network, LOIHI, 4, graded_input=False)
+    deployment = Deployment(network, context(4, target=LOIHI))
     with torch.no_grad():
         deployment.update(x, torch.zeros(6, dtype=torch.int64), network.logits(network(x)))
     report = deployment.report()
-    row = next(row for row in report["layers"] if row["name"] == "conv2")
-    assert row["synapses"] == 4 * 64  # 4 living channels, each reads the 64 neurons of one channel (2 x 2 pooled)
+    row = next(row for row in report.layers if row.name == "conv2")
+    assert row.synapses == 4 * 64  # 4 living channels, each reads the 64 neurons of one channel (2 x 2 pooled)
     conv1 = network.block("conv1")
     with torch.no_grad():
         spikes = conv1.neuron(conv1.current(x))
-    assert row["synops"] == pytest.approx(4 * float(spikes[:, :, 2].sum()) / 6)
-    assert report["synapses"] == sum(layer["synapses"] for layer in report["layers"])
+    assert row.synops == pytest.approx(4 * float(spikes[:, :, 2].sum()) / 6)
+    assert report.synapses == sum(layer.synapses for layer in report.layers)

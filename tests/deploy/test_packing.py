@@ -87,17 +87,6 @@ def test_integers_lie_in_the_narrowest_type():
         assert unpack(packed).tolist() == [-3, high, 5]
 
 
-def test_rows_with_a_codebook_each_share_no_table():
-    """64 rows of 4 values: 2 bits an element, where one table of 256 values would take 8."""
-    generator = torch.Generator().manual_seed(0)
-    tables = torch.rand(64, 4, generator=generator, dtype=torch.float64)
-    tensor = tables.gather(1, torch.randint(4, (64, 900), generator=generator)).reshape(64, 100, 3, 3)
-    packed = pack(tensor)
-    assert (packed.layout, packed.bits, tuple(packed.parts["values"].shape)) == ("row_codebook", 2, (64, 4))
-    assert packed.bytes == 64 * 4 * 8 + 64 * 900 * 2 // 8
-    assert same_bits(unpack(packed), tensor)
-
-
 def test_what_does_not_fit_together_is_refused():
     packed = pack(torch.arange(5.0).repeat(100))
     short = Packed(
@@ -107,5 +96,7 @@ def test_what_does_not_fit_together_is_refused():
         unpack(short)
     with pytest.raises(ValueError, match="an index of 4 into 4 values"):
         unpack(Packed("codebook", "float32", (500,), packed.bits, {**packed.parts, "values": torch.arange(4.0)}))
+    with pytest.raises(ValueError, match="row_codebook"):
+        unpack(Packed("row_codebook", "float32", (500,), packed.bits, packed.parts))
     with pytest.raises(TypeError, match="complex64"):
         pack(torch.zeros(3, dtype=torch.complex64))

@@ -4,13 +4,15 @@ from functools import partial
 
 import pytest
 import torch
+from contexts import context
+from torch import nn
 from woken_networks import NETWORKS, NEURONS, build
 
 from spikefit.deploy.lower import lower
 from spikefit.deploy.parity import compare
 from spikefit.deploy.simulate import Simulator
-from spikefit.networks import MLP
-from spikefit.neurons import IF
+from spikefit.networks import MLP, Block, Network
+from spikefit.neurons import IF, CubaLIF
 from spikefit.quantize import Codebook, Ternary, Uniform
 
 
@@ -20,7 +22,7 @@ from spikefit.quantize import Codebook, Ternary, Uniform
 @pytest.mark.parametrize("network", NETWORKS)
 def test_exact_program_equals_the_network(wake, network, neuron, reset, static):
     net, x = build(wake, network, neuron, reset, static=static)
-    program = lower(net, len(x), graded_input=static)
+    program = lower(net, context(len(x), static))
     result = compare(net, program, x)
     assert result.mismatches == 0
     assert result.compared > 1000
@@ -37,7 +39,7 @@ def test_exact_program_equals_the_network(wake, network, neuron, reset, static):
 @pytest.mark.parametrize("readout", ["membrane", "spikes"])
 def test_every_quantizer_and_readout(wake, quantizer, readout):
     net, x = build(wake, "residual", "lif", "zero", readout, quantizer)
-    program = lower(net, len(x), graded_input=False)
+    program = lower(net, context(len(x)))
     assert compare(net, program, x).mismatches == 0
     expected = net.double().logits(net(x.double()))
     torch.testing.assert_close(Simulator(program)(x).logits, expected, rtol=1e-9, atol=1e-9)
@@ -46,7 +48,7 @@ def test_every_quantizer_and_readout(wake, quantizer, readout):
 def test_a_wrong_threshold_is_found(wake):
     """The comparison can fail: one channel's threshold is moved."""
     net, x = build(wake, "conv", "if", prune=False)
-    program = lower(net, len(x), graded_input=False)
+    program = lower(net, context(len(x)))
     program.population("conv2").threshold[0] *= 1.5
     result = compare(net, program, x)
     assert result.by_population["conv1"] == 0
@@ -61,7 +63,20 @@ def test_a_tie_is_counted_as_a_tie(wake):
     block.norm = None
     block.synapses.weight.data.fill_(0.5)
     x = torch.ones(2, 1, 1)
-    program = lower(net, 2, graded_input=False)
+    program = lower(net, context(2))
     program.population("fc1").threshold.fill_(1 + 1e-12)
     result = compare(net, program, x)
     assert (result.mismatches, result.ties) == (0, 1)
+
+
+def test_a_bias_of_synapses_is_filtered_as_the_network_filters_it():
+    """It passes the synaptic current, where the bias of a norm does not."""
+    torch.manual_seed(0)
+    blocks = {
+        "hidden": Block(nn.Linear(9, 12), neuron=CubaLIF(12, synaptic_decay=0.6, decay=0.8)),
+        "out": Block(nn.Linear(12, 3, bias=False)),
+    }
+    net = Network(blocks, (9,)).eval()
+    x = (torch.rand(8, 50, 9) < 0.5).float()
+    result = compare(net, lower(net, context(8)), x)
+    assert (result.compared, result.mismatches, result.ties) == (4800, 0, 0)

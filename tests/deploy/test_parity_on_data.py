@@ -5,14 +5,17 @@ from functools import partial
 import lightning.pytorch as pl
 import pytest
 import torch
+from contexts import context
 
 from callbacks import CodebookReclustering, FSCPruning
+from callbacks.schedule import Schedule
 from spikefit.data import SpikeDataModule
 from spikefit.data.events import POKERDVS
 from spikefit.data.static import Digits, FashionMNIST
 from spikefit.deploy.lower import lower
 from spikefit.deploy.parity import compare
 from spikefit.deploy.simulate import Simulator
+from spikefit.hardware.context import DeploymentContext
 from spikefit.hardware.target import HardwareTarget
 from spikefit.module import SpikingClassifier
 from spikefit.networks import ConvSNN, ResidualSNN
@@ -56,7 +59,7 @@ def trained(data, network, neuron, reset):
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
-        callbacks=[CodebookReclustering(start=1), FSCPruning(fraction=0.3, start=2, stop=2)],
+        callbacks=[CodebookReclustering(Schedule(1)), FSCPruning(fraction=0.3, schedule=Schedule(2, 2))],
     )
     trainer.fit(module, data)
     return module.eval()
@@ -86,7 +89,7 @@ def test_trained_network_and_exact_program_agree(request, loaded, name, network,
         loaded[name].setup("test")
     data = loaded[name]
     module = trained(data, network, neuron, reset)
-    program = lower(module.network, data.time_steps, graded_input=data.static)
+    program = lower(module.network, DeploymentContext(None, data.time_steps, data.input_kind))
     samples, compared, correct = 0, 0, 0
     fired = set()
     for batch in data.test_dataloader():
@@ -113,7 +116,7 @@ def test_target_program_of_a_trained_network_agrees_closely(request):
     data = SpikeDataModule(dataset, encoding, time_steps=4, batch_size=180)
     module = trained(data, "average_pool", "lif", "zero")
     target = HardwareTarget.load("loihi")
-    program = lower(module.network, 4, graded_input=True, precision="target", target=target)
+    program = lower(module.network, context(4, True, target=target), "target")
     data.setup("test")
     x, _ = data.on_after_batch_transfer(next(iter(data.test_dataloader())), 0)
     assert compare(module.network, program, x, tolerance=0.0).agreement > 0.995

@@ -1,125 +1,125 @@
-"""Sizes of models, counted by hand."""
+"""The size in a report is that of the bundle's tensors."""
 
 from functools import partial
 
 import pytest
 import torch
+from contexts import context
 
-from spikefit.deploy.lower import lower
-from spikefit.deploy.size import index_bits, model_size
+from spikefit.deploy import bundle
+from spikefit.deploy.bundle import read_bundle, write_bundle
+from spikefit.deploy.run import Deployment
+from spikefit.deploy.size import float_bytes, model_size
 from spikefit.hardware.program import Population, Program, Projection
 from spikefit.hardware.target import HardwareTarget
-from spikefit.networks import ConvSNN
-from spikefit.neurons import LIF
-from spikefit.quantize import Codebook, Ternary, Uniform
+from spikefit.networks import MLP, ConvSNN, ResidualSNN
+from spikefit.neurons import LIF, CubaLIF, LinearLeakIF
+from spikefit.prune.mask import attach_mask
+from spikefit.quantize import AxonCodebook, Codebook, RescaledUniform, Ternary, Uniform
 from spikefit.quantize.base import attach
 
-
-def layer(weight, bits, scales=None, **options):
-    """A network of one dense layer behind an input: its exact and its target program."""
-    weight = torch.tensor(weight)
-    outputs, inputs = weight.shape
-    unit = torch.ones(outputs) if scales is None else torch.tensor(scales)
-    source = Population("input", (inputs,), "input")
-    target = Population("out", (outputs,), "readout", bias=torch.zeros(outputs), unit=unit)
-    stored = Projection("out", "input", "out", "dense", weight, bits=8, **options)
-    real = Projection("out", "input", "out", "dense", weight * unit[:, None].double(), bits=bits)
-    return Program((source, target), (real,), 4), Program((source, target), (stored,), 4, "target")
+RESETTING = partial(LIF, reset="zero")
 
 
-BIAS = 32  # all zero: stored once
-
-
-def test_real_weights_take_32_bits():
-    size = model_size(*layer([[1, 2, 3], [4, 5, 6]], bits=None))
-    assert size.bits_per_weight == 32
-    assert size.bytes == (6 * 32 + BIAS) // 8
-
-
-def test_a_codebook_takes_indices_a_table_and_a_scale():
-    """40 weights of 3 values on a grid of 8 bits: 40 indices of 2 bits, 3 entries of 8, a scale of 32."""
-    size = model_size(*layer([[-100, 7, 100, 7]] * 10, bits=8))
-    assert (size.layers[0].index_bits, size.layers[0].table_bits) == (80, 24 + 32)
-    assert size.bytes == (80 + 24 + 32 + BIAS) // 8
-    assert size.bits_per_weight == 2
-
-
-def test_a_uniform_grid_needs_no_table():
-    """Two bits: the four integers are their own indices; the same with three of them in use."""
-    for values in ([-2, -1, 0, 1], [-1, 0, 1, 1]):
-        size = model_size(*layer([values] * 3, bits=2))
-        assert (size.layers[0].index_bits, size.layers[0].table_bits) == (24, 32)
-
-
-def test_every_output_may_have_a_codebook_of_its_own():
-    """Rows of 64 weights and 2 values each, 6 values in all: one bit a weight, 3 tables of 2 entries, 3 scales."""
-    rows = [[-8 - row, 7 + row] * 32 for row in range(3)]
-    size = model_size(*layer(rows, bits=8, scales=[0.5, 0.25, 0.125]))
-    assert (size.layers[0].index_bits, size.layers[0].table_bits) == (3 * 64, 6 * 8 + 3 * 32)
-    assert size.bits_per_weight == 1
-
-
-def test_outputs_that_share_a_scale_share_a_table():
-    """Two cores of two outputs with the values +-1 and +-3: with one table for all of them it were 2 bits a weight."""
-    rows = [[-1, 1] * 32, [1, -1] * 32, [-3, 3] * 32, [3, 3] * 32]
-    size = model_size(*layer(rows, bits=4, scales=[0.5, 0.5, 0.25, 0.25]))
-    assert (size.layers[0].index_bits, size.layers[0].table_bits) == (4 * 64, 4 * 4 + 2 * 32)
-
-
-def test_types_of_inputs_leave_one_bit_a_synapse():
-    """64 inputs of 2 types, 2 outputs with one value a type: a bit a synapse, a bit an input, 4 entries, 2 scales."""
-    rows = [[5, 7] * 31 + [0, 0], [3, 0] + [3, 9] * 31]
-    types = torch.tensor([0, 1] * 32)
-    size = model_size(*layer(rows, bits=8, scales=[0.5, 0.25], axon_types=types))
-    assert (size.layers[0].index_bits, size.layers[0].table_bits) == (128 + 64, 4 * 8 + 2 * 32)
-    assert size.bits_per_weight == 1.5
-
-
-def test_a_single_value_takes_a_bit():
-    assert [index_bits(values) for values in (1, 2, 3, 4, 5, 16, 17)] == [1, 1, 2, 2, 3, 4, 5]
-
-
-def programs(network):
-    exact = lower(network, 4, graded_input=True)
-    return exact, lower(network, 4, graded_input=True, precision="target", target=HardwareTarget.load("loihi"))
-
-
-def network(wake, quantizer):
+def network(wake, quantizer=Codebook, cls=ConvSNN, neuron=RESETTING, mask=False, readout="membrane"):
     torch.manual_seed(0)
-    net = ConvSNN((1, 8, 8), 4, (4, 6), (8,), neuron=partial(LIF, decay=0.5, reset="zero"))
-    for _, synapses in net.named_synapses() if quantizer else ():
-        attach(synapses, quantizer(synapses.weight.detach()))
-    return wake(net, torch.rand(4, 8, 1, 8, 8))
+    options = {} if cls is MLP else {"channels": (4, 6)}
+    options |= {} if cls is ResidualSNN else {"hidden": (8,)}
+    net = cls((1, 8, 8), 4, neuron=neuron, readout=readout, **options)
+    for _, synapses in net.named_synapses():
+        if quantizer:
+            attach(synapses, quantizer(synapses.weight.detach()))
+        if mask:
+            attach_mask(synapses).live.copy_(torch.rand(synapses.weight.shape) < 0.4)
+    return wake(net, (torch.rand(4, 8, 1, 8, 8) < 0.5).float())
+
+
+CASES = {
+    "float": {"quantizer": None},
+    "layer": {},
+    "channel": {"quantizer": partial(Codebook, scope="channel")},
+    "core": {"quantizer": partial(Codebook, scope="core", core_outputs=3)},
+    "uniform": {"quantizer": Uniform},
+    "rescaled": {"quantizer": RescaledUniform, "cls": ResidualSNN},
+    "axon": {
+        "quantizer": AxonCodebook,
+        "chip": "truenorth",
+        "neuron": partial(LinearLeakIF, reset="zero"),
+        "readout": "spikes",
+    },
+    "pruned": {"quantizer": partial(Codebook, zero="none"), "mask": True},
+    "residual": {"cls": ResidualSNN},
+    "cuba": {"cls": MLP, "neuron": CubaLIF, "chip": "xylo_audio2", "readout": "spikes"},
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_report_s_bytes_are_those_of_the_tensors_in_the_file(wake, tmp_path, case):
+    safetensors = pytest.importorskip("safetensors", reason="bundles need safetensors")
+    options = dict(CASES[case])
+    target = HardwareTarget.load(options.pop("chip", "loihi"))
+    net = network(wake, **options)
+    deployment = Deployment(net, context(4, target=target), parity_samples=0)
+    x = (torch.rand(4, 2, 1, 8, 8) < 0.5).float()
+    with torch.no_grad():
+        deployment.update(x, torch.zeros(2, dtype=torch.int64), net.logits(net(x)))
+    report = deployment.report()
+    write_bundle(deployment.program, tmp_path)
+    with safetensors.safe_open(tmp_path / bundle.TENSORS, "pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, it is no dictionary
+    assert report.model_bytes == sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+    assert report.model_bytes == model_size(read_bundle(tmp_path), deployment.exact).bytes
+    assert any("synaptic_leak" in name for name in tensors) == (case == "cuba")
+    weights = [projection.weight for projection in deployment.program.projections]
+    assert sum(f".weight.{part}" in name for name in tensors for part in ("values",)) == len(weights)
+    assert report.float_bytes == float_bytes(deployment.exact) >= 4 * sum(weight.numel() for weight in weights)
 
 
 # 4 x 1 x 9, 6 x 4 x 9, 8 x (6 x 2 x 2), 4 x 8; kernels count once, not at each of 64 and 16 positions.
 WEIGHTS = 36 + 216 + 192 + 32
 # Threshold and bias of 4 + 6 + 8 units, one leak a layer; the readout's bias, which is zero, once.
-CONSTANTS = 32 * (2 * 18 + 3 + 1)
+CONSTANTS = 2 * 18 + 3 + 1
+
+
+def sizes(net):
+    deployment = Deployment(net, context(4, target="loihi"))
+    return model_size(deployment.program, deployment.exact)
 
 
 @pytest.mark.parametrize(
-    ("quantizer", "bits", "table"),
-    [
-        (None, 32, 0),
-        (partial(Codebook, levels=4, bits=8), 2, 4 * 8 + 32),
-        (partial(Codebook, levels=2, bits=4), 1, 2 * 4 + 32),
-        (partial(Uniform, bits=2), 2, 32),
-        (Ternary, 2, 32),
-    ],
+    ("quantizer", "bits"),
+    [(partial(Codebook, levels=4, bits=8), 2), (partial(Codebook, levels=2, bits=4), 1), (Ternary, 2)],
 )
-def test_networks_as_they_are_lowered(wake, quantizer, bits, table):
-    size = model_size(*programs(network(wake, quantizer)))
-    assert sum(layer.weights for layer in size.layers) == WEIGHTS
+def test_networks_as_they_are_lowered(wake, quantizer, bits):
+    size = sizes(network(wake, quantizer))
     assert size.bits_per_weight == bits
-    assert size.constant_bits == CONSTANTS
-    assert size.bytes == -(-(WEIGHTS * bits + 4 * table + CONSTANTS) // 8)
+    assert size.float_bytes == 4 * (WEIGHTS + CONSTANTS)
+    assert size.bytes < size.float_bytes
+
+
+def test_a_float_network_is_stored_as_the_integers_that_it_was_rounded_to(wake):
+    size = sizes(network(wake, None))
+    assert 5 < size.bits_per_weight <= 8
+    assert size.float_bytes == 4 * (WEIGHTS + CONSTANTS)
 
 
 def test_dead_units_take_nothing(wake):
-    """Channels 1 and 3 of the first convolution: with them go 2 x 9 kernels of their own and 6 x 2 x 9 behind."""
+    """Channels 1 and 3 of the first convolution: with them go 2 x 9 kernels of their own and 6 x 2 x 9 of the next."""
     net = network(wake, partial(Codebook, levels=4, bits=8))
+    whole = sizes(net)
     net.block("conv1").neuron.alive[[1, 3]] = False
-    size = model_size(*programs(net))
-    assert sum(layer.weights for layer in size.layers) == WEIGHTS - 18 - 108
-    assert size.constant_bits == CONSTANTS - 2 * 2 * 32
+    left = sizes(net)
+    assert left.float_bytes == 4 * (WEIGHTS - 18 - 108 + CONSTANTS - 2 * 2)
+    assert left.bytes <= whole.bytes - (18 + 108) * 2 // 8
+
+
+def test_types_of_inputs_are_shared_out_to_the_weights():
+    """64 inputs of 2 types and 2 outputs: a bit a synapse and a bit an input."""
+    rows = torch.tensor([[5, 7] * 31 + [0, 0], [3, 0] + [3, 9] * 31])
+    source, target = Population("input", (64,), "input"), Population("out", (2,), "readout", bias=torch.zeros(2))
+    out = Projection("out", "input", "out", "dense", rows, axon_types=torch.tensor([0, 1] * 32))
+    program = Program((source, target), (out,), 4)
+    size = model_size(program, program)
+    assert size.bits_per_weight == (128 + 64) / 128
+    # 16 bytes of bits and 4 values; 8 of types and 2 values; one bias.
+    assert (size.bytes, size.float_bytes) == (16 + 4 + 8 + 2 + 4, 4 * (128 + 1))

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from spikefit.hardware.program import Population, Program, Projection
+from spikefit.inputs import InputKind
 
 
 def make_population(name: str, shape: tuple[int, ...], model: str = "if", **options: Any) -> Population:
@@ -27,7 +28,7 @@ def make_chain(
     precision: str = "target",
 ) -> Program:
     """An input, then ``l1``, ``l2``, ...; a layer is (weight, options of projection, of population)."""
-    populations = [Population("input", source, "input", graded=graded)]
+    populations = [Population("input", source, "input", input_kind=InputKind.CONSTANT if graded else InputKind.SPIKES)]
     projections = []
     for number, (weight, wiring, neurons) in enumerate(layers, start=1):
         before, name = populations[-1], f"l{number}"

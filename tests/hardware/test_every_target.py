@@ -5,6 +5,7 @@ from functools import partial
 
 import pytest
 import torch
+from contexts import context
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -119,7 +120,7 @@ def test_no_network_breaks_check_or_placement(network, name, data):
         if known(getattr(target.limits, field)) is not None and data.draw(st.booleans()):
             limited[field] = Figure(data.draw(st.integers(1, 60)), "drawn", "D")
     target = replace(target, limits=replace(target.limits, **limited))
-    program = lower(network, 3, graded_input=data.draw(st.booleans()), precision="target", target=target)
+    program = lower(network, context(3, data.draw(st.booleans()), target=target), "target")
     findings = [*check(target, program), *place(target, program).findings]
     hidden = {population.name for population in program.populations[1:-1]}
     for finding in findings:

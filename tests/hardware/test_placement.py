@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from spikefit.hardware.codebook import from_weights
 from spikefit.hardware.figures import Figure
 from spikefit.hardware.placement import Placement, place
 from spikefit.hardware.placement.crossbar import axon_types
@@ -67,8 +68,8 @@ class TestCrossbar:
     def test_values_of_each_neuron_share_types(self):
         # 3 values a neuron, 6 in all: with 4 types a neuron's own rank is the type
         rows = torch.tensor([[0, 1, 2, 3], [7, 5, 0, 9]])
-        assert axon_types(rows, 4).tolist() == [[0, 1, 2, 3], [2, 1, 0, 3]]
-        assert axon_types(rows, 8).tolist() == [[0, 1, 2, 3], [5, 4, 0, 6]]
+        assert axon_types(from_weights(rows), 4).tolist() == [[0, 1, 2, 3], [2, 1, 0, 3]]
+        assert axon_types(from_weights(rows), 8).tolist() == [[0, 1, 2, 3], [5, 4, 0, 6]]
 
     def test_conv_tile(self, chain):
         # 8 channels of 3 x 3 over 16 x 16: a tile of s x s sees (s + 2)**2 * 8 sources. s = 3 needs 200

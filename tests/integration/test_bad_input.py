@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-QUICK = ("--config", "configs/quickstart.yaml", "--trainer.logger=false", "--trainer.max_epochs=1")
+QUICK = ("--config", "configs/quickstart.yaml", "--trainer.logger=false")
 NETWORK = "--model.init_args.network.init_args"
 
 
@@ -52,8 +52,7 @@ def test_a_wrong_option_is_named(run, option, named):
     ],
 )
 def test_a_target_that_can_not_run_the_network_is_refused_before_training(run, target, named):
-    callback = f'{{"class_path": "callbacks.DeploymentSimulation", "init_args": {{"target": "{target}"}}}}'
-    status, printed = run("fit", *QUICK, f"--trainer.callbacks+={callback}")
+    status, printed = run("fit", *QUICK, f"--hardware={target}")
     assert status == 2, printed
     assert "Epoch" not in printed
     for words in named:
@@ -70,7 +69,9 @@ def test_a_missing_data_folder_is_named(run):
 
 def test_a_checkpoint_of_another_network_is_refused(run):
     """From Python's side: the configured network is kept and the checkpoint's tensors do not match it."""
-    assert run("fit", *QUICK, "--trainer.logger=true")[0] == 0
+    last = '[{"class_path": "lightning.pytorch.callbacks.ModelCheckpoint", "init_args": {"filename": "last"}}]'
+    short = ("--trainer.logger=true", "--trainer.max_epochs=1", f"--trainer.callbacks={last}")
+    assert run("fit", *QUICK, *short)[0] == 0
     checkpoint = next(Path().rglob("last.ckpt"))
     content = torch.load(checkpoint, weights_only=True)
     content["hyper_parameters"] = {}  # as a checkpoint written from Python, which does not describe its network

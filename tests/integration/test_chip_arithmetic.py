@@ -5,6 +5,10 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
+from contexts import context
+
+from spikefit.module import SpikingClassifier
 
 QUICK = ("--config", "configs/quickstart.yaml", "--trainer.enable_progress_bar=false")
 NEURONS = {
@@ -13,8 +17,8 @@ NEURONS = {
 }
 
 
-def deployment(target):
-    options = {"target": target, "at_fit_end": True, "parity_samples": 360}
+def deployment():
+    options = {"at_fit_end": True, "parity_samples": 360}
     return json.dumps([{"class_path": "callbacks.DeploymentSimulation", "init_args": options}])
 
 
@@ -23,10 +27,10 @@ def test_deployed_accuracy_is_the_validated_one(run, csv_only, target):
     neuron, options, readout = NEURONS[target]
     checkpoints = [
         {"class_path": "lightning.pytorch.callbacks.ModelCheckpoint", "init_args": {"filename": "last"}},
-        {"class_path": "callbacks.CodebookReclustering", "init_args": {"start": 2}},
-        {"class_path": "callbacks.FSCPruning", "init_args": {"fraction": 0.3, "start": 3, "stop": 4}},
+        {"class_path": "callbacks.CodebookReclustering", "init_args": {"schedule": {"start": 2}}},
+        {"class_path": "callbacks.FSCPruning", "init_args": {"fraction": 0.3, "schedule": {"start": 3, "stop": 4}}},
         {"class_path": "callbacks.NormCalibration"},
-        {"class_path": "callbacks.ChipArithmetic", "init_args": {"target": target, "start": 6}},
+        {"class_path": "callbacks.ChipArithmetic", "init_args": {"schedule": {"start": 6}}},
     ]
     network = {
         "class_path": "spikefit.networks.ConvSNN",
@@ -41,9 +45,10 @@ def test_deployed_accuracy_is_the_validated_one(run, csv_only, target):
         "fit",
         *QUICK,
         csv_only,
+        f"--hardware={target}",
         "--trainer.max_epochs=8",
         f"--trainer.callbacks={json.dumps(checkpoints)}",
-        f"--trainer.callbacks+={deployment(target)[1:-1]}",
+        f"--trainer.callbacks+={deployment()[1:-1]}",
         f"--model.init_args.network={json.dumps(network)}",
     )
     assert status == 0, printed
@@ -53,25 +58,46 @@ def test_deployed_accuracy_is_the_validated_one(run, csv_only, target):
     assert report["parity"]["mismatches"] == 0, "the network's own numbers are still lowered exactly"
     assert report["accuracy_deployed"] > 0.8
 
+    last = folder / "checkpoints" / "last.ckpt"
     # A test of the checkpoint knows the chip without the callback.
     status, printed = run(
-        "test", *QUICK, csv_only, "--ckpt_path", folder / "checkpoints" / "last.ckpt",
-        f"--trainer.callbacks={deployment(target)}", f"--model.init_args.network={json.dumps(network)}",
+        "test", *QUICK, csv_only, f"--hardware={target}", "--ckpt_path", last,
+        f"--trainer.callbacks={deployment()}", f"--model.init_args.network={json.dumps(network)}",
     )  # fmt: skip
     assert status == 0, printed
     again = json.loads(Path("runs/quickstart/version_1/deployment/report.json").read_text())
     assert_one_and_the_same(again)
     assert again["accuracy_deployed"] == report["accuracy_deployed"]
 
+    # Another chip is a mistake, unless the deployment lists it.
+    other = {"loihi": "generic", "truenorth": "altai1"}[target]
+    words = ("test", *QUICK, csv_only, f"--model.init_args.network={json.dumps(network)}", "--ckpt_path", last)
+    status, printed = run(*words, f"--hardware={other}", f"--trainer.callbacks={deployment()}")
+    assert status == 2
+    assert (
+        f"hardware: got '{other}', but the network of the checkpoint computes with the integers of '{target}'"
+        in printed
+    )
+    both = json.loads(deployment())
+    both[0]["init_args"]["hardware"] = [target, other]
+    status, printed = run(*words, f"--hardware={target}", f"--trainer.callbacks={json.dumps(both)}")
+    assert status == 0, printed
+    assert f"(with the integers of {target})" in printed, "another chip than the one that the table is about"
+    folder = max(Path("runs/quickstart").glob("version_*"))
+    own, others = (json.loads((folder / "deployment" / chip / "report.json").read_text()) for chip in (target, other))
+    assert_one_and_the_same(own)
+    assert (own["target"], others["target"]) == (target, other)
+    assert others["trained_with_integers_of"] == target
+
 
 def test_xylo_in_a_few_epochs(run):
     """Current-based neurons, several spikes a step, decays by shifts: the shipped experiment, shortened."""
     callbacks = [
         {"class_path": "lightning.pytorch.callbacks.ModelCheckpoint", "init_args": {"filename": "last"}},
-        {"class_path": "callbacks.CodebookReclustering", "init_args": {"start": 3}},
+        {"class_path": "callbacks.CodebookReclustering", "init_args": {"schedule": {"start": 3}}},
         {"class_path": "callbacks.NormCalibration"},
-        {"class_path": "callbacks.ChipArithmetic", "init_args": {"target": "xylo_audio3", "start": 8}},
-        *json.loads(deployment("xylo_audio3")),
+        {"class_path": "callbacks.ChipArithmetic", "init_args": {"schedule": {"start": 8}}},
+        *json.loads(deployment()),
     ]
     status, printed = run(
         "fit", "--config", "configs/experiment/digits_xylo.yaml", "--trainer.enable_progress_bar=false",
@@ -98,10 +124,9 @@ def test_a_checkpoint_from_before_the_chip_turns_it_off(tmp_path):
     from tiny_fit import module
 
     from spikefit.deploy.emulate import ChipEmulation
-    from spikefit.hardware.target import HardwareTarget
 
     plain, chip = module(), module()
-    chip.network.emulation = ChipEmulation(HardwareTarget.load("loihi"), False)
+    chip.network.emulation = ChipEmulation(context(4, target="loihi"))
     checkpoints = []
     for model in (plain, chip):
         checkpoint = {"state_dict": model.state_dict()}
@@ -134,3 +159,24 @@ def test_given_quantizers_come_back_with_the_checkpoint(tmp_path):
     restored.on_load_checkpoint(loaded)
     restored.load_state_dict(loaded["state_dict"])
     assert torch.equal(restored.network.block("fc1").synapses.weight, layer.weight)
+
+
+def test_a_checkpoint_holds_a_chip_of_ones_own(run, csv_only, tmp_path, monkeypatch):
+    """Its file is found by a path that means nothing in another directory."""
+    content = yaml.safe_load(Path("configs/hardware/loihi.yaml").read_text())
+    content["limits"]["cores"]["value"] = 77
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(content))
+    status, printed = run(
+        "fit", *QUICK, csv_only, "--hardware=mine.yaml", "--trainer.max_epochs=2", "--trainer.limit_train_batches=2",
+        "--trainer.callbacks=" + json.dumps([
+            {"class_path": "lightning.pytorch.callbacks.ModelCheckpoint", "init_args": {"filename": "last"}},
+            {"class_path": "callbacks.ChipArithmetic", "init_args": {"schedule": {"start": 1}}},
+        ]),
+    )  # fmt: skip
+    assert status == 0, printed
+    path = (tmp_path / "runs/quickstart/version_0/checkpoints/last.ckpt").resolve()
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    context = SpikingClassifier.load_from_checkpoint(path, map_location="cpu", weights_only=True).context
+    assert (context.chip.name, context.chip.limits.cores.value) == ("mine", 77)
+    assert (context.time_steps, context.input_kind) == (4, "constant")

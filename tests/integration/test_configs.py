@@ -14,6 +14,10 @@ from compare_run import all_runs
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 DIGITS = ("configs/base.yaml", "configs/data/digits.yaml")
+SHORT_EPOCHS = (  # as many as schedules need
+    *("--trainer.limit_train_batches=1", "--trainer.limit_val_batches=1"),
+    *("--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false"),
+)
 ONE_BATCH = ("--trainer.fast_dev_run=1", "--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false")
 
 EVENTS = {  # written for the one configuration that reads them
@@ -102,7 +106,7 @@ def test_callbacks_are_appended(run, name):
         "configs/quantizer/codebook.yaml",
         f"configs/callbacks/{name}.yaml",
     )
-    status, printed = run("fit", *with_configs(*paths), "--trainer.max_epochs=1", "--trainer.limit_train_batches=1")
+    status, printed = run("fit", *with_configs(*paths), *SHORT_EPOCHS)
     assert status == 0, printed
     (saved,) = Path("runs/base").glob("*/config.yaml")
     names = [
@@ -116,8 +120,7 @@ def test_callbacks_are_appended(run, name):
 def test_the_same_callback_twice(run):
     prune = "configs/callbacks/fsc_pruning.yaml"
     paths = (*DIGITS, "configs/model/conv_snn.yaml", prune, prune)
-    options = ("--trainer.callbacks.name=second", "--trainer.max_epochs=1", "--trainer.limit_train_batches=1")
-    status, printed = run("fit", *with_configs(*paths), *options)
+    status, printed = run("fit", *with_configs(*paths), "--trainer.callbacks.name=second", *SHORT_EPOCHS)
     assert status == 0, printed
 
 

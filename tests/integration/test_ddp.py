@@ -72,3 +72,9 @@ def test_two_processes_agree_on_every_quantizer_score_and_schedule(tmp_path):
         for key, value in state.items():
             if "running_" not in key:  # of a batch norm: its own batches, until the next forward copies process 0's
                 assert torch.equal(value, second[name][key]), f"{name}: {key}"
+    floats = [torch.load(tmp_path / f"float{rank}.pt", weights_only=True) for rank in range(2)]
+    assert floats[0]["figure"] == floats[1]["figure"]
+    assert floats[0]["figure"][1] == 30
+    for state in floats:
+        for key, value in state["without"].items():
+            assert torch.equal(value, state["measured"][key]), f"measuring changed {key}"

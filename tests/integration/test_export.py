@@ -11,6 +11,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
 
 import export
+from contexts import context
 
 from spikefit.deploy.bundle import TENSORS, read_bundle
 from spikefit.deploy.lower import lower
@@ -41,30 +42,30 @@ def test_a_checkpoint_becomes_a_bundle_and_every_mistake_is_explained(checkpoint
         printed = capsys.readouterr()
         return status, printed.out, printed.err
 
-    status, out, err = call(checkpoint, "--target", "loihi", "--out", "bundle")
+    status, out, err = call(checkpoint, "--hardware", "loihi", "--out", "bundle")
     assert (status, err) == (0, "")
-    assert "4 steps, encoding direct" in out, "from the configuration of the run"
+    assert "4 steps, inputs of the kind constant" in out, "from the checkpoint"
     size = sum(path.stat().st_size for path in Path("bundle").iterdir())
     assert int(re.search(r"bundle bundle: ([\d,]+) bytes, read back and equal", out)[1].replace(",", "")) == size
     network = SpikingClassifier.load_from_checkpoint(checkpoint, map_location="cpu").network
-    exact, read = lower(network, 4, graded_input=True), read_bundle("bundle")
+    exact, read = lower(network, context(4, True)), read_bundle("bundle")
     images = torch.rand(1, 20, 1, 8, 8).expand(4, -1, -1, -1, -1)
     assert read.target == "loihi"
     agreeing = Simulator(read)(images).logits.argmax(1) == Simulator(exact)(images).logits.argmax(1)
     assert float(agreeing.float().mean()) > 0.7
 
-    assert call(checkpoint, "--target", "loihi", "--out", "bundle", "--time_steps", 7, "--encoding", "rate")[0] == 0
-    assert (read_bundle("bundle").time_steps, read_bundle("bundle").populations[0].graded) == (7, False)
+    assert call(checkpoint, "--hardware", "loihi", "--out", "bundle", "--time_steps", 7)[0] == 0
+    assert (read_bundle("bundle").time_steps, read_bundle("bundle").populations[0].input_kind) == (7, "constant")
 
     before = (Path("bundle") / TENSORS).read_bytes()
     alone = shutil.copy(checkpoint, "alone.ckpt")
+    assert call(alone, "--hardware", "loihi", "--out", "alone")[0] == 0, "the checkpoint says all that it needs"
     for options, message in (
-        ((checkpoint, "--target", "truenorth"), "target truenorth can't run this network"),
-        ((checkpoint, "--target", "loihi9"), "target: got 'loihi9', expected one of"),
-        ((checkpoint, "--target", "loihi", "--time_steps", 0), "time_steps: got 0, expected at least 1"),
-        (("nowhere.ckpt", "--target", "loihi"), "checkpoint: no file nowhere.ckpt"),
-        (("configs/quickstart.yaml", "--target", "loihi"), "configs/quickstart.yaml can't be read as a checkpoint"),
-        ((alone, "--target", "loihi"), "has no config.yaml that says it; expected --time_steps"),
+        ((checkpoint, "--hardware", "truenorth"), "target truenorth can't run this network"),
+        ((checkpoint, "--hardware", "loihi9"), "hardware: got 'loihi9', expected one of"),
+        ((checkpoint, "--hardware", "loihi", "--time_steps", 0), "time_steps: got 0, expected at least 1"),
+        (("nowhere.ckpt", "--hardware", "loihi"), "checkpoint: no file nowhere.ckpt"),
+        (("configs/quickstart.yaml", "--hardware", "loihi"), "configs/quickstart.yaml can't be read as a checkpoint"),
     ):
         status, out, err = call(*options, "--out", "bundle")
         assert status == 2
@@ -73,22 +74,27 @@ def test_a_checkpoint_becomes_a_bundle_and_every_mistake_is_explained(checkpoint
     assert (Path("bundle") / TENSORS).read_bytes() == before
 
     content = torch.load(checkpoint, weights_only=True)
+    torch.save({**content, "spikefit": {}}, "older.ckpt")
+    assert (
+        "input_kind: neither the data module nor the checkpoint"
+        in call("older.ckpt", "--hardware", "loihi", "--out", "b")[2]
+    )
     del content["hyper_parameters"]["network"]
     torch.save(content, "python.ckpt")
-    assert "does not say which network it holds" in call("python.ckpt", "--target", "loihi", "--out", "bundle")[2]
+    assert "does not say which network it holds" in call("python.ckpt", "--hardware", "loihi", "--out", "bundle")[2]
     Path("file").write_text("")
-    assert "can't be written" in call(checkpoint, "--target", "loihi", "--out", "file")[2]
+    assert "can't be written" in call(checkpoint, "--hardware", "loihi", "--out", "file")[2]
 
 
 def test_the_nir_graph_starts_another_training(checkpoint, run, csv_only, capsys):
     pytest.importorskip("nir", reason="nir is not installed")
-    assert export.main([str(checkpoint), "--target", "loihi", "--out", "bundle", "--nir"]) == 0
+    assert export.main([str(checkpoint), "--hardware", "loihi", "--out", "bundle", "--nir"]) == 0
     assert "network.nir, in the dialect nir: read back and equal" in capsys.readouterr().out
     shutil.rmtree("bundle")
-    assert export.main([str(checkpoint), "--target", "loihi", "--out", "bundle", "--nir", "sinabs"]) == 2
+    assert export.main([str(checkpoint), "--hardware", "loihi", "--out", "bundle", "--nir", "sinabs"]) == 2
     assert "its reset is 'zero', a sinabs graph means 'subtract'" in capsys.readouterr().err
     assert not Path("bundle").exists(), "refused before anything is written"
-    assert export.main([str(checkpoint), "--target", "loihi", "--out", "bundle", "--nir"]) == 0
+    assert export.main([str(checkpoint), "--hardware", "loihi", "--out", "bundle", "--nir"]) == 0
     network = '--model.init_args.network={"class_path": "spikefit.networks.FromNIR", "init_args": {"path": "PATH"}}'
     status, printed = run(
         "fit",
@@ -101,7 +107,7 @@ def test_the_nir_graph_starts_another_training(checkpoint, run, csv_only, capsys
     )
     assert status == 0, printed
     second = Path("runs/quickstart/version_1/checkpoints/last.ckpt")
-    assert export.main([str(second), "--target", "loihi", "--out", "second"]) == 0
+    assert export.main([str(second), "--hardware", "loihi", "--out", "second"]) == 0
     first, last = read_bundle("bundle"), read_bundle("second")
     assert [population.shape for population in first.populations] == [
         population.shape for population in last.populations

@@ -7,6 +7,7 @@ import torch
 from tiny_fit import fit, module
 
 from callbacks import CodebookReclustering, FSCPruning, NormCalibration
+from callbacks.schedule import Schedule
 
 
 def accuracy(trainer):
@@ -14,7 +15,11 @@ def accuracy(trainer):
 
 
 def test_bf16_mixed_trains_a_codebook_in_float32(tmp_path):
-    callbacks = [CodebookReclustering(start=1, every=1), FSCPruning(fraction=0.2, start=2), NormCalibration()]
+    callbacks = [
+        CodebookReclustering(Schedule(1)),
+        FSCPruning(fraction=0.2, schedule=Schedule(2, 5)),
+        NormCalibration(),
+    ]
     seen = []
     model = module()
     layer = model.network.block("conv2").synapses
@@ -35,7 +40,7 @@ def test_how_a_network_runs_does_not_change_what_it_learns(tmp_path, option, mon
     monkeypatch.setattr(torch.nn.Module, "compile", partialmethod(torch.nn.Module.compile, backend="eager"))
     trained = []
     for options in ({}, {option: True}):
-        callbacks = [CodebookReclustering(start=1), FSCPruning(fraction=0.2, start=1, stop=1)]
+        callbacks = [CodebookReclustering(Schedule(1)), FSCPruning(fraction=0.2, schedule=Schedule(1, 1))]
         _, model = fit(tmp_path, callbacks, module(**options), epochs=2)
         trained.append(model.state_dict())
     for name, tensor in trained[0].items():

@@ -30,6 +30,14 @@ def report_of(run_directory: Path) -> dict:
     return json.loads((run_directory / "deployment" / "report.json").read_text())
 
 
+def figures_of(run_directory: Path) -> dict:
+    """All of the report but which run it is of."""
+    report = report_of(run_directory)
+    for key in ("run", "configuration", "checkpoint"):
+        del report["provenance"][key]
+    return report
+
+
 def test_fit_then_test_then_predict(run, monkeypatch):
     """W&B offline and CSV; the run directory holds everything; test and predict start from its checkpoint."""
     monkeypatch.setenv("WANDB_SILENT", "true")
@@ -49,8 +57,17 @@ def test_fit_then_test_then_predict(run, monkeypatch):
     agreement = report["target_agreement"]
     assert (agreement["mismatches"], agreement["ties"]) == (0, 0)
     assert report["accuracy_deployed"] == report["accuracy_float"]
+    assert report["trained_with_integers_of"] == "loihi"
+    assert report["accuracy_before_compression"] >= report["accuracy_deployed"]
+    assert report["samples_before_compression"] == 360
     assert report["energy"]["model"] == "target"
     assert report["encoder"] == "conv1"
+    origin = report["provenance"]
+    assert (origin["data_set"], origin["run"], origin["seed"]) == ("Digits", "quickstart/version_0", 0)
+    assert (report["input_kind"], report["time_steps"]) == ("constant", 4)
+    assert origin["configuration"] == str(first / "config.yaml")
+    assert origin["checkpoint"] == str(first / "checkpoints" / "best.ckpt")
+    assert origin["epoch"] == torch.load(first / "checkpoints" / "best.ckpt", weights_only=True)["epoch"]
     for words in ("accuracy, deployed", "cores used", "synops", "unique weights", "energy", "report.json"):
         assert words in printed
     assert (first / "config.yaml").is_file()
@@ -67,11 +84,13 @@ def test_fit_then_test_then_predict(run, monkeypatch):
     with (first / "metrics.csv").open() as file:
         logged = {key for row in csv.DictReader(file) for key, value in row.items() if value}
     assert {"val/accuracy", "train/loss", "deploy/energy_per_inference_j", "prune/units_alive"} <= logged
+    assert {"deploy/accuracy_before_compression", "deploy/energy_unknown_terms"} <= logged
 
     checkpoint = str(first / "checkpoints" / "best.ckpt")
     status, printed = run("test", *QUICK, "--ckpt_path", checkpoint)
     assert status == 0, printed
-    assert report_of(Path("runs/quickstart/version_1")) == report
+    assert figures_of(Path("runs/quickstart/version_1")) == figures_of(first)
+    assert report_of(Path("runs/quickstart/version_1"))["provenance"]["checkpoint"] == checkpoint
 
     status, printed = run("predict", *QUICK, "--ckpt_path", checkpoint)
     assert status == 0, printed
@@ -82,15 +101,18 @@ def test_fit_then_test_then_predict(run, monkeypatch):
 
 
 def test_a_second_run_overwrites_nothing_and_its_config_can_be_used_again(run, csv_only):
-    short = ("--trainer.max_epochs=1", csv_only)
-    assert run("fit", *QUICK, *short)[0] == 0
+    callbacks = (
+        '[{"class_path": "lightning.pytorch.callbacks.ModelCheckpoint", "init_args": {"filename": "last"}}, '
+        '{"class_path": "callbacks.DeploymentSimulation", "init_args": {"at_fit_end": true, "max_samples": 64}}]'
+    )
+    assert run("fit", *QUICK, csv_only, "--trainer.max_epochs=1", f"--trainer.callbacks={callbacks}")[0] == 0
     first = Path("runs/quickstart/version_0")
     before = {path: path.stat().st_mtime_ns for path in first.rglob("*") if path.is_file()}
     saved = first / "config.yaml"
     assert yaml.safe_load(saved.read_text())["trainer"]["logger"]["init_args"]["version"] is None
     assert run("fit", "--config", saved)[0] == 0
     assert {path: path.stat().st_mtime_ns for path in first.rglob("*") if path.is_file()} == before
-    assert report_of(Path("runs/quickstart/version_1")) == report_of(first)
+    assert figures_of(Path("runs/quickstart/version_1")) == figures_of(first)
 
 
 def test_an_interrupted_run_resumes_bit_for_bit(run, csv_only):
@@ -112,10 +134,10 @@ def test_an_interrupted_run_resumes_bit_for_bit(run, csv_only):
     assert any(name.endswith("alive") and not bool(expected["state_dict"][name].all()) for name in names)
     for name in names:
         assert torch.equal(expected["state_dict"][name], found["state_dict"][name]), name
-    assert report_of(whole) == report_of(resumed)
+    assert figures_of(whole) == figures_of(resumed)
 
 
-def test_the_best_checkpoint_survives_a_resumed_run(run, csv_only, caplog):
+def test_the_best_checkpoint_survives_a_resumed_run(run, csv_only):
     """Interrupted after the best epoch: the resumed run still deploys the best of the whole training."""
     options = (
         csv_only,
@@ -130,6 +152,6 @@ def test_the_best_checkpoint_survives_a_resumed_run(run, csv_only, caplog):
     first = Path("runs/quickstart/version_0/checkpoints")
     status, printed = run("fit", *QUICK, *options, "--ckpt_path", first / "last.ckpt")
     assert status == 0, printed
-    deployed = [record.message for record in caplog.records if record.message.startswith("Deploying")]
-    assert deployed == ["Deploying runs/quickstart/version_0/checkpoints/best.ckpt"]
+    deployed = report_of(Path("runs/quickstart/version_1"))["provenance"]["checkpoint"]
+    assert deployed == "runs/quickstart/version_0/checkpoints/best.ckpt"
     assert (first / "best.ckpt").is_file()

@@ -8,14 +8,17 @@ from functools import partial
 import energy_referees as referees
 import pytest
 import torch
+from contexts import context
 from joules import joules
 from torch import nn
 
 from spikefit.deploy.lower import lower
 from spikefit.deploy.simulate import Simulator
+from spikefit.hardware.context import DeploymentContext
 from spikefit.hardware.energy import estimate
 from spikefit.hardware.memory_energy import access_j, index_bits
 from spikefit.hardware.target import HardwareTarget
+from spikefit.inputs import InputKind
 from spikefit.networks import MLP, ConvSNN
 from spikefit.neurons import IF, LIF
 
@@ -80,7 +83,7 @@ def neurobench(twin, inputs) -> dict:
 @pytest.mark.parametrize("name", NETWORKS)
 def test_synops_of_neurobench(name, pruned):
     """Effective accumulates: each spike at each synapse that is not zero, edges of maps and strides included."""
-    ours, twin = simulated(lower(made(name, pruned), STEPS, graded_input=False), spikes_in())
+    ours, twin = simulated(lower(made(name, pruned), context(STEPS)), spikes_in())
     counts = neurobench(twin, spikes_in())
     assert (counts["Effective_ACs"], counts["Effective_MACs"]) == (total(ours, "synops") / SAMPLES, 0)
     assert 0 < counts["Effective_ACs"] < counts["Dense"]
@@ -97,7 +100,8 @@ def test_multiplications_of_neurobench(constant):
     image[image < 0.3] = 0
     inputs = image.expand(STEPS, *image.shape[1:])
     inputs = inputs if constant else inputs.contiguous()
-    ours, twin = simulated(lower(made("stride, if", 0.3), STEPS, graded_input=True), inputs)
+    where = DeploymentContext(None, STEPS, InputKind.CONSTANT if constant else InputKind.GRADED)
+    ours, twin = simulated(lower(made("stride, if", 0.3), where), inputs)
     counts = neurobench(twin, inputs)
     repeated = STEPS if constant else 1
     assert counts["Effective_MACs"] == repeated * total(ours, "macs") / SAMPLES > 0
@@ -127,7 +131,7 @@ def test_energy_of_spikingjelly(name):
     leaves out like the papers that print it; its synops alone are ours. Its memory part (by default 3.12 pJ a bit
     whatever the memory's size) is not compared.
     """
-    program, inputs = lower(made(name), STEPS, graded_input=False), spikes_in()
+    program, inputs = lower(made(name), context(STEPS)), spikes_in()
     ours, twin = simulated(program, inputs)
     signal, joule = inputs, 0.0
     for population in program.populations[1:]:
@@ -151,7 +155,7 @@ def test_energy_of_spikingjelly(name):
 def test_energy_of_multiplications():
     """Of inputs without zeros: SpikingJelly multiplies zeros too."""
     inputs = torch.rand(STEPS, SAMPLES, 2, 8, 8, generator=torch.Generator().manual_seed(2)).double() + 0.1
-    program = lower(made("dense, if"), STEPS, graded_input=True)
+    program = lower(made("dense, if"), DeploymentContext(None, STEPS, InputKind.GRADED))
     ours, twin = simulated(program, inputs)
     counts = operations(twin, inputs.transpose(0, 1)).counts
     assert counts["mac"] == total(ours, "macs") > 0
@@ -161,7 +165,7 @@ def test_energy_of_multiplications():
 
 def test_spikingjelly_counts_pruned_synapses():
     """A weight of zero is a synapse to it; we count like NeuroBench, since a chip does not store it."""
-    program = lower(made("dense, if", pruned=0.5), STEPS, graded_input=False)
+    program = lower(made("dense, if", pruned=0.5), context(STEPS))
     ours, twin = simulated(program, spikes_in())
     counts = operations(twin, spikes_in().transpose(0, 1)).counts
     assert counts["synop"] > 1.5 * total(ours, "synops")
@@ -209,7 +213,7 @@ def test_the_memory_model_beside_lemaires():
         for module in network.modules():
             if isinstance(module, nn.Linear):
                 module.weight.copy_(torch.tensor([-0.6, -0.2, 0.2, 0.7])[torch.randint(4, module.weight.shape)])
-    program = lower(network, STEPS, graded_input=False)
+    program = lower(network, context(STEPS))
     ours, twin = Simulator(program)(inputs), referees.Twin(program).eval()
     theirs = lemaire(twin, inputs, ((0.0, 2.5), (16384.0, 2.5), (32768.0, 5.0), (1048576.0, 25.0)))
     energy = estimate(LOIHI, ours.activity, None, STEPS, "memory", program)

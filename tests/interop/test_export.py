@@ -5,6 +5,7 @@ from functools import partial
 import interop_cases as cases
 import pytest
 import torch
+from contexts import context
 
 from spikefit.deploy.export_nir import write_nir
 from spikefit.deploy.lower import lower
@@ -33,7 +34,7 @@ READABLE = [
 def test_the_library_sends_our_spikes(tmp_path, library, network):
     pytest.importorskip(library, reason=f"{library} is not installed")
     trained, inputs = cases.trained(network), cases.samples()
-    program = lower(trained, cases.STEPS, graded_input=True)
+    program = lower(trained, context(cases.STEPS, True))
     path = write_nir(program, tmp_path / "network.nir", dialect=library)
     theirs = cases.quietly(cases.RUNNERS[library], str(path), inputs)
     ours = Simulator(program)(inputs, record=True)
@@ -67,7 +68,7 @@ def test_a_membrane_on_its_threshold_fires_everywhere(tmp_path, library, neuron)
             block.norm = None
             block.synapses.weight.normal_(0.05, 0.4).mul_(4).round_().div_(4)
     inputs = (torch.rand(6, 12, 10) < 0.5).float()
-    program = lower(network, 6, graded_input=False)
+    program = lower(network, context(6))
     path = write_nir(program, tmp_path / "network.nir", dialect=library)
     theirs = cases.quietly(cases.RUNNERS[library], str(path), inputs)
     ours = Simulator(program)(inputs, record=True)

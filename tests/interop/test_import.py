@@ -7,14 +7,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from contexts import context
 from interop_cases import recording
 from tiny_fit import TinyData, fit
 from torch import Tensor, nn
 
 from callbacks import CodebookReclustering, FSCPruning
+from callbacks.schedule import Schedule
 from spikefit.deploy.run import Deployment
 from spikefit.errors import ExchangeError
-from spikefit.hardware.target import HardwareTarget
 from spikefit.module import SpikingClassifier
 from spikefit.networks import FromNIR
 from spikefit.networks.blocks import Network
@@ -253,21 +254,21 @@ def test_an_imported_network_is_compressed_and_deployed(tmp_path, case):
     factory = partial(FromNIR, path=source, dialect=case)
     model = SpikingClassifier(factory, (1, 8, 8), 2, partial(Codebook, levels=4, bits=4))
     before = {name: p.detach().clone() for name, p in model.network.named_parameters()}
-    callbacks = [CodebookReclustering(start=1), FSCPruning(fraction=0.3, start=1, stop=2)]
+    callbacks = [CodebookReclustering(Schedule(1)), FSCPruning(fraction=0.3, schedule=Schedule(1, 2))]
     fit(tmp_path, callbacks, model, epochs=3)
     assert any(not torch.equal(before[name], p) for name, p in model.network.named_parameters() if name in before)
     network = model.network.eval()
     data = TinyData()
     x, y = data.on_after_batch_transfer(next(iter(data.val_dataloader())), 0)
-    deployment = Deployment(network, HardwareTarget.load("loihi"), len(x), graded_input=False)
+    deployment = Deployment(network, context(len(x), target="loihi"))
     with torch.no_grad():
         deployment.update(x, y, network.logits(network(x)))
     report = deployment.report()
-    assert report["parity"]["mismatches"] == 0
-    assert report["parity"]["compared"] > 5000
-    assert report["unique_weights_max"] <= 4
-    assert report["units_pruned_fraction"] == pytest.approx(0.3, abs=0.1)
-    assert report["spikes_per_inference"] > 0
+    assert report.parity.mismatches == 0
+    assert report.parity.compared > 5000
+    assert report.unique_weights_max <= 4
+    assert report.units_pruned_fraction == pytest.approx(0.3, abs=0.1)
+    assert report.spikes_per_inference > 0
     assert not any(isinstance(block.norm, FixedNorm) and block.norm.training for _, block in network.named_blocks())
 
 

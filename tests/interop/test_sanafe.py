@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from contexts import context
 from joules import joules
 
 from spikefit.deploy.lower import lower
@@ -78,7 +79,7 @@ def test_energy_of_synapses(name, pruned):
         for _, layer in network.named_synapses():
             layer.weight *= 4
             layer.weight[torch.rand_like(layer.weight) < pruned] = 0
-    program = lower(network, STEPS, graded_input=False)
+    program = lower(network, context(STEPS))
     shape = program.populations[0].shape
     inputs = (torch.rand(STEPS, 1, *shape, generator=torch.Generator().manual_seed(1)) < 0.4).float()
     ours = Simulator(program)(inputs, record=True)

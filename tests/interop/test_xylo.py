@@ -6,6 +6,7 @@ of the sources, the simulator after their sum, and it counts such steps as overf
 
 import pytest
 import torch
+from contexts import context
 from interop_cases import digits
 from xylo_referee import XyloReferee
 
@@ -13,6 +14,7 @@ from spikefit.deploy.lower import lower
 from spikefit.deploy.simulate import Simulator
 from spikefit.hardware.program import Population, Program, Projection
 from spikefit.hardware.target import HardwareTarget
+from spikefit.inputs import InputKind
 from spikefit.networks import MLP
 from spikefit.neurons import CubaLIF
 from spikefit.quantize import Codebook
@@ -31,7 +33,7 @@ def drawn(seed: int) -> Program:
         return torch.randint(low, high + 1, shape, generator=draw)
 
     widths = [int(width) for width in integers(3, 14, int(integers(2, 4, 1)))]
-    populations = [Population("input", (9,), "input", graded=True)]
+    populations = [Population("input", (9,), "input", input_kind=InputKind.GRADED)]
     projections = []
     for index, width in enumerate(widths):
         before, last = populations[-1], index == len(widths) - 1
@@ -108,7 +110,7 @@ def test_a_trained_network():
             loss = torch.nn.functional.cross_entropy(network.logits(network(coded(images[batch]))), labels[batch])
             loss.backward()
             optimizer.step()
-    program = lower(network.eval(), 8, graded_input=True, precision="target", target=XYLO)
+    program = lower(network.eval(), context(8, True, target=XYLO), "target")
     right = Simulator(program)(coded(test_images)).logits.argmax(1) == test_labels
     assert right.double().mean() > 0.7
     most = equal(program, coded(test_images[:40]))

@@ -8,6 +8,7 @@ import nir_reference
 import numpy as np
 import pytest
 import torch
+from contexts import context
 from nir_graphs import DT, STEPS, affine, biases, conv, flatten, frames, graph, integrator, lif, pool, weights
 
 from spikefit.deploy.lower import lower
@@ -113,7 +114,7 @@ def test_a_chain_fires_by_nir_s_equations(case):
     network = FromNIR(shape, 3, source)
     x = frames(*shape)
     assert_same(network, source, x)
-    parity = compare(network, lower(network, STEPS, graded_input=False), x)
+    parity = compare(network, lower(network, context(STEPS)), x)
     assert parity.mismatches == 0
     assert parity.compared > 0
 
@@ -210,12 +211,12 @@ def test_thresholds_by_channel_train_and_shrink():
     torch.optim.swa_utils.update_bn([x], network)
     assert (norm.running_mean == 0).all()
     assert (norm.running_var == 1).all()
-    program = lower(network, STEPS, graded_input=False)
+    program = lower(network, context(STEPS))
     assert program.population("conv1").threshold.tolist() == pytest.approx(thresholds, rel=1e-6)
     network.block("conv1").neuron.alive[2] = False
     small = compact(network)
     assert isinstance(small.block("conv1").norm, FixedNorm)
-    assert lower(small, STEPS, graded_input=False).population("conv1").threshold.tolist() == pytest.approx(
+    assert lower(small, context(STEPS)).population("conv1").threshold.tolist() == pytest.approx(
         [0.4, 0.9, 0.7], rel=1e-6
     )
     with torch.no_grad():

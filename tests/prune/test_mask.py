@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from spikefit.hardware.codebook import from_weights
 from spikefit.networks import ConvSNN, ResidualSNN
 from spikefit.prune import live_synapses, unit_groups
 from spikefit.prune.groups import set_alive
@@ -33,7 +34,7 @@ def test_a_pruned_synapse_is_zero_and_the_others_keep_their_values(quantizer):
     expected[1, 2:] = 0
     assert torch.equal(layer.weight, expected)
     assert (plain[1, 2:] != 0).any()
-    assert torch.equal(masked(layer, plain), expected)
+    assert torch.equal(masked(layer, from_weights(plain)).weight(), expected)
     assert latent_weight(layer).is_leaf
     assert (latent_weight(layer) != 0).all()
     assert type(quantizer_of(layer)) is type(None if quantizer is None else quantizer(plain))
@@ -67,8 +68,8 @@ def test_the_mask_is_in_the_state():
 def test_a_layer_without_a_mask_has_none():
     layer = nn.Linear(5, 4)
     assert mask_of(layer) is None
-    weight = torch.ones(4, 5)
-    assert masked(layer, weight) is weight
+    stored = from_weights(torch.ones(4, 5))
+    assert masked(layer, stored) is stored
     attach(layer, Uniform(layer.weight.detach()))
     assert mask_of(layer) is None
 

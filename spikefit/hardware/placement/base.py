@@ -122,7 +122,7 @@ def as_kernel(projection: Projection, source: tuple[int, ...]) -> Kernel:
         weight = projection.weight.reshape(-1, channels, height, width)
         options = ((1, 1), (0, 0), (1, 1))
     else:
-        weight = _ungrouped(projection.weight, projection.groups)
+        weight = ungrouped(projection.weight, projection.groups)
         options = (projection.stride, projection.padding, projection.dilation)
     types = projection.axon_types
     if types is not None:
@@ -161,7 +161,8 @@ def add_pooled(counts: Tensor, kernel: Kernel, pooled: Tensor) -> None:
     counts[:, : spread.shape[1], : spread.shape[2]] += spread
 
 
-def _ungrouped(weight: Tensor, groups: int) -> Tensor:
+def ungrouped(weight: Tensor, groups: int) -> Tensor:
+    """``weight`` ``[out, in / groups, kh, kw]`` of a grouped convolution as ``[out, in, kh, kw]``, 0 where none is."""
     if groups == 1:
         return weight
     full = weight.new_zeros(weight.shape[0], weight.shape[1] * groups, *weight.shape[2:])

@@ -23,6 +23,7 @@ from torch.nn.functional import conv_transpose2d
 
 from spikefit.errors import ConfigurationError
 from spikefit.hardware.check import Finding, chip_projections
+from spikefit.hardware.codebook import StoredWeights, joined
 from spikefit.hardware.figures import known
 from spikefit.hardware.mends import fewer_inputs, prunable, senders
 from spikefit.hardware.placement.base import (
@@ -34,6 +35,7 @@ from spikefit.hardware.placement.base import (
     kernels_of,
     map_shape,
     too_many_cores,
+    ungrouped,
 )
 from spikefit.hardware.program import Population, Program
 from spikefit.hardware.target import HardwareTarget
@@ -77,25 +79,15 @@ def place_on_crossbars(target: HardwareTarget, program: Program) -> Placement:
     return Placement("crossbar", tuple(cores), tuple(findings), bound, tuple(unplaced), splitters)
 
 
-def axon_types(rows: Tensor, limit: int | None) -> Tensor:
-    """Type of the axon that each weight needs, from 1; 0 for no synapse: int64, the shape of ``rows`` ``[out,
-    n]``.
+def axon_types(stored: StoredWeights, limit: int | None) -> Tensor:
+    """Type of the axon that each weight needs, from 1; 0 for no synapse: int64, in the shape of the weights.
 
     As long as all neurons together use at most ``limit`` values, the type is the value's rank among them;
     else its rank among the neuron's own values.
     """
-    types = torch.zeros(rows.shape, dtype=torch.int64)
-    values = torch.unique(rows)
-    values = values[values != 0]
-    if limit is None or len(values) <= limit:
-        for index, value in enumerate(values, start=1):
-            types[rows == value] = index
-        return types
-    for channel, row in enumerate(rows):
-        own = torch.unique(row)
-        own = own[own != 0]
-        types[channel] = torch.searchsorted(own, row) + 1 if len(own) else 0
-    return types * (rows != 0)
+    stored = stored.merged()
+    few = limit is None or int(stored.distinct(zero_counts=False)) <= limit
+    return stored.ranks() if few else stored.by_output().ranks()
 
 
 def _types_of_population(kernels: list[Kernel], limit: int | None) -> list[Tensor]:
@@ -120,9 +112,14 @@ def _types_of_population(kernels: list[Kernel], limit: int | None) -> list[Tenso
 
 def _types_of_values(kernels: list[Kernel], limit: int | None) -> list[Tensor]:
     """:func:`axon_types` of all ``kernels`` together."""
-    rows = axon_types(torch.cat([kernel.weight.flatten(1) for kernel in kernels], dim=1), limit)
-    parts = rows.split([kernel.weight[0].numel() for kernel in kernels], dim=1)
-    return [part.view(kernel.weight.shape) for kernel, part in zip(kernels, parts, strict=True)]
+    projections = [kernel.projection for kernel in kernels]
+    rows = axon_types(joined([projection.stored for projection in projections]), limit)
+    parts = rows.split([projection.weight[0].numel() for projection in projections], dim=1)
+    found = []
+    for kernel, part in zip(kernels, parts, strict=True):
+        types = part.reshape(kernel.projection.weight.shape)
+        found.append(ungrouped(types, kernel.projection.groups).reshape(kernel.weight.shape))
+    return found
 
 
 def _carried_types(kernel: Kernel) -> Tensor:

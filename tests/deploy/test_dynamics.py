@@ -12,13 +12,14 @@ from spikefit.deploy.simulate import Simulator
 from spikefit.hardware.program import Arithmetic, Population, Program, Projection
 
 
-def population(model, reset, generator, shape=(3, 4, 5)):
+def population(model, reset, generator, shape=(3, 4, 5), decay="scale", max_spikes=1):
     def drawn(low, high):
         return torch.randint(low, high, (shape[0],), generator=generator)
 
-    leak = drawn(0, 4097) if model == "lif" else drawn(0, 9)
+    leak = drawn(0, 4097) if model == "lif" and decay == "scale" else drawn(0, 9)
     threshold, bias = drawn(1, 60), drawn(-20, 21)
-    return Population("l1", shape, model, threshold, bias, leak, reset, unit=torch.ones(shape[0], dtype=torch.float64))
+    unit = torch.ones(shape[0], dtype=torch.float64)
+    return Population("l1", shape, model, threshold, bias, leak, reset, unit=unit, max_spikes=max_spikes)
 
 
 @given(
@@ -26,6 +27,8 @@ def population(model, reset, generator, shape=(3, 4, 5)):
     reset=st.sampled_from(["zero", "subtract"]),
     overflow=st.sampled_from(["saturate", "wrap"]),
     rounding=st.sampled_from(["floor", "toward_zero"]),
+    decay=st.sampled_from(["scale", "shift"]),
+    max_spikes=st.sampled_from([1, 1, 31]),
     bits=st.sampled_from([None, 6, 8, 24]),
     steps=st.integers(1, 6),
     constant=st.booleans(),
@@ -33,13 +36,15 @@ def population(model, reset, generator, shape=(3, 4, 5)):
     dtype=st.sampled_from([torch.float32, torch.float64]),
     seed=st.integers(0, 999),
 )
-@settings(max_examples=150, deadline=None)
-def test_kernel_equals_int64(model, reset, overflow, rounding, bits, steps, constant, flat, dtype, seed):
+@settings(max_examples=200, deadline=None)
+def test_kernel_equals_int64(
+    model, reset, overflow, rounding, decay, max_spikes, bits, steps, constant, flat, dtype, seed
+):
     """Every spike, how often each neuron fired, and the overflows, also of narrow states that saturate or wrap."""
     generator = torch.Generator().manual_seed(seed)
-    neurons = population(model, reset, generator, (7,) if flat else (3, 4, 5))
+    neurons = population(model, reset, generator, (7,) if flat else (3, 4, 5), decay, max_spikes)
     bounds = {} if bits is None else {"state_min": -(2 ** (bits - 1)), "state_max": 2 ** (bits - 1) - 1}
-    arithmetic = Arithmetic(True, overflow=overflow, decay_rounding=rounding, **bounds)
+    arithmetic = Arithmetic(True, overflow=overflow, decay_rounding=rounding, decay=decay, **bounds)
     frames = 1 if constant else steps
     current = torch.randint(-90, 91, (frames, 2, *neurons.shape), generator=generator)
     spikes, counts, overflows = scan_neurons(neurons, current.to(dtype), arithmetic, steps)

@@ -4,7 +4,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from spikefit.deploy.report import quantity, write_whole
+from spikefit.deploy.report.data import Report
+from spikefit.deploy.report.files import write_whole
+from spikefit.deploy.report.parts import FigureEntry
+from spikefit.deploy.report.text import quantity
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -17,33 +20,36 @@ CONFIDENCES = {
     "D": "derived",
     "R": "recalled, unverified",
 }
+PROVENANCE = {
+    "data_set": "data set",
+    "run": "run",
+    "configuration": "configuration",
+    "checkpoint": "checkpoint",
+    "epoch": "last epoch, from 0",
+    "seed": "seed",
+    "version": "spikefit",
+    "commit": "commit",
+}
 UNITS = {"j": "J", "w": "W", "s": "s"}
 
 
-def write_html(report: dict[str, Any], folder: Path) -> Path:
+def write_html(report: Report, folder: Path) -> Path:
     """Write ``report.html`` into ``folder``, whole or not at all, and return its path."""
     return write_whole(folder / "report.html", render(report))
 
 
-def render(report: dict[str, Any]) -> str:
-    """The page.
-
-    Args:
-        report: of :meth:`spikefit.deploy.run.Deployment.report`, or the same read back from ``report.json``.
-
-    Raises:
-        jinja2.UndefinedError: for a report that lacks a field.
-    """
-    total, rows = report["energy_per_inference_j"], report["layers"]
-    names = list(report["energy"]["terms_j"])
+def render(report: Report) -> str:
+    """The page."""
+    total, layers, terms = report.energy_per_inference_j, report.layers, report.energy.terms_j
     return (
         _environment()
         .get_template("report.html.jinja")
         .render(
             report=report,
-            terms=[_bar(name, joule, total) for name, joule in report["energy"]["terms_j"].items()],
-            shares=[_bar(row["name"], row["energy_j"], total) for row in rows],
-            layer_terms=[name for name in names if all(name in row["energy_terms_j"] for row in rows)],
+            terms=[_bar(name, joule, total) for name, joule in terms.items()],
+            shares=[_bar(layer.name, layer.energy_j, total) for layer in layers],
+            layer_terms=[name for name in terms if all(name in layer.energy_terms_j for layer in layers)],
+            origin=[(label, getattr(report.provenance, name)) for name, label in PROVENANCE.items()],
             confidences=CONFIDENCES,
         )
     )
@@ -58,7 +64,7 @@ def _environment() -> "Environment":
     from jinja2 import Environment, PackageLoader, StrictUndefined  # not on the start-up path
 
     page = Environment(
-        loader=PackageLoader("spikefit.deploy"),
+        loader=PackageLoader("spikefit.deploy.report"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -86,13 +92,13 @@ def count(value: Any) -> str:
 
 
 def amount(value: float | None, unit: str) -> str:
-    """:func:`~spikefit.deploy.report.quantity` with the micro sign, which a page can hold."""
+    """:func:`~spikefit.deploy.report.text.quantity` with the micro sign, which a page can hold."""
     return quantity(value, unit).replace(" u", " µ")
 
 
-def figure(entry: dict[str, Any]) -> str:
+def figure(entry: FigureEntry) -> str:
     """A figure's value, in the unit that its name ends with."""
-    value, unit = entry["value"], UNITS.get(entry["name"].rpartition("_")[2])
+    value, unit = entry.value, UNITS.get(entry.name.rpartition("_")[2])
     if unit is None:
         return plain(value)
     return ", ".join(amount(each, unit) for each in (value if isinstance(value, list | tuple) else [value]))

@@ -1,0 +1,156 @@
+"""From a deployment that has simulated its samples to its report: the only place where one is put together."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from spikefit.deploy.emulate import ChipEmulation
+from spikefit.deploy.parity import Parity
+from spikefit.deploy.report.data import Report
+from spikefit.deploy.report.parts import (
+    Accuracy,
+    CoresEntry,
+    EnergyEntry,
+    FigureEntry,
+    FindingEntry,
+    LayerEntry,
+    ParityEntry,
+    Provenance,
+    Utilisation,
+)
+from spikefit.deploy.simulate import merge_activity
+from spikefit.deploy.size import model_size
+from spikefit.hardware.check import unknown_limits
+from spikefit.hardware.energy import EnergyEstimate, constants, estimate
+from spikefit.hardware.figures import Figure, known, to_plain
+from spikefit.hardware.placement import Placement
+from spikefit.hardware.program import LayerActivity, Program
+from spikefit.hardware.target import HardwareTarget
+from spikefit.networks.blocks import Network
+from spikefit.prune.groups import alive_units, unit_groups
+
+if TYPE_CHECKING:
+    from spikefit.deploy.run import Deployment
+
+
+def build_report(
+    deployment: "Deployment", before_compression: Accuracy | None = None, provenance: Provenance | None = None
+) -> Report:
+    """Everything that ``deployment`` measured.
+
+    Args:
+        deployment: after at least one :meth:`~spikefit.deploy.run.Deployment.update`.
+        before_compression: of the float network; None where there was none.
+        provenance: where network and samples come from.
+
+    Raises:
+        ValueError: when no sample was simulated.
+    """
+    tally, target, program = deployment.tally, deployment.target, deployment.program
+    if not tally.samples:
+        raise ValueError("report: no batch has been simulated.")
+    activity = merge_activity(tally.activity)
+    placement, model = deployment.placement, deployment.energy_model
+    energy = estimate(target, activity, placement, program.time_steps, model, program)
+    total, alive = _units(deployment.network)
+    size = model_size(program, deployment.exact)
+    emulation = deployment.network.emulation
+    return Report(
+        target=target.name,
+        findings=tuple(FindingEntry(**asdict(finding), text=str(finding)) for finding in deployment.findings),
+        unknown_limits=tuple(unknown_limits(target)),
+        figures=tuple(_figure(name, figure) for name, figure in target.figures()),
+        samples=tally.samples,
+        accuracy_before_compression=None if before_compression is None else before_compression.share,
+        samples_before_compression=None if before_compression is None else before_compression.samples,
+        accuracy_float=tally.correct_float / tally.samples,
+        trained_with_integers_of=emulation.context.chip.name if isinstance(emulation, ChipEmulation) else None,
+        accuracy_deployed=tally.correct_deployed / tally.samples,
+        time_steps=program.time_steps,
+        input_kind=deployment.context.input_kind.value,
+        units_total=total,
+        units_alive=alive,
+        cores=_cores(target, placement),
+        neurons=program.neurons,
+        model_bytes=size.bytes,
+        bits_per_weight=size.bits_per_weight,
+        float_bytes=size.float_bytes,
+        energy_per_inference_j=energy.total_j,
+        energy=EnergyEntry(
+            model=energy.model,
+            terms_j=dict(energy.terms),
+            constants=tuple(_figure(*item) for item in constants(target, model).items()),
+        ),
+        parity=_parity(tally.parity),
+        target_agreement=_parity(tally.agreement),
+        layers=tuple(_layer(program, layer, energy) for layer in activity),
+        provenance=Provenance() if provenance is None else provenance,
+    )
+
+
+def _figure(name: str, figure: Figure[Any]) -> FigureEntry:
+    value = to_plain(figure.value)
+    return FigureEntry(name, tuple(value) if isinstance(value, list) else value, figure.source, figure.confidence)
+
+
+def _units(network: Network) -> tuple[int, int]:
+    """Prunable units of the network, and those that live."""
+    groups = unit_groups(network)
+    return sum(group.units for group in groups), sum(int(alive_units(network, group).sum()) for group in groups)
+
+
+def _cores(target: HardwareTarget, placement: Placement) -> CoresEntry:
+    return CoresEntry(
+        used=placement.cores_used,
+        available=known(target.limits.cores),
+        lower_bound=placement.lower_bound,
+        unplaced=tuple(placement.unplaced),
+        splitter_neurons=placement.splitter_neurons,
+        hops_per_spike=placement.hops_per_spike,
+        utilisation=utilisation(placement),
+    )
+
+
+def utilisation(placement: Placement) -> dict[str, Utilisation]:
+    """Mean and largest share, 0 to 1, of each limit of a core that the cores in use take.
+
+    A core on which a limit does not apply counts for none of it.
+    """
+    shares: dict[str, list[float]] = {}
+    for core in placement.cores:
+        for limit, share in core.utilisation.items():
+            shares.setdefault(limit, []).append(share)
+    return {limit: Utilisation(sum(used) / len(used), max(used)) for limit, used in shares.items()}
+
+
+def _parity(parts: Sequence[Parity]) -> ParityEntry | None:
+    if not parts:
+        return None
+    return ParityEntry(
+        compared=sum(part.compared for part in parts),
+        mismatches=sum(part.mismatches for part in parts),
+        ties=sum(part.ties for part in parts),
+    )
+
+
+def _layer(program: Program, layer: LayerActivity, energy: EnergyEstimate) -> LayerEntry:
+    population, projections = program.population(layer.name), program.inputs_of(layer.name)
+    return LayerEntry(
+        name=layer.name,
+        model=population.model,
+        encoder=any(program.is_encoder(projection) for projection in projections),
+        shape=tuple(population.shape),
+        neurons=layer.neurons,
+        synapses=layer.synapses,
+        # An absent synapse is a weight of zero, and counts as one of the values.
+        unique_weights=max(int(projection.stored.merged().distinct()) for projection in projections),
+        bits=max((projection.bits or 0) for projection in projections),
+        spikes=layer.spikes,
+        rate=layer.spikes / layer.updates if layer.updates else 0.0,
+        synops=layer.synops,
+        macs=layer.macs,
+        updates=layer.updates,
+        overflows=layer.overflows,
+        energy_j=energy.per_layer.get(layer.name),
+        energy_terms_j=energy.layer_terms.get(layer.name, {}),
+    )

@@ -77,7 +77,8 @@ class _Real:
     Attributes:
         block: in units of the network.
         layer: of the block's synapses.
-        columns: bool, which of the layer's inputs are in use, broadcastable to its weight.
+        columns, skip_columns: bool, which inputs of the layer and of the shortcut live, broadcastable to their weights;
+            None where all do.
         alive: bool ``[units]``.
         model: of the neurons; None for a readout.
     """
@@ -85,6 +86,7 @@ class _Real:
     block: FoldedBlock
     layer: nn.Conv2d | nn.Linear
     columns: Tensor | None
+    skip_columns: Tensor | None
     alive: Tensor
     model: NeuronModel | None
 
@@ -105,11 +107,12 @@ def _real_block(
         own = getattr(layer, "bias", None)
         if own is not None:
             at_synapses = at_synapses + own.double()
-    columns = None if previous is None else _columns(block.synapses, source_alive(network, previous, block.synapses))
+    columns = None if previous is None else _columns(network, previous, block.synapses)
+    skip_columns = _columns(network, str(block.skip_from), block.skip) if isinstance(block.skip, nn.Conv2d) else None
     neuron = block.neuron
     folded = FoldedBlock(synapses, skip, bias + at_synapses, None, one, gain, None, None, None, arithmetic)
     if neuron is None:
-        return _Real(folded, block.synapses, columns, torch.ones_like(one, dtype=torch.bool), None)
+        return _Real(folded, block.synapses, columns, skip_columns, torch.ones_like(one, dtype=torch.bool), None)
     model = require_exact(neuron.entry, neuron.own_dynamics)
     leak = torch.as_tensor(neuron.leak_amount(), dtype=torch.float64, device=device).expand(units)
     folded = replace(
@@ -122,16 +125,16 @@ def _real_block(
         assert neuron.synaptic_decay is not None
         kept = torch.full_like(one, neuron.synaptic_decay)
         folded = replace(folded, bias=bias, synaptic_bias=at_synapses, synaptic_leak=kept)
-    return _Real(folded, block.synapses, columns, neuron.alive, model)
+    return _Real(folded, block.synapses, columns, skip_columns, neuron.alive, model)
 
 
-def _columns(layer: nn.Conv2d | nn.Linear, inputs: Tensor) -> Tensor:
-    """Which weights have a living source, ``inputs`` (bool, one an input): bool, broadcastable to the weight."""
-    shape = [1] * (latent_weight(layer).dim() - 2)
-    groups = getattr(layer, "groups", 1)
+def _columns(network: Network, source: str, layer: nn.Conv2d | nn.Linear) -> Tensor:
+    """Which weights of ``layer`` read a living unit of block ``source``: bool, broadcastable to the weight."""
+    inputs, weight, groups = source_alive(network, source, layer), latent_weight(layer), getattr(layer, "groups", 1)
+    shape = [1] * (weight.dim() - 2)
     if groups == 1:
         return inputs.view(1, -1, *shape)
-    rows = inputs.view(groups, -1).repeat_interleave(layer.weight.shape[0] // groups, dim=0)
+    rows = inputs.view(groups, -1).repeat_interleave(len(weight) // groups, dim=0)
     return rows.view(*rows.shape, *shape)
 
 
@@ -161,22 +164,21 @@ def _to_integers(real: _Real, target: HardwareTarget) -> FoldedBlock:
     input_scale = arithmetic.input_scale if graded else 1.0
     unit = scale.reshape(-1).expand(len(integer)) * input_scale
     room = _room(real, integer, largest, unit, 1 / input_scale, target, host)
-    multiplier, exponent, scaled = _multiplier(integer, room, bits, target, host)
+    multiplier, exponent, scaled = _multiplier(integer, real.alive, room, bits, target, host)
     unit = unit / multiplier
     rows = [-1, *[1] * (integer.dim() - 1)]
+    integer.mul_((multiplier * real.alive).to(integer.dtype).view(rows))
     # A graded input arrives in units of its own, which the unit of the membrane contains.
     slope = input_scale / main.places / unit
     synapses = replace(
         main,
-        weight=_StandsFor.apply(
-            main.weight, integer.mul_((multiplier * real.alive).to(integer.dtype).view(rows)), slope.view(rows)
-        ),
+        weight=_StandsFor.apply(main.weight, integer, slope.view(rows)),
         largest=target.largest_weight(bits) if scaled else largest,
         bits=bits,
         exponent=exponent,
         multiplier=multiplier,
     )
-    skip = None if block.skip is None else _shortcut(block.skip, unit, target)
+    skip = None if block.skip is None else _shortcut(block.skip, real, unit, target)
     return _rounded(replace(block, synapses=synapses, skip=skip, unit=unit), real, target, host)
 
 
@@ -225,10 +227,12 @@ def _grid(real: _Real, target: HardwareTarget) -> tuple[Tensor, Tensor, int, int
     return (live / scale).round_(), scale.reshape([1] * weight.dim()), bits, largest
 
 
-def _shortcut(skip: FoldedSynapses, unit: Tensor, target: HardwareTarget) -> FoldedSynapses:
-    """A shortcut's weights, rounded in the unit of the membrane with an exponent of their own."""
-    bits = target.widest_bits
-    as_units = skip.weight.double() * (1 / skip.places) / unit.view(-1, *[1] * (skip.weight.dim() - 1))
+def _shortcut(skip: FoldedSynapses, real: _Real, unit: Tensor, target: HardwareTarget) -> FoldedSynapses:
+    """A shortcut's weights, rounded in the unit of the membrane with an exponent of their own; 0 between dead units."""
+    bits, rows = target.widest_bits, [-1, *[1] * (skip.weight.dim() - 1)]
+    as_units = skip.weight.double() * (1 / skip.places) * (real.alive / unit).view(rows)
+    if real.skip_columns is not None:
+        as_units = as_units * real.skip_columns
     low, high = target.exponent_range(bits)
     most = as_units.detach().abs().max() / max(1, target.largest_weight(bits))
     mantissa, power = torch.frexp(most)
@@ -259,34 +263,32 @@ def _room(
     state_max, bias_max, leak_max = block.arithmetic.state_max, target.bias_max, known(target.neuron.leak_max)
     if state_max is not None:
         rows = integer.flatten(1)
-        wide = (
-            None if rows.shape[1] * largest < 2**24 else torch.float64
-        )  # where float32 holds their sums, it is faster
+        # Where float32 holds the sums of a row, it is faster.
+        wide = None if rows.shape[1] * largest < 2**24 else torch.float64
         peaks = torch.linalg.vector_norm(rows, ord=1, dim=1, dtype=wide).double()
         bounds.append(bound(state_max / 2, peaks * inputs))
     if block.threshold is not None and target.threshold_max is not None:
         bounds.append(bound(target.threshold_max, block.threshold / unit))
     if bias_max is not None and not host:
         bounds.append(bound(bias_max, block.bias / unit))
-    if (
-        block.leak is not None
-        and leak_max is not None
-        and real.model is not None
-        and real.model.leak_unit == "membrane"
-    ):
+    has_amount = real.model is not None and real.model.leak_unit == "membrane"
+    if has_amount and block.leak is not None and leak_max is not None:
         bounds.append(bound(leak_max, block.leak / unit))
     if block.skip is not None:
         bits = target.widest_bits
         reach = target.largest_weight(bits) * 2.0 ** target.exponent_range(bits)[1]
-        rows = block.skip.weight.detach().reshape(len(unit), -1).abs().amax(dim=1)
-        bounds.append(bound(reach, rows.double() * (1 / block.skip.places) / unit))
+        living = (
+            block.skip.weight.detach() if real.skip_columns is None else block.skip.weight.detach() * real.skip_columns
+        )
+        peaks = living.reshape(len(unit), -1).abs().amax(dim=1).double()
+        bounds.append(bound(reach, peaks * (1 / block.skip.places) / unit))
     if not bounds:
         return torch.full((), math.inf, dtype=torch.float64, device=unit.device)
     return torch.stack(bounds).min()
 
 
 def _multiplier(
-    integer: Tensor, room: Tensor, bits: int, target: HardwareTarget, host: bool
+    integer: Tensor, alive: Tensor, room: Tensor, bits: int, target: HardwareTarget, host: bool
 ) -> tuple[Tensor, Tensor, bool]:
     """The factor on all weights, the largest that ``room`` and the stored width allow; the exponent that the chip
     applies as a shift; and whether the stored integers themselves are multiplied by more than a power of two.
@@ -299,7 +301,8 @@ def _multiplier(
         _, power = torch.frexp(room.clamp(1.0, 2.0**16 if host else 2.0**high))
         exponent = (power - 1).clamp_min(0 if host else low)
         return _power_of_two(exponent), none if host else exponent.double(), False
-    reach = (target.largest_weight(bits) / integer.abs().max().double().clamp_min(1)).floor()
+    peaks = torch.linalg.vector_norm(integer.flatten(1), ord=math.inf, dim=1).double()
+    reach = (target.largest_weight(bits) / torch.where(alive, peaks, 0.0).max().clamp_min(1)).floor()
     return torch.minimum(reach, room).floor().clamp_min(1), none, True
 
 

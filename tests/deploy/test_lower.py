@@ -7,6 +7,7 @@ import torch
 from contexts import context
 from joules import joules
 
+from spikefit.deploy.bundle import differences
 from spikefit.deploy.lower import lower
 from spikefit.deploy.run import Deployment, require_structure
 from spikefit.errors import ConfigurationError, TargetError
@@ -14,8 +15,10 @@ from spikefit.hardware.check import check
 from spikefit.hardware.target import HardwareTarget
 from spikefit.networks import MLP, ConvSNN, ResidualSNN
 from spikefit.neurons import IF, LIF, LinearLeakIF
+from spikefit.prune import compact, unit_groups
+from spikefit.prune.groups import set_alive
 from spikefit.quantize import Codebook
-from spikefit.quantize.base import attach
+from spikefit.quantize.base import attach, latent_weight
 
 
 def network(wake, cls=ConvSNN, neuron=LIF, quantizer=Codebook, **options):
@@ -131,3 +134,25 @@ def test_a_small_network_fits_loihi_and_its_report_adds_up(wake):
     assert "hops" not in report.energy.unknown
     assert report.parity.compared == 3 * 4 * (4 * 64 + 6 * 16 + 8)
     assert report.parity.mismatches == 0
+
+
+@pytest.mark.parametrize("chip", ["loihi", "truenorth", "generic"])
+def test_what_is_dead_has_no_say_in_common_units(wake, chip):
+    """The program of a network with dead units is that of the smaller network without them."""
+    reset = partial(IF, reset="zero")
+    net = ResidualSNN((2, 8, 8), 5, (8, 10), neuron=reset, readout="spikes")
+    for _, layer in net.named_synapses():
+        attach(layer, Codebook(layer.weight.detach(), bits=4, scope="channel"))
+    wake(net, (torch.rand(4, 6, 2, 8, 8) < 0.5).float())
+    with torch.no_grad():
+        for index, group in enumerate(unit_groups(net)):
+            alive = torch.ones(group.units, dtype=torch.bool)
+            alive[[index % 3, 4]] = False
+            set_alive(net, group, alive)
+            for name in group.blocks:  # what the dead would ask for is out of all proportion
+                block = net.block(name)
+                block.norm.weight[~alive] = 1e-2
+                block.norm.bias[~alive] = 50.0
+                latent_weight(block.synapses)[~alive] *= 100
+    where = context(4, target=chip)
+    assert differences(lower(net, where, "target"), lower(compact(net), where, "target")) == []

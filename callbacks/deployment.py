@@ -103,7 +103,8 @@ class DeploymentSimulation(pl.Callback):
 
     def preflight(self, check: Preflight) -> None:
         """Refuse a network that a chip can't run in any size, before any data is loaded."""
-        if check.command in ("fit", "test"):
+        known = self.targets or check.module.hardware is not None
+        if check.fitting or (check.command == "test" and known):  # a test may get the chip from its checkpoint
             for context in self.contexts(check.module):
                 require_structure(check.module.network, context)
 
@@ -194,12 +195,19 @@ class DeploymentSimulation(pl.Callback):
     def _finish(
         self, trainer: pl.Trainer, module: SpikingClassifier, run: Path, path: str | None, epoch: int | None
     ) -> None:
+        before = module.accuracy_before_compression
+        if before is not None and before.fingerprint not in (None, self._deployments[0].tally.fingerprint):
+            rank_zero_info(
+                f"The accuracy of the float network ({before.share:.2%}) was measured on other samples or steps than "
+                f"these, so that the report leaves it out."
+            )
+            before = None
         for deployment in self._deployments:
             chip = deployment.target.name
             if not deployment.tally.samples:
                 raise ConfigurationError("DeploymentSimulation: the test part has no batch; expected at least one.")
             origin = provenance(trainer, run, path, epoch)
-            report = self.reports[chip] = deployment.report(module.accuracy_before_compression, origin)
+            report = self.reports[chip] = deployment.report(before, origin)
             if not trainer.is_global_zero:
                 continue
             folder = run / "deployment" / chip if len(self._deployments) > 1 else run / "deployment"

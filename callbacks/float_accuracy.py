@@ -13,6 +13,7 @@ from torch import Tensor
 from callbacks.base import undisturbed
 from callbacks.initial_weights import InitialWeights
 from spikefit.deploy.report.parts import Accuracy
+from spikefit.deploy.run import fingerprint
 from spikefit.errors import SpikeFitError
 from spikefit.module import SpikingClassifier
 from spikefit.prune.groups import alive_units, unit_groups
@@ -74,7 +75,8 @@ def accuracy_on_test_part(
     data = getattr(trainer, "datamodule", None)
     if data is None or not is_overridden("test_dataloader", data, pl.LightningDataModule):
         return None
-    correct, samples = torch.zeros((), dtype=torch.int64, device=module.device), 0
+    samples, seen = 0, 0
+    correct = torch.zeros((), dtype=torch.int64, device=module.device)
     try:
         with undisturbed(module, "before compression"), torch.no_grad(), in_floating_point(module):
             module.eval()
@@ -83,9 +85,10 @@ def accuracy_on_test_part(
                 logits = module.network.logits(module.network(inputs[:, :left]))
                 correct += (logits.argmax(dim=1) == labels[:left]).sum()
                 samples += left
+                seen += fingerprint(inputs[:, :left].cpu())
                 if samples == max_samples:
                     break
     except SpikeFitError as error:  # a training must not end for want of this figure
         rank_zero_warn(f"accuracy before compression: the test part can't be used ({error}); the report has null.")
         return None
-    return Accuracy(int(correct), samples) if samples else None
+    return Accuracy(int(correct), samples, seen) if samples else None

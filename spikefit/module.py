@@ -144,6 +144,7 @@ class SpikingClassifier(pl.LightningModule):
         self._given_quantizers: dict[str, dict[str, Any]] = {}
         self.accuracy_before_compression: Accuracy | None = None
         self.checkpoint_epoch: int | None = None
+        self._declared_by = type(self).__name__
         factories = quantizers_by_layer(self.network, quantizer, layer_quantizers or {})
         for name, layer in self.network.named_synapses():
             factory = factories[name]
@@ -183,11 +184,20 @@ class SpikingClassifier(pl.LightningModule):
             ConfigurationError: when the data contradict what the module or its checkpoint says that the network reads.
         """
         kind, steps = getattr(data, "input_kind", None), getattr(data, "time_steps", None)
+        owner = f"the data module {type(data).__name__}"
         if kind is not None:
-            self._require_kind(InputKind(kind), f"the data module {type(data).__name__}")
+            check_choice(f"{type(data).__name__}.input_kind", kind, tuple(InputKind))
+            self._require_kind(InputKind(kind), owner)
             self.input_kind = InputKind(kind)
         if steps is not None:
+            if self.hparams.get("time_steps") not in (None, steps):
+                raise ConfigurationError(
+                    f"time_steps: got SpikingClassifier(time_steps={self.hparams['time_steps']}), but {owner} declares "
+                    f"{steps}."
+                )
             self.time_steps = int(steps)
+        if kind is not None or steps is not None:
+            self._declared_by = owner
 
     def _require_kind(self, kind: InputKind, whose: str) -> None:
         if self.input_kind is not None and kind != self.input_kind:
@@ -279,16 +289,25 @@ class SpikingClassifier(pl.LightningModule):
             self.input_kind = InputKind(state["input_kind"])
         if self.time_steps is None:
             self.time_steps = state["time_steps"]
-        emulated = (
-            self.network.emulation.context.chip.name if isinstance(self.network.emulation, ChipEmulation) else None
-        )
         if self.hardware is None and state["hardware"] is not None:
             described = dict(state["hardware"])
             self.hardware = HardwareTarget.from_dict(described, name=described.pop("name"), file="checkpoint")
-        elif self.hardware is not None and emulated not in (None, self.hardware.name):
+        elif self.hardware is not None and isinstance(self.network.emulation, ChipEmulation):
+            self._require_emulated(self.hardware, self.network.emulation.context.chip)
+
+    @staticmethod
+    def _require_emulated(named: HardwareTarget, emulated: HardwareTarget) -> None:
+        computes = f"but the network of the checkpoint computes with the integers of {emulated.name!r}"
+        if named.name != emulated.name:
             raise ConfigurationError(
-                f"hardware: got {self.hardware.name!r}, but the network of the checkpoint computes with the integers "
-                f"of {emulated!r}. To deploy it on other chips too, list them in DeploymentSimulation.hardware."
+                f"hardware: got {named.name!r}, {computes}. To deploy it on other chips too, list them in "
+                f"DeploymentSimulation.hardware."
+            )
+        differing = named.differing_arithmetic(emulated)
+        if differing:
+            raise ConfigurationError(
+                f"hardware: got a chip {named.name!r}, {computes} as they were described then: {', '.join(differing)} "
+                f"differ. Expected the same description, or another name for the changed chip."
             )
 
     def on_train_epoch_start(self) -> None:
@@ -299,23 +318,25 @@ class SpikingClassifier(pl.LightningModule):
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         """Mean loss of a batch ``([T, B, ...], [B])``."""
-        return self._step(batch, "train")["loss"]
+        return self._step(batch, "train", batch_idx)["loss"]
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         """Log ``val/loss`` and ``val/accuracy``."""
-        self._step(batch, "val")
+        self._step(batch, "val", batch_idx)
 
     def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
         """Log ``test/loss`` and ``test/accuracy``; hand the logits to callbacks."""
-        return self._step(batch, "test")
+        return self._step(batch, "test", batch_idx)
 
     def predict_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Class probabilities ``[B, num_classes]``; a batch may carry labels or not."""
         x = batch[0] if isinstance(batch, list | tuple) else batch
         return self(x).softmax(dim=1)
 
-    def _step(self, batch: tuple[Tensor, Tensor], stage: str) -> dict[str, Tensor]:
+    def _step(self, batch: tuple[Tensor, Tensor], stage: str, batch_idx: int) -> dict[str, Tensor]:
         x, y = batch
+        if batch_idx == 0 and self.input_kind is not None:  # the first of every epoch: it reads the batch on the host
+            self.input_kind.check(x, self._declared_by)
         logits = self(x)
         losses = self.loss(logits, y, x)
         mean_loss, accuracy = self.mean_loss[f"on_{stage}"], self.accuracy[f"on_{stage}"]

@@ -30,6 +30,10 @@ class ChipEmulation:
     context: DeploymentContext
     _kept: tuple[Any, dict[str, FoldedBlock]] | None = field(default=None, repr=False, compare=False)
 
+    def forget(self) -> None:
+        """Fold anew at the next call."""
+        self._kept = None
+
     def __deepcopy__(self, memo: dict[int, Any]) -> "ChipEmulation":
         """Another one for the same chip."""
         return ChipEmulation(self.context)
@@ -55,7 +59,11 @@ class ChipEmulation:
         return cls(DeploymentContext(target, int(state["time_steps"]), InputKind(state["input_kind"])))
 
     def __call__(self, network: Network) -> dict[str, FoldedBlock]:
-        """The integers of every block, differentiable; folded anew only where a parameter or a mask has changed."""
+        """The integers of every block, differentiable; without gradients folded anew only after a change.
+
+        A change is one of a parameter or a buffer that torch counts, or ``network.train()`` or ``eval()``: a write
+        through ``.data`` or to a plain attribute (a threshold) is noticed at the next of these.
+        """
         tensors = [*network.parameters(), *network.buffers()]
         if torch.is_grad_enabled() or any(tensor.is_inference() for tensor in tensors):  # whose changes nobody counts
             self._kept = None

@@ -162,12 +162,14 @@ def _to_integers(real: _Real, target: HardwareTarget) -> FoldedBlock:
     graded = main.arrives is not None and main.arrives.kind.graded
     host = graded and target.layers.graded_input.value == "host"
     input_scale = arithmetic.input_scale if graded else 1.0
-    unit = scale.reshape(-1).expand(len(integer)) * input_scale
-    room = _room(real, integer, largest, unit, 1 / input_scale, target, host)
-    multiplier, exponent, scaled = _multiplier(integer, real.alive, room, bits, target, host)
+    sums = _row_sums(integer, largest)
+    unit, empty = _weight_unit(scale, sums, real, target)
+    unit, counting = unit * input_scale, real.alive & ~empty
+    room = _room(real, sums, unit, 1 / input_scale, target, host)
+    multiplier, exponent, scaled = _multiplier(integer, counting, room, bits, target, host)
     unit = unit / multiplier
     rows = [-1, *[1] * (integer.dim() - 1)]
-    integer.mul_((multiplier * real.alive).to(integer.dtype).view(rows))
+    integer.mul_((multiplier * counting).to(integer.dtype).view(rows))
     # A graded input arrives in units of its own, which the unit of the membrane contains.
     slope = input_scale / main.places / unit
     synapses = replace(
@@ -180,6 +182,32 @@ def _to_integers(real: _Real, target: HardwareTarget) -> FoldedBlock:
     )
     skip = None if block.skip is None else _shortcut(block.skip, real, unit, target)
     return _rounded(replace(block, synapses=synapses, skip=skip, unit=unit), real, target, host)
+
+
+def _row_sums(integer: Tensor, largest: int) -> Tensor:
+    """The sum of magnitudes of each row, ``[units]``, float64: no current of one step is larger."""
+    rows = integer.flatten(1)
+    # Where float32 holds the sums of a row, it is faster.
+    wide = None if rows.shape[1] * largest < 2**24 else torch.float64
+    return torch.linalg.vector_norm(rows, ord=1, dim=1, dtype=wide).double()
+
+
+def _weight_unit(scale: Tensor, sums: Tensor, real: _Real, target: HardwareTarget) -> tuple[Tensor, Tensor]:
+    """What one unit of each row's integers is worth, ``[units]``, and which rows have no weight that counts.
+
+    The scale of such a row means nothing (quantizers keep it just above 0): it takes the largest of the others. A layer
+    of such rows holds its threshold (a readout its bias) as finely as the chip would hold its largest weight.
+    """
+    constant = real.block.bias.abs() if real.block.threshold is None else real.block.threshold
+    amount = torch.where(real.alive, constant.detach(), 0.0).max()
+    rows = scale.reshape(-1).expand(len(sums))
+    empty = rows * sums <= amount * 2.0**-53
+    if scale.numel() == 1:
+        empty = empty.all().expand_as(empty)
+    others = torch.where(empty, 0.0, rows).max()
+    finest = amount / max(1, target.largest_weight(target.widest_bits))
+    instead = torch.where(others > 0, others, torch.where(amount > 0, finest, 1.0))
+    return torch.where(empty, instead, rows), empty
 
 
 class _StandsFor(torch.autograd.Function):
@@ -244,9 +272,7 @@ def _shortcut(skip: FoldedSynapses, real: _Real, unit: Tensor, target: HardwareT
     )
 
 
-def _room(
-    real: _Real, integer: Tensor, largest: int, unit: Tensor, inputs: float, target: HardwareTarget, host: bool
-) -> Tensor:
+def _room(real: _Real, sums: Tensor, unit: Tensor, inputs: float, target: HardwareTarget, host: bool) -> Tensor:
     """How often the weights' unit may be divided before threshold, bias, leak, a shortcut or a one-step current leaves
     its range, scalar.
 
@@ -262,11 +288,7 @@ def _room(
     bounds = []
     state_max, bias_max, leak_max = block.arithmetic.state_max, target.bias_max, known(target.neuron.leak_max)
     if state_max is not None:
-        rows = integer.flatten(1)
-        # Where float32 holds the sums of a row, it is faster.
-        wide = None if rows.shape[1] * largest < 2**24 else torch.float64
-        peaks = torch.linalg.vector_norm(rows, ord=1, dim=1, dtype=wide).double()
-        bounds.append(bound(state_max / 2, peaks * inputs))
+        bounds.append(bound(state_max / 2, sums * inputs))
     if block.threshold is not None and target.threshold_max is not None:
         bounds.append(bound(target.threshold_max, block.threshold / unit))
     if bias_max is not None and not host:
@@ -288,7 +310,7 @@ def _room(
 
 
 def _multiplier(
-    integer: Tensor, alive: Tensor, room: Tensor, bits: int, target: HardwareTarget, host: bool
+    integer: Tensor, counting: Tensor, room: Tensor, bits: int, target: HardwareTarget, host: bool
 ) -> tuple[Tensor, Tensor, bool]:
     """The factor on all weights, the largest that ``room`` and the stored width allow; the exponent that the chip
     applies as a shift; and whether the stored integers themselves are multiplied by more than a power of two.
@@ -302,7 +324,7 @@ def _multiplier(
         exponent = (power - 1).clamp_min(0 if host else low)
         return _power_of_two(exponent), none if host else exponent.double(), False
     peaks = torch.linalg.vector_norm(integer.flatten(1), ord=math.inf, dim=1).double()
-    reach = (target.largest_weight(bits) / torch.where(alive, peaks, 0.0).max().clamp_min(1)).floor()
+    reach = (target.largest_weight(bits) / torch.where(counting, peaks, 0.0).max().clamp_min(1)).floor()
     return torch.minimum(reach, room).floor().clamp_min(1), none, True
 
 

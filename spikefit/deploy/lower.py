@@ -34,8 +34,8 @@ def lower(network: Network, context: DeploymentContext, precision: Precision = "
         precision: ``exact`` (float64) or ``target`` (integers of the chip).
 
     Raises:
-        ConfigurationError: for ``target`` precision without a chip, a norm in a readout without neurons, or a grouped
-            convolution with dead units.
+        ConfigurationError: for ``target`` precision without a chip, a norm in a readout without neurons, a grouped
+            convolution with dead units, or an identity shortcut between blocks with other dead units.
     """
     folded = fold(network, context, precision)
     populations = [
@@ -57,6 +57,11 @@ def lower(network: Network, context: DeploymentContext, precision: Precision = "
         if block.skip is not None:
             source = str(block.skip_from)
             sending = source_alive(network, source, block.skip).cpu()
+            if isinstance(block.skip, IdentitySkip) and alive is not None and not torch.equal(alive, sending):
+                raise ConfigurationError(
+                    f"block {name}: its dead units are not those of {source!r}, which an identity shortcut joins to "
+                    f"it. Expected the same in both: prune them together, as spikefit.prune.groups has them."
+                )
             ends, living = (source, name), (alive, sending)
             parts.append(_projection(f"{name}.skip", block.skip, own.skip, ends, network, living, precision))
         shapes[name] = _target_shape(parts[0], shapes[previous])

@@ -21,7 +21,8 @@ class Parity:
     Attributes:
         compared: neurons x steps x samples.
         mismatches: of those, how many differ although the program's membrane is not on its threshold.
-        ties: how many differ while the membrane is within the tolerance of its threshold.
+        ties: how many differ while the membrane is within the tolerance of its threshold, or after such a difference in
+            the same sample, in the same population or a later one.
         by_population: mismatches of each spiking population.
     """
 
@@ -37,7 +38,7 @@ class Parity:
 
 
 @torch.no_grad()
-def compare(network: Network, program: Program, inputs: Tensor, tolerance: float = 1e-9) -> Parity:
+def compare(network: Network, program: Program, inputs: Tensor, tolerance: float | None = 1e-9) -> Parity:
     """Compare all spikes of ``program`` with those of ``network``, evaluated in float64 with the weights that it has.
 
     An ``exact`` program is compared with the network's own numbers, even if the network emulates a chip. A ``target``
@@ -47,7 +48,8 @@ def compare(network: Network, program: Program, inputs: Tensor, tolerance: float
         network: trained; compared without its dead units, as the program is.
         program: lowered from it, in either precision.
         inputs: ``[T, B, ...]``.
-        tolerance: distance of a membrane from its threshold, in the program's units, below which rounding decides.
+        tolerance: distance of a membrane from its threshold, in the program's units, up to which rounding decides; None
+            where nothing is rounded, so that every difference is a mismatch.
     """
     expected = (
         _emulated(network, inputs) if network.emulation and program.precision == "target" else _own(network, inputs)
@@ -55,18 +57,21 @@ def compare(network: Network, program: Program, inputs: Tensor, tolerance: float
     simulation = Simulator(program)(inputs, record=True)
     compared = mismatches = ties = 0
     by_population: dict[str, int] = {}
+    decided = torch.zeros(inputs.shape[:2], dtype=torch.bool)  # [T, B]: whether rounding decided something by then
     for population in program.populations:
         if not population.spiking:
             continue
         assert population.threshold is not None
         different = expected[population.name] != simulation.spikes[population.name]
         threshold = population.threshold.view(-1, *[1] * (len(population.shape) - 1))
-        near = (simulation.membranes[population.name] - threshold).abs() <= tolerance
-        wrong = int((different & ~near).sum())
+        near = (simulation.membranes[population.name] - threshold).abs() <= (-1 if tolerance is None else tolerance)
+        decided |= (different & near).flatten(2).any(2).cumsum(0) > 0
+        followed = decided.view(*decided.shape, *[1] * (different.dim() - 2))
+        wrong = int((different & ~near & ~followed).sum())
         by_population[population.name] = wrong
         compared += different.numel()
         mismatches += wrong
-        ties += int((different & near).sum())
+        ties += int(different.sum()) - wrong
     return Parity(compared, mismatches, ties, by_population)
 
 

@@ -358,6 +358,16 @@ class HardwareTarget:
         subtracts = population.spiking and population.reset == "subtract"
         return (known(self.neuron.cells_for_subtract) or 1) if subtracts else 1
 
+    def differing_arithmetic(self, other: "HardwareTarget") -> list[str]:
+        """Dotted names of the figures of weights, neurons and layers in which ``other`` differs.
+
+        These decide on a program's integers; sizes and energies do not.
+        """
+        sections = ("weights.", "neuron.", "layers.")
+        ours, theirs = ({name: figure.value for name, figure in chip.figures()} for chip in (self, other))
+        names = (name for name in {**ours, **theirs} if name.startswith(sections))
+        return [name for name in names if ours.get(name) != theirs.get(name)]
+
     def arithmetic(self) -> Arithmetic:
         """How the chip computes a membrane."""
         plain, neuron = Arithmetic(), self.neuron

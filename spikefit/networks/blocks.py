@@ -5,10 +5,10 @@ output of one earlier block (a residual input). The last block is the readout, w
 pruning, statistics and reports all walk this list.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
-from typing import Literal
+from typing import Literal, Protocol, Self
 
 import torch
 import torch.nn.functional as F
@@ -205,7 +205,14 @@ def _first_and_second_pass(
     return nullcontext(), nullcontext() if norm is None else norm.untracked()
 
 
-Emulation = Callable[["Network"], Mapping[str, FoldedBlock]]
+class Emulation(Protocol):
+    """Gives the integers with which the blocks of a network are to compute."""
+
+    def __call__(self, network: "Network") -> Mapping[str, FoldedBlock]:
+        """By block."""
+
+    def forget(self) -> None:
+        """Give nothing again that was worked out before."""
 
 
 class Network(nn.Module):
@@ -274,6 +281,12 @@ class Network(nn.Module):
         last = list(self.named_blocks())[-1][1]
         return "membrane" if last.neuron is None else "spikes"
 
+    def train(self, mode: bool = True) -> Self:
+        """Training or evaluation mode; an emulation begins anew, as what it can't see may have changed."""
+        if self.emulation is not None:
+            self.emulation.forget()
+        return super().train(mode)
+
     def forward(self, x: Tensor) -> Tensor:
         """Output of the readout at every step, ``[T, B, num_classes]``."""
         kept: dict[str | None, Tensor] = {}
@@ -292,4 +305,6 @@ class Network(nn.Module):
 
     def logits(self, output: Tensor) -> Tensor:
         """Class scores ``[B, num_classes]`` from the output ``[T, B, num_classes]``: mean current or spike count."""
-        return output.mean(dim=0) if self.readout == "membrane" else output.sum(dim=0)
+        if self.readout == "spikes":
+            return output.sum(dim=0)
+        return output[0] if output.stride(0) == 0 else output.mean(dim=0)  # the mean of equal numbers would be rounded

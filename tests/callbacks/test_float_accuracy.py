@@ -18,7 +18,6 @@ from callbacks import (
     SynapsePruning,
 )
 from callbacks.schedule import Schedule
-from spikefit.deploy.report.parts import Accuracy
 from spikefit.errors import DataError
 from spikefit.quantize import PostTraining
 
@@ -83,15 +82,15 @@ def evaluated(model, data, samples):
         with torch.no_grad():
             correct += int((model.network.logits(model.network(inputs)).argmax(dim=1) == labels).sum())
         seen += len(labels)
-    return Accuracy(correct, seen)
+    return correct, seen
 
 
 def test_it_is_that_of_the_float_network(tmp_path):
     """A run that ends where compression would begin has the same network."""
     model = train(tmp_path, [*compressing(), DeploymentSimulation(max_samples=30)])
     floating = train(tmp_path, [NormCalibration(2)], epochs=2)
-    assert model.accuracy_before_compression == evaluated(floating, TinyDataWithTest(), 30)
-    assert model.accuracy_before_compression.samples == 30
+    before = model.accuracy_before_compression
+    assert (before.correct, before.samples) == evaluated(floating, TinyDataWithTest(), 30)
     assert floating.accuracy_before_compression is None
 
 
@@ -133,11 +132,14 @@ def test_the_reports_of_fit_and_test_have_it(tmp_path):
     assert deployment.report.provenance.epoch == EPOCHS - 1
     assert deployment.report.provenance.checkpoint is None
     path = tmp_path / f"{EPOCHS - 2}.ckpt"
-    tested = DeploymentSimulation()
+    on_more = DeploymentSimulation()
+    trainer_of(tmp_path, [on_more]).test(module(), TinyDataWithTest(), ckpt_path=path, verbose=False, weights_only=True)
+    assert on_more.report.accuracy_before_compression is None, "of other samples"
+    tested = DeploymentSimulation(max_samples=30)
     trainer_of(tmp_path, [tested]).test(module(), TinyDataWithTest(), ckpt_path=path, verbose=False, weights_only=True)
     assert tested.report.accuracy_before_compression == before.share
     assert tested.report.samples_before_compression == 30
-    assert tested.report.samples == 40
+    assert tested.report.samples == 30
     assert tested.report.provenance.epoch == EPOCHS - 2
     assert tested.report.provenance.checkpoint == str(path)
     assert tested.report.trained_with_integers_of is None
@@ -190,8 +192,9 @@ def test_quantization_after_training(tmp_path):
     expected = evaluated(model, TinyDataWithTest(), 40)
     deployment = DeploymentSimulation()
     trainer_of(tmp_path, [PostTrainingQuantization(), deployment]).test(model, TinyDataWithTest(), verbose=False)
-    assert model.accuracy_before_compression == expected
-    assert deployment.report.accuracy_before_compression == expected.share
+    before = model.accuracy_before_compression
+    assert (before.correct, before.samples) == expected
+    assert deployment.report.accuracy_before_compression == before.share
     assert all(quantizer.strength == 1 for _, _, quantizer in model.quantized_layers())
 
 

@@ -67,7 +67,8 @@ def test_the_program_that_is_read_is_the_one_that_was_written(wake, tmp_path, ca
     assert read.precision == written.precision
     quantised = CASES[case].get("quantizer", Codebook) is not None and written.precision == "target"
     assert all((projection.codebook is not None) == quantised for projection in read.projections[:1])
-    inputs = torch.rand(4, 3, 1, 8, 8) if "encoder" in case else (torch.rand(4, 3, 1, 8, 8) < 0.5).float()
+    images = torch.rand(3, 1, 8, 8).expand(4, 3, 1, 8, 8)
+    inputs = images if "encoder" in case else (torch.rand(4, 3, 1, 8, 8) < 0.5).float()
     first, second = (Simulator(p)(inputs, record=True) for p in (written, read))
     assert torch.equal(first.logits, second.logits)
     assert all(torch.equal(first.spikes[name], second.spikes[name]) for name in first.spikes)

@@ -8,16 +8,20 @@ from contexts import context
 from joules import joules
 
 from spikefit.deploy.bundle import differences
+from spikefit.deploy.emulate import ChipEmulation
 from spikefit.deploy.lower import lower
+from spikefit.deploy.parity import compare
 from spikefit.deploy.run import Deployment, require_structure
+from spikefit.deploy.simulate import Simulator
 from spikefit.errors import ConfigurationError, TargetError
 from spikefit.hardware.check import check
 from spikefit.hardware.target import HardwareTarget
 from spikefit.networks import MLP, ConvSNN, ResidualSNN
+from spikefit.networks.blocks import IdentitySkip
 from spikefit.neurons import IF, LIF, LinearLeakIF
 from spikefit.prune import compact, unit_groups
 from spikefit.prune.groups import set_alive
-from spikefit.quantize import Codebook
+from spikefit.quantize import AxonCodebook, Codebook, RescaledUniform, Ternary, Uniform
 from spikefit.quantize.base import attach, latent_weight
 
 
@@ -156,3 +160,34 @@ def test_what_is_dead_has_no_say_in_common_units(wake, chip):
                 latent_weight(block.synapses)[~alive] *= 100
     where = context(4, target=chip)
     assert differences(lower(net, where, "target"), lower(compact(net), where, "target")) == []
+
+
+@pytest.mark.parametrize("quantizer", [None, Codebook, Uniform, Ternary, RescaledUniform, AxonCodebook])
+@pytest.mark.parametrize("chip", ["loihi", "generic", "spinnaker"])
+def test_a_layer_without_a_weight_still_has_constants(chip, quantizer):
+    """Its neurons fire by the bias of their norm: threshold and bias keep their proportion, and a few digits."""
+    torch.manual_seed(0)
+    net = MLP((6,), 3, hidden=(8, 5), neuron=IF).eval()
+    net.block("fc2").synapses.weight.data.zero_()
+    net.block("fc2").norm.bias.data.fill_(0.6)
+    for _, layer in net.named_synapses():
+        if quantizer is not None:
+            attach(layer, quantizer(layer.weight.detach()))
+    x = (torch.rand(4, 7, 6) > 0.5).float()
+    where = context(4, target=chip)
+    program = lower(net, where, "target")
+    fc2 = program.population("fc2")
+    expected = (net.block("fc2").neuron.threshold / net.block("fc2").norm.folded()[0]).detach().mean() / 0.6
+    assert float(fc2.threshold.double().mean() / fc2.bias.double().mean()) == pytest.approx(float(expected), rel=0.03)
+    net.emulation = ChipEmulation(where)
+    result = compare(net, program, x, tolerance=None)
+    assert result.mismatches == 0
+    assert Simulator(program)(x, record=True).spikes["fc2"].any()
+
+
+def test_dead_units_that_an_identity_shortcut_joins_must_agree():
+    net = ResidualSNN((1, 8, 8), 2, channels=(4,), neuron=IF).eval()
+    name = next(name for name, block in net.named_blocks() if isinstance(block.skip, IdentitySkip))
+    net.block(name).neuron.alive[0] = False
+    with pytest.raises(ConfigurationError, match=f"block {name}: its dead units are not those of"):
+        lower(net, context(4))

@@ -80,3 +80,18 @@ def test_a_bias_of_synapses_is_filtered_as_the_network_filters_it():
     x = (torch.rand(8, 50, 9) < 0.5).float()
     result = compare(net, lower(net, context(8)), x)
     assert (result.compared, result.mismatches, result.ties) == (4800, 0, 0)
+
+
+def test_what_follows_a_tie_in_its_sample_is_one():
+    """Rounding decided the first spike, and so what the membrane holds from then on."""
+    net = MLP((1,), 2, hidden=(1,), neuron=IF)
+    block = net.block("fc1")
+    block.norm = None
+    block.synapses.weight.data.fill_(0.5)
+    x = torch.ones(6, 2, 1)
+    x[:, 1] = 0
+    program = lower(net, context(6))
+    program.population("fc1").threshold.fill_(1 + 1e-12)
+    loose, strict = compare(net, program, x), compare(net, program, x, tolerance=None)
+    assert (loose.mismatches, strict.ties) == (0, 0)
+    assert loose.ties == strict.mismatches > 1

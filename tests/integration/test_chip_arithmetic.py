@@ -78,6 +78,26 @@ def test_deployed_accuracy_is_the_validated_one(run, csv_only, target):
         f"hardware: got '{other}', but the network of the checkpoint computes with the integers of '{target}'"
         in printed
     )
+
+    # So is a chip of the same name that computes otherwise; another price of its energy is none.
+    described = yaml.safe_load(Path(f"configs/hardware/{target}.yaml").read_text())
+    Path("mine").mkdir()
+    for section, figure, expected in (("neuron", "bias_max", 2), ("energy", "synop_j", 0)):
+        changed = {
+            **described,
+            section: {**described[section], figure: {"value": 3, "source": "ours", "confidence": "S"}},
+        }
+        Path(f"mine/{target}.yaml").write_text(yaml.safe_dump(changed))
+        status, printed = run(*words, f"--hardware=mine/{target}.yaml", f"--trainer.callbacks={deployment()}")
+        assert status == expected, printed
+        assert ("neuron.bias_max differ" in printed) == (expected == 2), printed
+
+    # Without a word about the chip it is the checkpoint's.
+    status, printed = run(*words, "--hardware=null", f"--trainer.callbacks={deployment()}")
+    assert status == 0, printed
+    folder = max(Path("runs/quickstart").glob("version_*"), key=lambda path: path.stat().st_mtime)
+    assert_one_and_the_same(json.loads((folder / "deployment" / "report.json").read_text()))
+
     both = json.loads(deployment())
     both[0]["init_args"]["hardware"] = [target, other]
     status, printed = run(*words, f"--hardware={target}", f"--trainer.callbacks={json.dumps(both)}")

@@ -162,7 +162,10 @@ def test_what_is_dead_has_no_say_in_common_units(wake, chip):
     assert differences(lower(net, where, "target"), lower(compact(net), where, "target")) == []
 
 
-@pytest.mark.parametrize("quantizer", [None, Codebook, Uniform, Ternary, RescaledUniform, AxonCodebook])
+@pytest.mark.parametrize(
+    "quantizer",
+    [None, Codebook, Uniform, Ternary, RescaledUniform, partial(RescaledUniform, bits=4, scope="channel"), AxonCodebook],
+)
 @pytest.mark.parametrize("chip", ["loihi", "generic", "spinnaker"])
 def test_a_layer_without_a_weight_still_has_constants(chip, quantizer):
     """Its neurons fire by the bias of their norm: threshold and bias keep their proportion, and a few digits."""

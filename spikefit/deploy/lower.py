@@ -34,9 +34,16 @@ def lower(network: Network, context: DeploymentContext, precision: Precision = "
         precision: ``exact`` (float64) or ``target`` (integers of the chip).
 
     Raises:
-        ConfigurationError: for ``target`` precision without a chip, a norm in a readout without neurons, a grouped
-            convolution with dead units, or an identity shortcut between blocks with other dead units.
+        ConfigurationError: for weights that are not finite, ``target`` precision without a chip, a norm in a readout
+            without neurons, a grouped convolution with dead units, or an identity shortcut between blocks with other
+            dead units.
     """
+    for name, layer in network.named_synapses():
+        if not bool(latent_weight(layer).isfinite().all()):
+            raise ConfigurationError(
+                f"layer {name}: its weights are not finite, training has diverged. Expected a lower learning rate, or "
+                f"clipped gradients (trainer.gradient_clip_val)."
+            )
     folded = fold(network, context, precision)
     populations = [
         Population(

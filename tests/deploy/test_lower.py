@@ -164,7 +164,15 @@ def test_what_is_dead_has_no_say_in_common_units(wake, chip):
 
 @pytest.mark.parametrize(
     "quantizer",
-    [None, Codebook, Uniform, Ternary, RescaledUniform, partial(RescaledUniform, bits=4, scope="channel"), AxonCodebook],
+    [
+        None,
+        Codebook,
+        Uniform,
+        Ternary,
+        RescaledUniform,
+        partial(RescaledUniform, bits=4, scope="channel"),
+        AxonCodebook,
+    ],
 )
 @pytest.mark.parametrize("chip", ["loihi", "generic", "spinnaker"])
 def test_a_layer_without_a_weight_still_has_constants(chip, quantizer):
@@ -194,3 +202,13 @@ def test_dead_units_that_an_identity_shortcut_joins_must_agree():
     net.block(name).neuron.alive[0] = False
     with pytest.raises(ConfigurationError, match=f"block {name}: its dead units are not those of"):
         lower(net, context(4))
+
+
+@pytest.mark.parametrize("precision", ["exact", "target"])
+def test_weights_of_a_training_that_diverged_are_named(precision):
+    net = MLP((6,), 3, hidden=(8,), neuron=IF).eval()
+    for _, layer in net.named_synapses():
+        attach(layer, RescaledUniform(layer.weight.detach()))
+    latent_weight(net.block("fc1").synapses).data[0, 0] = torch.nan
+    with pytest.raises(ConfigurationError, match="layer fc1: its weights are not finite"):
+        lower(net, context(4, target="loihi"), precision)

@@ -17,8 +17,8 @@ class ChipArithmetic(ScheduledCallback):
 
     Thresholds, biases, leaks, weights and the state are the integers of the chip, with straight-through gradients
     (:mod:`spikefit.deploy.emulate`), in training and in evaluation, so that the validated accuracy is that of the chip.
-    Norms keep their statistics from then on. Checkpoints remember the chip. A step takes several times as long as one
-    in floating point: this is for the last epochs.
+    Norms keep their statistics from then on. Checkpoints remember the chip. This is for the last
+    epochs, when the weights have found their codebooks.
 
     Args:
         schedule: its ``start`` is the epoch (or step) to begin at; there is no other event.

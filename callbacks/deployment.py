@@ -196,7 +196,7 @@ class DeploymentSimulation(pl.Callback):
         self, trainer: pl.Trainer, module: SpikingClassifier, run: Path, path: str | None, epoch: int | None
     ) -> None:
         before = module.accuracy_before_compression
-        if before is not None and before.fingerprint not in (None, self._deployments[0].tally.fingerprint):
+        if before is not None and before.checksum not in (None, self._deployments[0].tally.checksum):
             rank_zero_info(
                 f"The accuracy of the float network ({before.share:.2%}) was measured on other samples or steps than "
                 f"these, so that the report leaves it out."

@@ -13,7 +13,7 @@ from torch import Tensor
 from callbacks.base import undisturbed
 from callbacks.initial_weights import InitialWeights
 from spikefit.deploy.report.parts import Accuracy
-from spikefit.deploy.run import fingerprint
+from spikefit.deploy.run import samples_checksum
 from spikefit.errors import SpikeFitError
 from spikefit.module import SpikingClassifier
 from spikefit.prune.groups import alive_units, unit_groups
@@ -85,7 +85,7 @@ def accuracy_on_test_part(
                 logits = module.network.logits(module.network(inputs[:, :left]))
                 correct += (logits.argmax(dim=1) == labels[:left]).sum()
                 samples += left
-                seen += fingerprint(inputs[:, :left].cpu())
+                seen += samples_checksum(inputs[:, :left].cpu())
                 if samples == max_samples:
                     break
     except SpikeFitError as error:  # a training must not end for want of this figure

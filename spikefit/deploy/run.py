@@ -33,7 +33,7 @@ def require_structure(network: Network, context: DeploymentContext) -> None:
         raise TargetError(f"target {target.name} can't run this network, however it is trained or pruned:\n{lines}")
 
 
-def fingerprint(inputs: Tensor) -> int:
+def samples_checksum(inputs: Tensor) -> int:
     """A number that tells other samples, or other steps of them, apart; of several batches it is the sum.
 
     Args:
@@ -48,7 +48,7 @@ class Tally:
     """Counts over samples that add up over batches and processes."""
 
     samples: int = 0
-    fingerprint: int = 0
+    checksum: int = 0
     correct_float: int = 0
     correct_deployed: int = 0
     activity: list[tuple[tuple[LayerActivity, ...], int]] = field(default_factory=list)
@@ -58,7 +58,7 @@ class Tally:
     def add(self, other: "Tally") -> None:
         """Add the counts of ``other``."""
         self.samples += other.samples
-        self.fingerprint += other.fingerprint
+        self.checksum += other.checksum
         self.correct_float += other.correct_float
         self.correct_deployed += other.correct_deployed
         self.activity += other.activity
@@ -113,7 +113,7 @@ class Deployment:
         self.tally.add(
             Tally(
                 len(labels),
-                fingerprint(inputs),
+                samples_checksum(inputs),
                 int((logits.argmax(dim=1) == labels).sum()),
                 int((simulation.logits.argmax(dim=1) == labels).sum()),
                 [(simulation.activity, simulation.samples)],

@@ -363,10 +363,9 @@ class HardwareTarget:
 
         These decide on a program's integers; sizes and energies do not.
         """
-        sections = ("weights.", "neuron.", "layers.")
         ours, theirs = ({name: figure.value for name, figure in chip.figures()} for chip in (self, other))
-        names = (name for name in {**ours, **theirs} if name.startswith(sections))
-        return [name for name in names if ours.get(name) != theirs.get(name)]
+        differing = (name for name in {**ours, **theirs} if ours.get(name) != theirs.get(name))
+        return [name for name in differing if name.startswith(("weights.", "neuron.", "layers."))]
 
     def arithmetic(self) -> Arithmetic:
         """How the chip computes a membrane."""

@@ -14,12 +14,12 @@ class Accuracy:
     Attributes:
         correct: samples whose class was found.
         samples: samples that were classified.
-        fingerprint: of these samples and their steps (:func:`spikefit.deploy.run.fingerprint`); None if not known.
+        checksum: of these samples and their steps (:func:`spikefit.deploy.run.samples_checksum`); None if not known.
     """
 
     correct: int
     samples: int
-    fingerprint: int | None = None
+    checksum: int | None = None
 
     @property
     def share(self) -> float:

@@ -3,6 +3,7 @@
 import math
 
 import torch
+import torch.nn.functional as F
 
 PSEUDO = {
     "atan": lambda x, a: a / 2 / (1 + (math.pi / 2 * a * x) ** 2),
@@ -56,3 +57,18 @@ def assert_equals_reference(scan, current, weight, amount, **options):
     for ours, expected in zip(*results, strict=True):
         scale = max(1.0, float(expected.abs().max()))
         torch.testing.assert_close(ours, expected, rtol=tolerance, atol=tolerance * scale)
+
+
+def composed(y, steps, dynamics, amount, gain, bias, mean, var, alive, pool, eps):
+    """Norm, scan and pooling out of torch's parts, written out in time."""
+    if gain is not None:
+        folded = y.flatten(0, 1)
+        training = mean is None
+        folded = F.batch_norm(folded, mean, var, gain, bias, training, 0.0, eps)
+        y = folded.unflatten(0, y.shape[:2])
+    current = y.expand(steps, *y.shape[1:])
+    spikes = reference(
+        current, dynamics.threshold, dynamics.leak, amount, dynamics.reset, dynamics.surrogate, dynamics.alpha
+    )
+    spikes = spikes * alive.view(-1, *[1] * (y.dim() - 3))
+    return F.avg_pool2d(spikes.flatten(0, 1), pool).unflatten(0, (steps, -1)) if y.dim() == 5 else spikes

@@ -16,14 +16,16 @@ torch elsewhere. All of them save the current alone and compute the membrane ane
 """
 
 from dataclasses import dataclass
-from importlib.util import find_spec
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from spikefit.errors import check_choice
+from spikefit.functional.kernels import TRITON
 from spikefit.functional.surrogate import SURROGATES
+
+MAX_STEPS, MAX_POOL = 16, 4  # of the fused kernels on a GPU, which keep the membranes of all steps in registers
 
 Leak = Literal["none", "decay", "linear"]
 Reset = Literal["subtract", "zero"]
@@ -160,12 +162,23 @@ def multi_step(current: Tensor, dynamics: Dynamics, amount: Tensor | float = 0.0
         from spikefit.functional.lif_cpu import multi_step_cpu  # numba takes a while to import
 
         return multi_step_cpu(current, amount, dynamics)
-    amount = torch.as_tensor(amount, dtype=current.dtype, device=current.device)
-    if current.device.type == "cuda" and find_spec("triton") is not None:
-        from spikefit.functional.lif_cuda import TritonScan
+    if fusible(current.device, len(current), 1):
+        from spikefit.functional.kernels.cuda.norm_scan import multi_step_cuda
 
-        return TritonScan.apply(current, amount, dynamics)
+        return multi_step_cuda(current, amount, dynamics)
+    if current.device.type == "cuda" and TRITON:
+        from spikefit.functional.kernels.cuda.scan import long_multi_step
+
+        return long_multi_step(current, amount, dynamics)
+    amount = torch.as_tensor(amount, dtype=current.dtype, device=current.device)
     return PlainScan.apply(current, amount, dynamics)
+
+
+def fusible(device: torch.device, steps: int, pool: int) -> bool:
+    """Whether :func:`normed_multi_step` runs on ``device``, for so many steps and pooling windows of that side."""
+    if device.type == "cuda" and TRITON:
+        return steps <= MAX_STEPS and pool <= MAX_POOL
+    return device.type == "cpu"
 
 
 def normed_multi_step(
@@ -180,8 +193,8 @@ def normed_multi_step(
     """Pooled spikes of neurons whose current is the normalised ``y``.
 
     Args:
-        y: ``[T, B, C]`` or ``[T, B, C, H, W]`` on the CPU, or one frame ``[1, ...]`` that drives every step. Channels
-            last in memory, else it is copied.
+        y: ``[T, B, C]`` or ``[T, B, C, H, W]`` on a device that is :func:`fusible`, or one frame ``[1, ...]`` that
+            drives every step. Channels last in memory, else it is copied.
         steps: T.
         dynamics: of the neurons.
         amount: the decay factor or the linear loss a step; a scalar tensor may require a gradient.
@@ -191,8 +204,13 @@ def normed_multi_step(
 
     Returns:
         ``[T, B, C]`` or ``[T, B, C, H // pool, W // pool]``, channels last in memory, and mean and (biased) variance
-        of ``y``, float64 ``[C]``, as they were used; None without a norm.
+        of ``y``, ``[C]``, as they were used: float64 on a CPU, in the precision of the arithmetic on a GPU. None
+        without a norm.
     """
+    if y.device.type == "cuda":
+        from spikefit.functional.kernels.cuda.norm_scan import normed_multi_step_cuda
+
+        return normed_multi_step_cuda(y, steps, dynamics, amount, norm, alive, pool)
     from spikefit.functional.lif_cpu import normed_multi_step_cpu  # numba takes a while to import
 
     return normed_multi_step_cpu(y, steps, dynamics, amount, norm, alive, pool)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from spikefit.errors import ConfigurationError, check_choice
-from spikefit.functional.lif import normed_multi_step
+from spikefit.functional.lif import fusible, normed_multi_step
 from spikefit.networks.emulated import FoldedBlock
 from spikefit.networks.layout import laid_out_for
 from spikefit.networks.norms import PositiveBatchNorm
@@ -168,7 +168,7 @@ class Block(nn.Module):
     def _fusible(self, x: Tensor) -> bool:
         """Whether norm, neurons and pooling may run as one operation: nobody watches or replaces one of them."""
         return (
-            x.device.type == "cpu"
+            fusible(x.device, x.shape[0], self.pool if self.pool_kind == "avg" else 1)
             and self.neuron is not None
             and not self.neuron.own_dynamics
             and not self.neuron.entry.synaptic

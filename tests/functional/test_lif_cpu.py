@@ -5,31 +5,15 @@ import sys
 
 import pytest
 import torch
-import torch.nn.functional as F
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from scan_reference import PSEUDO, reference
+from scan_reference import PSEUDO, composed
 
 from spikefit.functional.jit import jit
 from spikefit.functional.lif import Dynamics, Norm, normed_multi_step
 from spikefit.functional.surrogate import KERNEL_KINDS, SURROGATES
 
 EPS = 1e-5
-
-
-def composed(y, steps, dynamics, amount, gain, bias, mean, var, alive, pool):
-    """The same out of torch's parts, written out in time."""
-    if gain is not None:
-        folded = y.flatten(0, 1)
-        training = mean is None
-        folded = F.batch_norm(folded, mean, var, gain, bias, training, 0.0, EPS)
-        y = folded.unflatten(0, y.shape[:2])
-    current = y.expand(steps, *y.shape[1:])
-    spikes = reference(
-        current, dynamics.threshold, dynamics.leak, amount, dynamics.reset, dynamics.surrogate, dynamics.alpha
-    )
-    spikes = spikes * alive.view(-1, *[1] * (y.dim() - 3))
-    return F.avg_pool2d(spikes.flatten(0, 1), pool).unflatten(0, (steps, -1)) if y.dim() == 5 else spikes
 
 
 @given(
@@ -82,7 +66,7 @@ def test_forward_and_gradients_equal_the_parts(
                 torch.testing.assert_close(used_mean, whole.mean(1), rtol=1e-6, atol=1e-6)
                 torch.testing.assert_close(used_var, whole.var(1, correction=0), rtol=1e-6, atol=1e-6)
         else:
-            out = composed(inputs, steps, dynamics, a, g, b, used_mean, used_var, alive, pool)
+            out = composed(inputs, steps, dynamics, a, g, b, used_mean, used_var, alive, pool, EPS)
         weight = torch.linspace(-1, 2, out.numel(), dtype=torch.float64).view_as(out).to(out.dtype)
         (out * weight).sum().backward()
         results.append([out.detach(), *(torch.zeros_like(x) if x.grad is None else x.grad for x in leaves)])

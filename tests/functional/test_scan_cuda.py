@@ -1,9 +1,5 @@
 """The Triton kernels against the plain loop: on a GPU where there is one, else in Triton's interpreter, on the CPU."""
 
-import os
-import subprocess
-import sys
-
 import pytest
 import torch
 from hypothesis import given, settings
@@ -13,8 +9,8 @@ pytest.importorskip("triton")
 
 from scan_reference import PSEUDO, assert_equals_reference
 
+from spikefit.functional.kernels.cuda.scan import TritonScan
 from spikefit.functional.lif import Dynamics
-from spikefit.functional.lif_cuda import TritonScan
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
@@ -67,32 +63,3 @@ def test_bfloat16_is_computed_in_float32():
     spikes.sum().backward()
     assert spikes.flatten().tolist() == [0, 1]
     assert spikes.dtype == current.grad.dtype == torch.bfloat16
-
-
-AHEAD_OF_TIME = """
-import torch, triton
-from triton.backends.compiler import GPUTarget
-from triton.compiler import ASTSource
-from spikefit.functional import lif_cuda
-
-for data, state in (("fp32", torch.float32), ("bf16", torch.float32), ("fp64", torch.float64)):
-    compute = "fp64" if data == "fp64" else "fp32"
-    pointers = {"current": data, "spikes": data, "grad_spikes": data, "grad_current": data}
-    pointers |= {"constants": compute, "membrane": compute, "grad_amount": compute}
-    for leak, to_zero, surrogate in ((0, False, 0), (1, True, 1), (2, False, 2)):
-        for kernel in (lif_cuda._forward, lif_cuda._backward):
-            constants = {"COMPUTE": lif_cuda._compute(state), "LEAK": leak, "TO_ZERO": to_zero, "SURROGATE": surrogate,
-                         "LEARNS": True, "BLOCK": 1024}
-            constants = {name: value for name, value in constants.items() if name in kernel.arg_names}
-            signature = {name: "*" + pointers[name] if name in pointers else "i32" for name in kernel.arg_names}
-            signature |= dict.fromkeys(constants, "constexpr")
-            built = triton.compile(ASTSource(kernel, signature, constants), target=GPUTarget("cuda", 80, 32))
-            print("entry" in built.asm["ptx"])
-"""
-
-
-def test_the_kernels_compile_for_a_gpu():
-    """Down to PTX; that needs no GPU, and the interpreter alone would take more than the compiler does."""
-    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
-    done = subprocess.run([sys.executable, "-c", AHEAD_OF_TIME], env=environment, capture_output=True, text=True)
-    assert done.stdout.split() == ["True"] * 18, done.stderr

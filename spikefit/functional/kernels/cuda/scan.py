@@ -1,9 +1,9 @@
 # mypy: disable-error-code="no-untyped-def"
-"""The integrate-and-fire scan as Triton kernels: each neuron's steps in one program, state in registers.
+"""The integrate-and-fire scan over any number of steps as Triton kernels: each neuron's steps in one program.
 
-Triton comes with torch's CUDA builds. The current alone is saved; the backward kernel computes the membrane anew, and
-keeps it, until it is overwritten, in the memory that the gradient will take. Arithmetic is float32, or float64 for
-float64.
+For more steps than the registers hold (:mod:`.norm_scan`). The current alone is saved; the backward kernel computes the
+membrane anew, and keeps it, until it is overwritten, in the memory that the gradient will take. Arithmetic is float32,
+or float64 for float64.
 """
 
 import math
@@ -14,28 +14,12 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from spikefit.functional.kernels.cuda.norm_scan import LEAKS, amount_on_device, compute_dtype, number, on_device
+from spikefit.functional.kernels.cuda.norm_scan_kernels import leaked, reset, surrogate
 from spikefit.functional.lif import Dynamics, memory_order
 from spikefit.functional.surrogate import KERNEL_KINDS
 
-_LEAKS = {"none": 0, "decay": 1, "linear": 2}
-_BLOCK = 1024
-
-
-@triton.jit
-def _leak(u, amount, LEAK: tl.constexpr):
-    if LEAK == 1:
-        u = u * amount
-    elif LEAK == 2:
-        u = tl.where(tl.abs(u) > amount, u - tl.where(u > 0, amount, -amount), 0.0)
-    return u
-
-
-@triton.jit
-def _reset(v, theta, TO_ZERO: tl.constexpr):
-    if TO_ZERO:
-        return tl.where(v >= theta, 0.0, v)
-    else:
-        return tl.where(v >= theta, v - theta, v)
+_BLOCK = 512
 
 
 @triton.jit
@@ -58,9 +42,9 @@ def _forward(
     current += lane
     spikes += lane
     for _ in range(steps):
-        v = _leak(u, amount, LEAK) + tl.load(current, mask=live, other=0.0).to(COMPUTE)
+        v = leaked(u, amount, LEAK) + tl.load(current, mask=live, other=0.0).to(COMPUTE)
         tl.store(spikes, tl.where(v >= theta, 1.0, 0.0).to(spikes.dtype.element_ty), mask=live)
-        u = _reset(v, theta, TO_ZERO)
+        u = reset(v, theta, TO_ZERO)
         current += stride
         spikes += lanes
 
@@ -94,9 +78,9 @@ def _backward(
     grad_spikes += lane
     u = tl.zeros((BLOCK,), COMPUTE)
     for _ in range(steps):
-        v = _leak(u, amount, LEAK) + tl.load(current, mask=live, other=0.0).to(COMPUTE)
+        v = leaked(u, amount, LEAK) + tl.load(current, mask=live, other=0.0).to(COMPUTE)
         tl.store(membrane, v, mask=live)
-        u = _reset(v, theta, TO_ZERO)
+        u = reset(v, theta, TO_ZERO)
         current += stride
         membrane += lanes
         grad_current += lanes
@@ -109,15 +93,7 @@ def _backward(
         grad_current -= lanes
         grad_spikes -= lanes
         v = tl.load(membrane, mask=live, other=0.0)
-        x = v - theta
-        if SURROGATE == 0:
-            derivative = (alpha / 2) / (1 + (slope * x) * (slope * x))
-        elif SURROGATE == 1:
-            p = 1 / (1 + tl.exp(-alpha * x))
-            derivative = alpha * p * (1 - p)
-        else:
-            derivative = alpha * tl.maximum(1 - alpha * tl.abs(x), 0.0)
-        grad_v = tl.load(grad_spikes, mask=live, other=0.0).to(COMPUTE) * derivative
+        grad_v = tl.load(grad_spikes, mask=live, other=0.0).to(COMPUTE) * surrogate(v - theta, alpha, slope, SURROGATE)
         if TO_ZERO:
             grad_v += tl.where(v >= theta, 0.0, grad_u)
         else:
@@ -127,7 +103,7 @@ def _backward(
             earlier = 0
         before = tl.load(membrane - lanes, mask=lane < earlier, other=0.0)
         tl.store(grad_current, grad_v.to(grad_current.dtype.element_ty), mask=live)
-        u = _reset(before, theta, TO_ZERO)
+        u = reset(before, theta, TO_ZERO)
         grad_u = grad_v
         if LEAK == 1:
             grad_u = grad_v * amount
@@ -154,14 +130,12 @@ class TritonScan(torch.autograd.Function):
             frames = frames.contiguous()
         steps, lanes = len(current), frames[0].numel()
         stride = lanes if len(frames) == steps else 0
-        compute = torch.float64 if current.dtype == torch.float64 else torch.float32
-        fixed = [dynamics.threshold, dynamics.alpha, math.pi / 2 * dynamics.alpha]
-        constants = torch.cat(
-            [amount.detach().reshape(1).to(compute), torch.tensor(fixed, dtype=compute, device=current.device)]
-        )
+        compute = compute_dtype(current)
+        fixed = dynamics.threshold, dynamics.alpha, math.pi / 2 * dynamics.alpha
+        constants = torch.cat([amount.detach().reshape(1).to(compute), on_device(current.device, compute, *fixed)])
         spikes = torch.empty(dense.shape, dtype=current.dtype, device=current.device)
         _forward[_grid(lanes)](
-            frames, constants, spikes, steps, lanes, stride, _compute(compute), _LEAKS[dynamics.leak],
+            frames, constants, spikes, steps, lanes, stride, number(compute), LEAKS[dynamics.leak],
             dynamics.reset == "zero", _BLOCK,
         )  # fmt: skip
         ctx.save_for_backward(frames, constants, amount)
@@ -183,15 +157,16 @@ class TritonScan(torch.autograd.Function):
         parts = torch.zeros(grid[0] if learns else 1, dtype=constants.dtype, device=frames.device)
         _backward[grid](
             grad_spikes, frames, constants, membrane, grad, parts, steps, lanes, ctx.stride,
-            _compute(constants.dtype), _LEAKS[dynamics.leak], dynamics.reset == "zero",
+            number(constants.dtype), LEAKS[dynamics.leak], dynamics.reset == "zero",
             KERNEL_KINDS[dynamics.surrogate], learns, _BLOCK,
         )  # fmt: skip
         return grad.permute(ctx.back), parts.sum().to(amount), None
 
 
+def long_multi_step(current: Tensor, amount: Tensor | float, dynamics: Dynamics) -> Tensor:
+    """:func:`spikefit.functional.lif.multi_step` on a CUDA device, for any number of steps."""
+    return TritonScan.apply(current, amount_on_device(amount, current), dynamics)
+
+
 def _grid(lanes: int) -> tuple[int]:
     return (triton.cdiv(lanes, _BLOCK),)
-
-
-def _compute(dtype: torch.dtype) -> Any:
-    return tl.float64 if dtype == torch.float64 else tl.float32

@@ -1,0 +1,378 @@
+# mypy: disable-error-code="no-untyped-def,assignment"
+# ruff: noqa: RUF005 (Triton knows the sum of tuples, not their unpacking)
+"""Triton kernels of norm, integrate-and-fire scan and average pooling; :mod:`.norm_scan` launches them.
+
+A map ``[T, B, H, W, C]``, channels last, is a matrix a step: one row a pixel, one column a channel. A program takes
+``ROWS`` pooling windows times ``COLS`` channels and keeps the membranes in registers. Places within a step are int32,
+what lies between steps int64: a step has less than 2**31 elements.
+
+Bytes that pass through memory, ``y`` and its gradient being ``Y`` bytes each and the pooled spikes ``S``: the forward
+pass moves ``2 Y + S`` with the statistics of the batch (one pass to measure, one to fire), else ``Y + S``. The backward
+pass moves ``3 Y + 2 S`` (one pass to sum, one to write), else ``2 Y + S``. Nothing else of that size is stored: the
+backward pass computes the membrane anew.
+"""
+
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def leaked(u, amount, LEAK: tl.constexpr):
+    """Membrane after the leak of one step: 0 none, 1 decay, 2 linear."""
+    if LEAK == 1:
+        u = u * amount
+    elif LEAK == 2:
+        u = tl.where(tl.abs(u) > amount, u - tl.where(u > 0, amount, -amount), 0.0)
+    return u
+
+
+@triton.jit
+def reset(v, theta, TO_ZERO: tl.constexpr):
+    """Membrane after the reset of those that fired."""
+    if TO_ZERO:
+        return tl.where(v >= theta, 0.0, v)
+    else:
+        return tl.where(v >= theta, v - theta, v)
+
+
+@triton.jit
+def surrogate(x, alpha, slope, KIND: tl.constexpr):
+    """Pseudo-derivative of the spike at ``x = v - theta``, as in :mod:`spikefit.functional.surrogate`."""
+    if KIND == 0:
+        return (alpha / 2) / (1 + (slope * x) * (slope * x))
+    elif KIND == 1:
+        p = 1 / (1 + tl.exp(-alpha * x))
+        return alpha * p * (1 - p)
+    else:
+        return alpha * tl.maximum(1 - alpha * tl.abs(x), 0.0)
+
+
+@triton.jit
+def moments(y, parts, pixels, channels, COMPUTE: tl.constexpr, ROWS: tl.constexpr, COLS: tl.constexpr):
+    """Sums of ``y - y[0]`` and of its square over every ``programs``-th block of pixels: ``parts [programs, 2, C]``.
+
+    The first pixel is taken away because a variance far below the squared mean would be lost in rounding.
+    """
+    c = tl.program_id(1) * COLS + tl.arange(0, COLS)
+    known = c < channels
+    origin = tl.load(y + c, mask=known, other=0.0).to(COMPUTE)[None, :]
+    first = tl.zeros((ROWS, COLS), COMPUTE)
+    second = tl.zeros((ROWS, COLS), COMPUTE)
+    for start in range(tl.program_id(0).to(tl.int64) * ROWS, pixels, tl.num_programs(0).to(tl.int64) * ROWS):
+        row = start + tl.arange(0, ROWS)
+        live = (row < pixels)[:, None] & known[None, :]
+        value = tl.load(y + row[:, None] * channels + c[None, :], mask=live, other=0.0).to(COMPUTE)
+        value = tl.where(live, value - origin, 0.0)
+        first += value
+        second += value * value
+    out = parts + tl.program_id(0).to(tl.int64) * 2 * channels + c
+    tl.store(out, tl.sum(first, axis=0), mask=known)
+    tl.store(out + channels, tl.sum(second, axis=0), mask=known)
+
+
+@triton.jit
+def total(parts, count, channels, c, known, PARTS: tl.constexpr, COLS: tl.constexpr):
+    """Both sums over the ``count`` rows of ``parts [count, 2, C]``, float64 ``[COLS]``."""
+    first = tl.zeros((PARTS, COLS), tl.float64)
+    second = tl.zeros((PARTS, COLS), tl.float64)
+    for start in range(0, count, PARTS):
+        part = start + tl.arange(0, PARTS)
+        live = (part < count)[:, None] & known[None, :]
+        at = parts + part[:, None] * 2 * channels + c[None, :]
+        first += tl.load(at, mask=live, other=0.0).to(tl.float64)
+        second += tl.load(at + channels, mask=live, other=0.0).to(tl.float64)
+    return tl.sum(first, axis=0), tl.sum(second, axis=0)
+
+
+@triton.jit
+def affine(
+    y,
+    parts,
+    gain,
+    bias,
+    mean,
+    var,
+    terms,
+    count,
+    pixels,
+    channels,
+    eps,
+    MEASURED: tl.constexpr,
+    PARTS: tl.constexpr,
+    COLS: tl.constexpr,
+):
+    """Scale and shift of the norm, ``terms [2, C]``; mean and variance first from ``parts`` where they are measured."""
+    c = tl.program_id(0) * COLS + tl.arange(0, COLS)
+    known = c < channels
+    if MEASURED:
+        first, second = total(parts, count, channels, c, known, PARTS, COLS)
+        first = first / pixels
+        centre = first + tl.load(y + c, mask=known, other=0.0).to(tl.float64)
+        spread = tl.maximum(second / pixels - first * first, 0.0)
+        tl.store(mean + c, centre, mask=known)
+        tl.store(var + c, spread, mask=known)
+    else:
+        centre = tl.load(mean + c, mask=known, other=0.0).to(tl.float64)
+        spread = tl.load(var + c, mask=known, other=1.0).to(tl.float64)
+    scale = tl.load(gain + c, mask=known, other=0.0).to(tl.float64) / tl.sqrt(spread + tl.load(eps))
+    shift = tl.load(bias + c, mask=known, other=0.0).to(tl.float64) - centre * scale
+    tl.store(terms + c, scale.to(terms.dtype.element_ty), mask=known)
+    tl.store(terms + channels + c, shift.to(terms.dtype.element_ty), mask=known)
+
+
+@triton.jit
+def column(terms, which, channels, c, known):
+    """Row ``which`` of ``terms [n, C]``, ready to be multiplied with a block."""
+    return tl.load(terms + which * channels + c, mask=known, other=0.0)[None, :]
+
+
+@triton.jit
+def fire(
+    y,
+    terms,
+    alive,
+    constants,
+    amount,
+    out,
+    steps,
+    windows,
+    channels,
+    height,
+    width,
+    tall,
+    wide,
+    stride,
+    out_stride,
+    COMPUTE: tl.constexpr,
+    NORM: tl.constexpr,
+    GATED: tl.constexpr,
+    LEAK: tl.constexpr,
+    TO_ZERO: tl.constexpr,
+    POOL: tl.constexpr,
+    ROWS: tl.constexpr,
+    COLS: tl.constexpr,
+):
+    """Mean spikes of each pooling window, of which a map has ``tall x wide``."""
+    c = tl.program_id(1) * COLS + tl.arange(0, COLS)
+    window = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    known = c < channels
+    live = (window < windows)[:, None] & known[None, :]
+    theta, factor = tl.load(constants), tl.load(amount).to(COMPUTE)
+    if NORM:
+        scale, shift = column(terms, 0, channels, c, known), column(terms, 1, channels, c, known)
+    if GATED:
+        alight = (tl.load(alive + c, mask=known, other=0) != 0)[None, :]
+    pixel = window
+    if POOL > 1:
+        image, place = window // (tall * wide), window % (tall * wide)
+        pixel = (image * height + place // wide * POOL) * width + place % wide * POOL
+    at = pixel[:, None] * channels + c[None, :]
+    to = window[:, None] * channels + c[None, :]
+    states = ()
+    for _ in tl.static_range(POOL * POOL):
+        states = states + (tl.zeros((ROWS, COLS), COMPUTE),)
+    for _ in range(steps):
+        spikes = tl.zeros((ROWS, COLS), COMPUTE)
+        after = ()
+        for p in tl.static_range(POOL * POOL):
+            corner = y + (p // POOL * width + p % POOL) * channels
+            current = tl.load(corner + at, mask=live, other=0.0).to(COMPUTE)
+            if NORM:
+                current = current * scale + shift
+            v = leaked(states[p], factor, LEAK) + current
+            spikes += tl.where(v >= theta, 1.0, 0.0)
+            after = after + (reset(v, theta, TO_ZERO),)
+        states = after
+        if GATED:
+            spikes = tl.where(alight, spikes, 0.0)
+        if POOL > 1:
+            spikes = spikes / (POOL * POOL)
+        tl.store(out + to, spikes.to(out.dtype.element_ty), mask=live)
+        y += stride
+        out += out_stride
+
+
+@triton.jit
+def fire_gradient(
+    grad_out,
+    y,
+    terms,
+    alive,
+    constants,
+    amount,
+    grad_terms,
+    grad,
+    parts,
+    amounts,
+    windows,
+    channels,
+    height,
+    width,
+    tall,
+    wide,
+    stride,
+    out_stride,
+    COMPUTE: tl.constexpr,
+    NORM: tl.constexpr,
+    MEASURED: tl.constexpr,
+    GATED: tl.constexpr,
+    LEAK: tl.constexpr,
+    TO_ZERO: tl.constexpr,
+    SURROGATE: tl.constexpr,
+    LEARNS: tl.constexpr,
+    SUMS: tl.constexpr,
+    WRITES: tl.constexpr,
+    ONE_FRAME: tl.constexpr,
+    STEPS: tl.constexpr,
+    POOL: tl.constexpr,
+    ROWS: tl.constexpr,
+    COLS: tl.constexpr,
+):
+    """Gradient of :func:`fire`.
+
+    ``SUMS`` sums the currents' gradient and its product with ``y``: ``parts [programs, 2, C]``. ``WRITES`` stores the
+    gradient of ``y``: that of the current times the norm's scale and, with the statistics of the batch (``MEASURED``),
+    ``grad_terms[0] * y + grad_terms[1]`` more. The windows are ``ceil(height / POOL) x ceil(width / POOL)`` a map: what
+    lies beyond the ``tall x wide`` that the forward pass covers fires nowhere, but shares the statistics of the batch.
+    """
+    c = tl.program_id(1) * COLS + tl.arange(0, COLS)
+    known = c < channels
+    theta, factor = tl.load(constants), tl.load(amount).to(COMPUTE)
+    alpha, slope = tl.load(constants + 1), tl.load(constants + 2)
+    if NORM:
+        scale, shift = column(terms, 0, channels, c, known), column(terms, 1, channels, c, known)
+        if MEASURED:
+            by_y, constant = column(grad_terms, 0, channels, c, known), column(grad_terms, 1, channels, c, known)
+    if GATED:
+        alight = (tl.load(alive + c, mask=known, other=0) != 0)[None, :]
+    first = tl.zeros((ROWS, COLS), COMPUTE)
+    second = tl.zeros((ROWS, COLS), COMPUTE)
+    leaks = tl.zeros((ROWS, COLS), COMPUTE)
+    across, down = (width + POOL - 1) // POOL, (height + POOL - 1) // POOL
+    for start in range(tl.program_id(0) * ROWS, windows, tl.num_programs(0) * ROWS):
+        window = start + tl.arange(0, ROWS)
+        inside = window < windows
+        image, place = window // (down * across), window % (down * across)
+        tall_at, wide_at = place // across, place % across
+        covered = (inside & (tall_at < tall) & (wide_at < wide))[:, None] & known[None, :]
+        shown = ((image * tall + tall_at) * wide + wide_at)[:, None] * channels + c[None, :]
+        for p in range(POOL * POOL):
+            high, across_at = tall_at * POOL + p // POOL, wide_at * POOL + p % POOL
+            live = (inside & (high < height) & (across_at < width))[:, None] & known[None, :]
+            pixel = ((image * height + high) * width + across_at)[:, None] * channels + c[None, :]
+            membranes = ()
+            u = tl.zeros((ROWS, COLS), COMPUTE)
+            # Pointers move from step to step: a product of step and stride may not fit 32 bits.
+            here, up_here, to = y, grad_out, grad
+            for _ in tl.static_range(STEPS):
+                current = tl.load(here + pixel, mask=live, other=0.0).to(COMPUTE)
+                if NORM:
+                    current = current * scale + shift
+                v = leaked(u, factor, LEAK) + current
+                membranes = membranes + (v,)
+                u = reset(v, theta, TO_ZERO)
+                here += stride
+                up_here += out_stride
+                if WRITES:
+                    to += stride
+            grad_u = tl.zeros((ROWS, COLS), COMPUTE)
+            of_frame = tl.zeros((ROWS, COLS), COMPUTE)
+            for back in tl.static_range(STEPS):
+                here -= stride
+                up_here -= out_stride
+                v = membranes[STEPS - 1 - back]
+                up = tl.load(up_here + shown, mask=covered, other=0.0).to(COMPUTE)
+                if POOL > 1:
+                    up = up / (POOL * POOL)
+                if GATED:
+                    up = tl.where(alight, up, 0.0)
+                grad_v = up * surrogate(v - theta, alpha, slope, SURROGATE)
+                if TO_ZERO:
+                    grad_v += tl.where(v >= theta, 0.0, grad_u)
+                else:
+                    grad_v += grad_u
+                grad_v = tl.where(live, grad_v, 0.0)
+                if ONE_FRAME:
+                    of_frame += grad_v
+                else:
+                    value = tl.zeros((ROWS, COLS), COMPUTE)
+                    if NORM:
+                        value = tl.load(here + pixel, mask=live, other=0.0).to(COMPUTE)
+                    if SUMS:
+                        first += grad_v
+                        second += grad_v * value
+                    if WRITES:
+                        result = grad_v
+                        if NORM:
+                            result = grad_v * scale
+                        if MEASURED:
+                            result += by_y * value + constant
+                        to -= stride
+                        tl.store(to + pixel, result.to(grad.dtype.element_ty), mask=live)
+                grad_u = grad_v
+                if back < STEPS - 1:
+                    u = reset(membranes[STEPS - 2 - back], theta, TO_ZERO)
+                    if LEAK == 1:
+                        grad_u = grad_v * factor
+                        if LEARNS:
+                            leaks += grad_v * u
+                    elif LEAK == 2:
+                        grad_u = tl.where(tl.abs(u) > factor, grad_v, 0.0)
+                        if LEARNS:
+                            leaks -= tl.where(u > 0, grad_u, tl.where(u < 0, -grad_u, 0.0))
+            if ONE_FRAME:
+                value = tl.zeros((ROWS, COLS), COMPUTE)
+                if NORM:
+                    value = tl.load(y + pixel, mask=live, other=0.0).to(COMPUTE)
+                if SUMS:
+                    first += of_frame
+                    second += of_frame * value
+                if WRITES:
+                    result = of_frame
+                    if NORM:
+                        result = of_frame * scale
+                    if MEASURED:
+                        result += by_y * value + constant
+                    tl.store(grad + pixel, result.to(grad.dtype.element_ty), mask=live)
+    if SUMS:
+        to = parts + tl.program_id(0).to(tl.int64) * 2 * channels + c
+        tl.store(to, tl.sum(first, axis=0), mask=known)
+        tl.store(to + channels, tl.sum(second, axis=0), mask=known)
+    if LEARNS:
+        program = tl.program_id(1) * tl.num_programs(0) + tl.program_id(0)
+        tl.store(amounts + program, tl.sum(tl.sum(leaks, axis=1), axis=0))
+
+
+@triton.jit
+def affine_gradient(
+    parts,
+    gain,
+    mean,
+    var,
+    grad_gain,
+    grad_bias,
+    grad_terms,
+    count,
+    pixels,
+    channels,
+    eps,
+    MEASURED: tl.constexpr,
+    PARTS: tl.constexpr,
+    COLS: tl.constexpr,
+):
+    """Gradients of gain and bias from the sums of :func:`fire_gradient`, and what its second pass needs: ``[2, C]``."""
+    c = tl.program_id(0) * COLS + tl.arange(0, COLS)
+    known = c < channels
+    whole, product = total(parts, count, channels, c, known, PARTS, COLS)
+    centre = tl.load(mean + c, mask=known, other=0.0).to(tl.float64)
+    deviation = tl.sqrt(tl.load(var + c, mask=known, other=1.0).to(tl.float64) + tl.load(eps))
+    moment = (product - centre * whole) / deviation  # of gradient and normalised y
+    tl.store(grad_gain + c, moment.to(grad_gain.dtype.element_ty), mask=known)
+    tl.store(grad_bias + c, whole.to(grad_bias.dtype.element_ty), mask=known)
+    if MEASURED:
+        by_current = tl.load(gain + c, mask=known, other=0.0).to(tl.float64) / deviation
+        by_y = -by_current * moment / (pixels * deviation)
+        constant = -by_current * whole / pixels - by_y * centre
+        kind = grad_terms.dtype.element_ty
+        tl.store(grad_terms + c, by_y.to(kind), mask=known)
+        tl.store(grad_terms + channels + c, constant.to(kind), mask=known)

@@ -230,7 +230,7 @@ class SpikingClassifier(pl.LightningModule):
             quantizer = getattr(quantizers, options.pop("class"))(latent_weight(layers[name]).detach(), **options)
             before = quantizer_of(layers[name])
             if before is not None:
-                quantizer.strength.copy_(before.strength)
+                quantizer.strength = before.strength
             replace(layers[name], quantizer.to(layers[name].weight.device))
             self._given_quantizers[name] = dict(description)
 

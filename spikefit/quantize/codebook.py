@@ -62,7 +62,8 @@ class Codebook(Quantizer):
     scale: Tensor
     group_of_output: Tensor
     index: Tensor
-    frozen: Tensor
+    frozen: bool
+    switches = {**Quantizer.switches, "frozen": False}
 
     def __init__(
         self,
@@ -100,7 +101,6 @@ class Codebook(Quantizer):
             self.scale = nn.Parameter(scale)
         else:
             self.register_buffer("scale", scale)
-        self.register_buffer("frozen", torch.zeros((), dtype=torch.bool))
         self.register_buffer("index", torch.zeros(weight.shape, dtype=torch.uint8))
         self.refit(weight)
 
@@ -153,13 +153,13 @@ class Codebook(Quantizer):
     def quantize(self, weight: Tensor) -> Tensor:
         """Nearest codebook value of each weight; the frozen one, if the assignment is frozen."""
         values = self._by_row(self.values())
-        if bool(self.frozen):
+        if self.frozen:
             return indexed_lookup(self._rows(weight), values, self._rows(self.index)).view_as(weight)
         return codebook_lookup(self._rows(weight), values).view_as(weight)
 
     def mix(self, weight: Tensor, strength: float) -> Tensor:
         """Between float and quantised weights, as ``handover`` says."""
-        if self.handover == "soft" and not bool(self.frozen):
+        if self.handover == "soft" and not self.frozen:
             values = self._by_row(self.values())
             return soft_lookup(self._rows(weight), values, strength).view_as(weight)
         if self.handover == "fraction":
@@ -170,11 +170,11 @@ class Codebook(Quantizer):
     def freeze(self, weight: Tensor) -> None:
         """Every weight keeps the index of its value from now on, however it moves; the values go on learning."""
         self.index.copy_(self._assignment(weight).to(torch.uint8))
-        self.frozen.fill_(True)
+        self.frozen = True
 
     def assignment(self, weight: Tensor) -> Tensor:
         """Index of each weight's value in its codebook (:meth:`values`), int64, in the shape of ``weight``."""
-        return self.index.long() if bool(self.frozen) else self._assignment(weight)
+        return self.index.long() if self.frozen else self._assignment(weight)
 
     def _assignment(self, weight: Tensor) -> Tensor:
         return assign(self._rows(weight.detach()), self._by_row(self.values().detach())).view_as(weight)
@@ -185,7 +185,7 @@ class Codebook(Quantizer):
 
         A group without live weights keeps its codebook. A frozen assignment is given up.
         """
-        self.frozen.fill_(False)
+        self.frozen = False
         groups = self.group_of_output.cpu()
         for group in range(len(self.codebook)):
             rows = slice(None) if self.scope == "layer" else groups == group
@@ -196,7 +196,7 @@ class Codebook(Quantizer):
 
     def recluster(self, weight: Tensor, live: Tensor | None = None) -> None:
         """The same as :meth:`refit`; nothing while the assignment is frozen."""
-        if not bool(self.frozen):
+        if not self.frozen:
             self.refit(weight, live)
 
     @torch.no_grad()
@@ -215,7 +215,7 @@ class Codebook(Quantizer):
             Latent weights whose nearest values are the assignment, each as near to what it was as that allows, and the
             factor ``[out]`` by which the current of each output is larger than before (1 without ``free_gain``).
         """
-        self.frozen.fill_(False)
+        self.frozen = False
         moved, factor = weight.detach().clone(), weight.new_ones(len(weight))
         gram = prepared(gram)
         living = weight.detach().flatten(1).any(dim=1)

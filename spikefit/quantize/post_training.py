@@ -43,7 +43,7 @@ class PostTraining(Quantizer):
             else UniformGrid(weight, 2**bits if levels is None else levels, bits)
         )
         self.fitted.requires_grad_(False)
-        self.strength.zero_()
+        self.strength = 0.0
 
     def quantize(self, weight: Tensor) -> Tensor:
         """Nearest value of each weight, with the gradient of the identity."""

@@ -16,13 +16,13 @@ torch elsewhere. All of them save the current alone and compute the membrane ane
 """
 
 from dataclasses import dataclass
-from importlib.util import find_spec
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from spikefit.errors import check_choice
+from spikefit.functional.devices import constants, runs_triton
 from spikefit.functional.surrogate import SURROGATES
 
 Leak = Literal["none", "decay", "linear"]
@@ -85,8 +85,9 @@ def apply_leak(state: Tensor, leak: Leak, amount: Tensor | float) -> Tensor:
     if leak == "decay":
         return state * amount
     if leak == "linear":
-        loss = torch.as_tensor(amount, dtype=state.dtype, device=state.device)
-        return state - state.sign() * torch.minimum(state.abs(), loss)
+        left = state.abs()
+        left = torch.minimum(left, amount.to(state)) if isinstance(amount, Tensor) else left.clamp(max=amount)
+        return state - state.sign() * left
     return state
 
 
@@ -160,8 +161,11 @@ def multi_step(current: Tensor, dynamics: Dynamics, amount: Tensor | float = 0.0
         from spikefit.functional.lif_cpu import multi_step_cpu  # numba takes a while to import
 
         return multi_step_cpu(current, amount, dynamics)
-    amount = torch.as_tensor(amount, dtype=current.dtype, device=current.device)
-    if current.device.type == "cuda" and find_spec("triton") is not None:
+    if isinstance(amount, Tensor):
+        amount = amount.to(current)
+    else:
+        amount = constants((amount,), current.dtype, current.device)[0]
+    if runs_triton(current):
         from spikefit.functional.lif_cuda import TritonScan
 
         return TritonScan.apply(current, amount, dynamics)

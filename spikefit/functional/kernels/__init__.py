@@ -1,0 +1,1 @@
+"""Kernels of the functions in :mod:`spikefit.functional`, one folder a device."""

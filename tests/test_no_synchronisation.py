@@ -1,8 +1,8 @@
 """No step of training waits for the device.
 
-A CPU has nothing to wait for, so a step runs on torch's ``meta`` device, which has shapes and no numbers: whatever reads
-one (``item()``, ``float()``, ``bool()``, ``cpu()``, an index by a mask) is refused there, as is a tensor that is made of
-Python numbers. Where there is a GPU, torch itself refuses to wait for it.
+A CPU has nothing to wait for, so a step runs on torch's ``meta`` device, which has shapes and no numbers: whatever
+reads one (``item()``, ``float()``, ``bool()``, ``cpu()``, an index by a mask) is refused there, as is a tensor that is
+made of Python numbers. Where there is a GPU, torch itself refuses to wait for it.
 """
 
 from contextlib import contextmanager, nullcontext

@@ -1,7 +1,8 @@
 """CAT, clusterization-aware training: the values that synapses may take are learned together with the weights."""
 
 import copy
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -10,19 +11,19 @@ from spikefit.errors import ConfigurationError, check_choice, check_range
 from spikefit.functional.kmeans import kmeans_1d
 from spikefit.functional.matching import Match, match_codebook, prepared, rematch
 from spikefit.functional.quantize import (
+    Zero,
     assign,
     codebook_lookup,
+    grid_step,
+    grid_values,
     indexed_lookup,
-    round_ste,
-    scale_gradient,
+    round_to_grid,
     soft_lookup,
     spread_evenly,
-    straight_through,
 )
 from spikefit.hardware.codebook import store
 from spikefit.quantize.base import IntegerWeights, Quantizer
 
-Zero = Literal["counted", "free", "none"]
 Scope = Literal["layer", "channel", "core"]
 Grid = Literal["fitted", "learned", "power_of_two"]
 Handover = Literal["blend", "fraction", "soft"]
@@ -63,7 +64,7 @@ class Codebook(Quantizer):
     group_of_output: Tensor
     index: Tensor
     frozen: bool
-    switches = {**Quantizer.switches, "frozen": False}
+    switches: ClassVar[Mapping[str, float | bool]] = {**Quantizer.switches, "frozen": False}
 
     def __init__(
         self,
@@ -118,29 +119,12 @@ class Codebook(Quantizer):
 
     def step(self) -> Tensor:
         """Step of the grid of each group, ``[groups, 1]``, above 0."""
-        if self.grid != "learned":
-            return self.scale
-        step = scale_gradient(self.scale, self.gradient_scale) if self.gradient_scale != 1 else self.scale
-        return step.abs().clamp_min(torch.finfo(step.dtype).tiny)
+        return grid_step(self.scale, self.grid == "learned", self.gradient_scale)
 
     def values(self) -> Tensor:
         """The values that synapses may take, ``[groups, M]`` (with ``zero="free"`` ``[groups, M + 1]``), ascending."""
-        codebook = scale_gradient(self.codebook, self.gradient_scale) if self.gradient_scale != 1 else self.codebook
-        step = self.step()
-        values = self._on_grid(codebook / step) * step
-        if self.zero == "free":
-            values = torch.cat([values, values.new_zeros(len(values), 1)], dim=1)
-        return values.sort(dim=1).values
-
-    def _on_grid(self, codebook: Tensor) -> Tensor:
-        reach = self.largest + 0.49  # rounds to the largest, whose gradient no rounding error may cut off
-        clamped = codebook.clamp(-reach, reach)
-        if self.zero == "counted":
-            return round_ste(clamped)
-        # 0 is taken off the grid: a value that would round to it goes to the nearest of -1 and 1.
-        away = torch.where(clamped < 0, -1.0, 1.0).to(clamped)
-        integer = torch.where(clamped.abs() < 0.5, away, clamped.round())
-        return straight_through(clamped, integer.detach())
+        learned = self.grid == "learned"
+        return grid_values(self.codebook, self.scale, self.largest, self.zero, learned, self.gradient_scale)
 
     def _by_row(self, values: Tensor) -> Tensor:
         """``values`` ``[groups, ...]`` for the rows of :meth:`_rows`."""
@@ -237,7 +221,9 @@ class Codebook(Quantizer):
         own = found.codebook != 0 if with_zero else torch.ones_like(found.codebook, dtype=torch.bool)
         steps = self._steps(found.codebook)
         candidates = torch.zeros(len(steps), len(own), dtype=steps.dtype)
-        candidates[:, own] = self._on_grid(found.codebook[own] / steps[:, None]) * steps[:, None]
+        candidates[:, own] = (
+            round_to_grid(found.codebook[own] / steps[:, None], self.largest, self.zero) * steps[:, None]
+        )
         found, step = rematch(weight, gram, candidates, found, free_gain=free_gain)
         self.scale.data[group] = steps[step].to(self.scale)
         self.codebook.data[group] = found.codebook[own].to(self.codebook)

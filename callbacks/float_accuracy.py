@@ -40,7 +40,7 @@ def float_network(trainer: pl.Trainer, module: SpikingClassifier) -> bool:
     masks = [mask_of(layer) for _, layer in network.named_synapses()]
     return (
         network.emulation is None
-        and (came or all(float(quantizer.strength) == 0 for _, _, quantizer in module.quantized_layers()))
+        and (came or all(quantizer.strength == 0 for _, _, quantizer in module.quantized_layers()))
         and all(bool(alive_units(network, group).all()) for group in unit_groups(network))
         and all(bool(mask.live.all()) for mask in masks if mask is not None)
     )
@@ -49,14 +49,14 @@ def float_network(trainer: pl.Trainer, module: SpikingClassifier) -> bool:
 @contextmanager
 def in_floating_point(module: SpikingClassifier) -> Iterator[None]:
     """The network without its quantizers inside; as strong as they were after it."""
-    strengths = [(quantizer.strength, quantizer.strength.clone()) for _, _, quantizer in module.quantized_layers()]
+    strengths = [(quantizer, quantizer.strength) for _, _, quantizer in module.quantized_layers()]
     try:
-        for strength, _ in strengths:
-            strength.zero_()
+        for quantizer, _ in strengths:
+            quantizer.strength = 0.0
         yield
     finally:
-        for strength, before in strengths:
-            strength.copy_(before)
+        for quantizer, before in strengths:
+            quantizer.strength = before
 
 
 def accuracy_on_test_part(

@@ -81,8 +81,9 @@ class InitialWeights(pl.Callback):
         plain, quantizers = _split(module.network.state_dict())  # these share memory with the network
         for name, tensor in given.items():
             (plain if name in plain else quantizers)[name].copy_(tensor)
-        if not self.copy_quantizers:
-            for name, layer, quantizer in module.quantized_layers():
+        for name, layer, quantizer in module.quantized_layers():
+            quantizer.read_switches()
+            if not self.copy_quantizers:
                 quantizer.refit(latent_weight(layer).detach(), live_synapses(module.network, name))
 
     def _given(self, module: SpikingClassifier) -> dict[str, Tensor]:

@@ -129,7 +129,7 @@ class CodebookReclustering(ScheduledCallback):
         assert isinstance(pl_module, SpikingClassifier)
         if self.schedule.start > 0 or self.ramp > 0:
             for _, _, quantizer in self.chosen(pl_module):
-                quantizer.strength.zero_()
+                quantizer.strength = 0.0
 
     def _check_layers(self, module: SpikingClassifier) -> None:
         names = [name for name, _, _ in module.quantized_layers()]
@@ -161,7 +161,7 @@ class CodebookReclustering(ScheduledCallback):
         strength = min(1.0, (position - self.schedule.start + within) / self.ramp)
         assert isinstance(pl_module, SpikingClassifier)
         for _, _, quantizer in self.chosen(pl_module):
-            quantizer.strength.fill_(strength)
+            quantizer.strength = strength
 
     def due(self, position: int) -> bool:
         """Whether to fit or to freeze at epoch (or step) ``position``."""
@@ -177,7 +177,7 @@ class CodebookReclustering(ScheduledCallback):
     def act(self, trainer: pl.Trainer, module: SpikingClassifier, position: int) -> None:
         """Fit and freeze on process 0, then give every process the same codebooks."""
         for name, layer, quantizer in self.chosen(module):
-            starting = bool(quantizer.strength == 0) or self.last_acted < 0
+            starting = quantizer.strength == 0 or self.last_acted < 0
             if self.metric == "currents" and (starting or super().due(position)) and not _is_frozen(quantizer):
                 assert isinstance(quantizer, Codebook)
                 self._match(trainer, module, name, layer, quantizer)
@@ -186,13 +186,14 @@ class CodebookReclustering(ScheduledCallback):
             elif trainer.is_global_zero and super().due(position):
                 quantizer.recluster(latent_weight(layer).detach(), live_synapses(module.network, name))
             if starting:  # moments of the warm-up, when its parameters had no say, mean nothing
-                quantizer.strength.fill_(0.0 if self.ramp else 1.0)
+                quantizer.strength = 0.0 if self.ramp else 1.0
                 for optimizer in trainer.optimizers:
                     for parameter in quantizer.parameters():
                         optimizer.state.pop(parameter, None)
             if position == self.freeze and isinstance(quantizer, Codebook):
                 quantizer.freeze(latent_weight(layer))
             broadcast(trainer, [*quantizer.parameters(), *quantizer.buffers()])
+            quantizer.read_switches()
             if self.schedule.interval == "epoch":
                 weight = latent_weight(layer).detach()
                 error = (quantizer.quantize(weight) - weight).norm() / weight.norm().clamp_min(1e-12)
@@ -238,7 +239,7 @@ def rescale(block: Block, factor: Tensor) -> None:
 
 
 def _is_frozen(quantizer: Quantizer) -> bool:
-    return isinstance(quantizer, Codebook) and bool(quantizer.frozen)
+    return isinstance(quantizer, Codebook) and quantizer.frozen
 
 
 class PostTrainingQuantization(pl.Callback):
@@ -257,4 +258,4 @@ class PostTrainingQuantization(pl.Callback):
         for name, layer, quantizer in pl_module.quantized_layers():
             if quantizer.strength == 0:
                 quantizer.refit(latent_weight(layer).detach(), live_synapses(pl_module.network, name))
-            quantizer.strength.fill_(1.0)
+            quantizer.strength = 1.0

@@ -158,19 +158,19 @@ def bandwidth(device: torch.device, small: bool) -> Row:
             "backward_gb_s": (3 * whole + 2 * pooled) / ms[1],
         }
     current = torch.randn(4, batch, 128, 32, 32, device=device)
-    ms = [median_ms(lambda: multi_step(current, Dynamics(leak="decay"), 0.5), device)]
-    rows["scan alone, float32"] = {"forward_ms": ms[0], "forward_gb_s": 8 * current.numel() / 1e6 / ms[0]}
+    scan_ms = median_ms(partial(multi_step, current, Dynamics(leak="decay"), 0.5), device)
+    rows["scan alone, float32"] = {"forward_ms": scan_ms, "forward_gb_s": 8 * current.numel() / 1e6 / scan_ms}
     for levels in (4, 256):
         weight = torch.randn(1, (1 << 16) if small else (1 << 24), device=device, requires_grad=True)
         codebook = torch.randn(1, levels, device=device).sort(dim=1).values.requires_grad_()
         up, values = torch.randn_like(weight), codebook_lookup(weight, codebook)
-        ms = [median_ms(lambda w=weight, c=codebook: codebook_lookup(w.detach(), c.detach()), device)]
-        ms += [median_ms(lambda v=values, c=codebook, u=up: torch.autograd.grad(v, c, u, retain_graph=True), device)]
+        there = median_ms(partial(codebook_lookup, weight.detach(), codebook.detach()), device)
+        back = median_ms(partial(torch.autograd.grad, values, codebook, up, retain_graph=True), device)
         rows[f"codebook of {levels}"] = {
-            "forward_ms": ms[0],
-            "forward_gb_s": 9 * weight.numel() / 1e6 / ms[0],
-            "backward_ms": ms[1],
-            "backward_gb_s": 5 * weight.numel() / 1e6 / ms[1],
+            "forward_ms": there,
+            "forward_gb_s": 9 * weight.numel() / 1e6 / there,
+            "backward_ms": back,
+            "backward_gb_s": 5 * weight.numel() / 1e6 / back,
         }
     return rows
 
@@ -261,7 +261,7 @@ def peers(name: str, width: float, frames: Tensor, device: torch.device) -> dict
 
     def relu() -> tuple[nn.Module, Any]:
         layers = Layers(nn.ReLU, nn.Conv2d, nn.BatchNorm2d, nn.AvgPool2d, nn.Flatten, nn.Linear)
-        network = make(layers).to(device, memory_format=torch.channels_last)
+        network = make(layers).to(device).to(memory_format=torch.channels_last)
         return network, lambda: network(last).unflatten(0, (steps, batch)).mean(0)
 
     def jelly(channels_last: bool) -> tuple[nn.Module, Any]:

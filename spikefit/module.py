@@ -152,7 +152,7 @@ class SpikingClassifier(pl.LightningModule):
                 attach(layer, factory(layer.weight.detach()))
             if prunable_synapses:
                 attach_mask(layer)
-        self.mean_loss = nn.ModuleDict({f"on_{stage}": MeanMetric() for stage in STAGES})
+        self.mean_loss = nn.ModuleDict({f"on_{stage}": MeanMetric(nan_strategy="disable") for stage in STAGES})
         self.accuracy = nn.ModuleDict(
             {f"on_{stage}": MulticlassAccuracy(num_classes, average="micro") for stage in STAGES}
         )
@@ -230,7 +230,7 @@ class SpikingClassifier(pl.LightningModule):
             quantizer = getattr(quantizers, options.pop("class"))(latent_weight(layers[name]).detach(), **options)
             before = quantizer_of(layers[name])
             if before is not None:
-                quantizer.strength.copy_(before.strength)
+                quantizer.strength = before.strength
             replace(layers[name], quantizer.to(layers[name].weight.device))
             self._given_quantizers[name] = dict(description)
 

@@ -237,7 +237,7 @@ def _grid(real: _Real, target: HardwareTarget) -> tuple[Tensor, Tensor, int, int
     """
     main, quantizer = real.block.synapses, quantizer_of(real.layer)
     weight = main.weight.detach()
-    if quantizer is not None and bool(quantizer.strength == 1):
+    if quantizer is not None and quantizer.strength == 1:
         scale, bits = quantizer.scale_and_bits(latent_weight(real.layer).detach())
         inverse = torch.where(scale > torch.finfo(torch.float32).tiny, 1 / scale, 0.0)  # below it is no weight at all
         # An integer times its scale is off by less than a half, whatever the precision of the network.

@@ -143,7 +143,7 @@ def _quantised(
 ) -> tuple[Tensor | None, IntegerWeights | None]:
     """Types of inputs, and integers, of some outputs and inputs of ``layer``; None where its quantizer gives none."""
     quantizer = quantizer_of(layer)
-    if quantizer is None or not bool(quantizer.strength == 1):
+    if quantizer is None or quantizer.strength < 1:
         return None, None
     stored, types = quantizer.integers(latent_weight(layer)), quantizer.input_types()
     codebook = masked(layer, stored.codebook).cpu().part(rows, columns)

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from spikefit.errors import check_choice
-from spikefit.functional.kernels import TRITON
+from spikefit.functional.devices import constants, runs_triton
 from spikefit.functional.surrogate import SURROGATES
 
 MAX_STEPS, MAX_POOL = 16, 4  # of the fused kernels on a GPU, which keep the membranes of all steps in registers
@@ -162,23 +162,26 @@ def multi_step(current: Tensor, dynamics: Dynamics, amount: Tensor | float = 0.0
         from spikefit.functional.lif_cpu import multi_step_cpu  # numba takes a while to import
 
         return multi_step_cpu(current, amount, dynamics)
-    if fusible(current.device, len(current), 1):
+    if fusible(current, len(current), 1):
         from spikefit.functional.kernels.cuda.norm_scan import multi_step_cuda
 
         return multi_step_cuda(current, amount, dynamics)
-    if current.device.type == "cuda" and TRITON:
+    if runs_triton(current):
         from spikefit.functional.kernels.cuda.scan import long_multi_step
 
         return long_multi_step(current, amount, dynamics)
-    amount = torch.as_tensor(amount, dtype=current.dtype, device=current.device)
+    if isinstance(amount, Tensor):
+        amount = amount.to(current)
+    else:
+        amount = constants((amount,), current.dtype, current.device)[0]
     return PlainScan.apply(current, amount, dynamics)
 
 
-def fusible(device: torch.device, steps: int, pool: int) -> bool:
-    """Whether :func:`normed_multi_step` runs on ``device``, for so many steps and pooling windows of that side."""
-    if device.type == "cuda" and TRITON:
+def fusible(x: Tensor, steps: int, pool: int) -> bool:
+    """Whether :func:`normed_multi_step` runs on the device of ``x``, for so many steps and windows of that side."""
+    if runs_triton(x):
         return steps <= MAX_STEPS and pool <= MAX_POOL
-    return device.type == "cpu"
+    return x.device.type == "cpu"
 
 
 def normed_multi_step(

@@ -1,10 +1,13 @@
 """Differentiable rounding to grids and codebooks."""
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
+from spikefit.functional.devices import runs_triton
+
+Zero = Literal["counted", "free", "none"]
 _KERNEL_DTYPES = (torch.float32, torch.float64)
 _KERNEL_LEVELS = 256
 
@@ -95,11 +98,15 @@ def codebook_lookup(weight: Tensor, codebook: Tensor) -> Tensor:
     Returns:
         ``[G, N]``.
     """
-    native = weight.device.type == "cpu" and weight.dtype == codebook.dtype and weight.dtype in _KERNEL_DTYPES
-    if native and codebook.shape[1] <= _KERNEL_LEVELS:
+    native = weight.dtype == codebook.dtype and codebook.shape[1] <= _KERNEL_LEVELS
+    if native and weight.device.type == "cpu" and weight.dtype in _KERNEL_DTYPES:
         from spikefit.functional.quantize_cpu import codebook_lookup_cpu  # numba takes a while to import
 
         return codebook_lookup_cpu(weight, codebook)
+    if native and runs_triton(weight):
+        from spikefit.functional.kernels.cuda.codebook import CodebookLookup
+
+        return CodebookLookup.apply(weight, codebook)
     return _CodebookLookup.apply(weight, codebook)
 
 
@@ -112,10 +119,10 @@ class _IndexedLookup(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor, None]:
         (index,) = ctx.saved_tensors
         grad_codebook = grad.new_zeros(ctx.codebook_shape).scatter_add_(1, index.long(), grad)
-        return torch.zeros_like(grad), grad_codebook, None
+        return torch.zeros_like(grad) if ctx.needs_input_grad[0] else None, grad_codebook, None
 
 
 def indexed_lookup(weight: Tensor, codebook: Tensor, index: Tensor) -> Tensor:
@@ -130,7 +137,69 @@ def indexed_lookup(weight: Tensor, codebook: Tensor, index: Tensor) -> Tensor:
     Returns:
         ``[G, N]``.
     """
+    if codebook.shape[1] <= _KERNEL_LEVELS and runs_triton(codebook):
+        from spikefit.functional.kernels.cuda.codebook import IndexedLookup
+
+        return IndexedLookup.apply(weight, codebook, index)
     return _IndexedLookup.apply(weight, codebook, index)
+
+
+def grid_step(scale: Tensor, learned: bool, gradient_scale: float = 1.0) -> Tensor:
+    """The step of a grid, above 0 if it is ``learned``; else ``scale`` as it is."""
+    if not learned:
+        return scale
+    step = scale_gradient(scale, gradient_scale) if gradient_scale != 1 else scale
+    return step.abs().clamp_min(torch.finfo(step.dtype).tiny)
+
+
+def round_to_grid(x: Tensor, largest: int, zero: Zero) -> Tensor:
+    """The integer for each ``x``, from ``-largest`` to ``largest`` and not 0 unless that is ``counted``.
+
+    Backward, the identity within the grid and 0 outside.
+    """
+    reach = largest + 0.49  # rounds to the largest, whose gradient no rounding error may cut off
+    clamped = x.clamp(-reach, reach)
+    if zero == "counted":
+        return round_ste(clamped)
+    # 0 is taken off the grid: a value that would round to it goes to the nearest of -1 and 1.
+    away = torch.where(clamped < 0, -1.0, 1.0).to(clamped)
+    integer = torch.where(clamped.abs() < 0.5, away, clamped.round())
+    return straight_through(clamped, integer.detach())
+
+
+def grid_values(
+    codebook: Tensor, scale: Tensor, largest: int, zero: Zero, learned: bool = False, gradient_scale: float = 1.0
+) -> Tensor:
+    """The codebooks on their grids, ``step * round(c / step)``, ascending.
+
+    Args:
+        codebook: ``[G, M]``, in any order.
+        scale: ``[G, 1]``; see :func:`grid_step`.
+        largest: the largest integer of the grid.
+        zero: whether 0 is on the grid (``counted``), one more value (``free``) or no value (``none``).
+        learned: whether the scale is a parameter.
+        gradient_scale: factor on the gradients of both.
+
+    Returns:
+        ``[G, M]``, with ``zero="free"`` ``[G, M + 1]``.
+    """
+    if codebook.dtype == scale.dtype and codebook.dtype in _KERNEL_DTYPES and runs_triton(codebook):
+        from spikefit.functional.kernels.cuda.codebook import GridValues
+
+        return GridValues.apply(codebook, scale, largest, zero, learned, gradient_scale)
+    return plain_grid_values(codebook, scale, largest, zero, learned, gradient_scale)
+
+
+def plain_grid_values(
+    codebook: Tensor, scale: Tensor, largest: int, zero: Zero, learned: bool, gradient_scale: float
+) -> Tensor:
+    """:func:`grid_values` in plain torch."""
+    codebook = scale_gradient(codebook, gradient_scale) if gradient_scale != 1 else codebook
+    step = grid_step(scale, learned, gradient_scale)
+    values = round_to_grid(codebook / step, largest, zero) * step
+    if zero == "free":
+        values = torch.cat([values, values.new_zeros(len(values), 1)], dim=1)
+    return values.sort(dim=1, stable=True).values
 
 
 def soft_lookup(weight: Tensor, codebook: Tensor, hardness: float) -> Tensor:
@@ -155,7 +224,7 @@ def soft_lookup(weight: Tensor, codebook: Tensor, hardness: float) -> Tensor:
     left, gap = c.gather(1, right - 1), (c.gather(1, right) - c.gather(1, right - 1))
     place = torch.where(gap > 0, (x - left) / gap, 0.5)
     share = ((place - 0.5) / (1 - hardness) + 0.5).clamp(0, 1)
-    low, high = codebook.gather(1, right - 1), codebook.gather(1, right)
+    low, high = indexed_lookup(x, codebook, right - 1), indexed_lookup(x, codebook, right)
     beyond = x - torch.maximum(torch.minimum(x, c[:, -1:]), c[:, :1])
     soft = torch.lerp(low, high, share) + (1 - hardness) * beyond
     return soft + (weight - x)  # adds zero, and the gradient of the identity

@@ -168,7 +168,7 @@ class Block(nn.Module):
     def _fusible(self, x: Tensor) -> bool:
         """Whether norm, neurons and pooling may run as one operation: nobody watches or replaces one of them."""
         return (
-            fusible(x.device, x.shape[0], self.pool if self.pool_kind == "avg" else 1)
+            fusible(x, x.shape[0], self.pool if self.pool_kind == "avg" else 1)
             and self.neuron is not None
             and not self.neuron.own_dynamics
             and not self.neuron.entry.synaptic

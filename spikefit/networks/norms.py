@@ -39,9 +39,17 @@ class PositiveBatchNorm(_BatchNorm):
         """Normalised ``input``, by batch statistics in training and by running ones in evaluation."""
         self._check_input_dim(input)
         momentum = self._next_momentum() if self.training else 0.0
-        return F.batch_norm(
-            input, self.running_mean, self.running_var, self.gain, self.bias, self.training, momentum, self.eps
-        )
+        if not isinstance(momentum, Tensor):
+            return F.batch_norm(
+                input, self.running_mean, self.running_var, self.gain, self.bias, self.training, momentum, self.eps
+            )
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        mean, var = torch.zeros_like(self.running_mean), torch.ones_like(self.running_var)
+        normed = F.batch_norm(input, mean, var, self.gain, self.bias, True, 1.0, self.eps)
+        self.running_mean.lerp_(mean, momentum)
+        self.running_var.lerp_(var, momentum)
+        return normed
 
     def terms(self) -> Norm:
         """The norm as :func:`~spikefit.functional.lif.normed_multi_step` takes it; see :meth:`track`."""
@@ -69,11 +77,13 @@ class PositiveBatchNorm(_BatchNorm):
             for name, buffer in kept.items():
                 setattr(self, name, buffer)
 
-    def _next_momentum(self) -> float:
+    def _next_momentum(self) -> float | Tensor:
+        """The share of the batch in the running statistics; without a momentum, a tensor for a cumulative average."""
         assert self.num_batches_tracked is not None
         self.num_batches_tracked.add_(1)
-        # Without a momentum, a cumulative average.
-        return 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
+        if self.momentum is not None:
+            return self.momentum
+        return self.num_batches_tracked.double().reciprocal().to(self.running_mean)
 
     def folded(self) -> tuple[Tensor, Tensor]:
         """Per channel ``g`` and ``bias / g`` such that the norm is ``y = g * (x + bias / g)``, in float64."""

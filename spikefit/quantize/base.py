@@ -2,15 +2,16 @@
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from spikefit.errors import ConfigurationError
 from spikefit.hardware.codebook import StoredWeights, store
 
 
@@ -58,23 +59,54 @@ class Quantizer(nn.Module, ABC):
     Subclasses say how to :meth:`quantize`, how to :meth:`refit` themselves to the current weights, and which integers
     the weights are (:meth:`integers`).
 
+    What decides on the way through a forward pass is a *switch*: a Python number, so that no pass waits for the device.
+    Assign to it (``quantizer.strength = 0.5``). The buffer of the same name carries it in a state dict and follows each
+    assignment; nothing else may write it.
+
     Attributes:
-        strength: scalar buffer, from 0 to 1.
+        strength: a switch, from 0 to 1.
+        switches: name and first value of each switch of the class.
     """
 
-    strength: Tensor
+    switches: ClassVar[Mapping[str, float | bool]] = {"strength": 1.0}
+    strength: float
 
     def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("strength", torch.ones(()))
+        for name, value in self.switches.items():
+            self.register_buffer(name, torch.tensor(value))
+            self.__dict__[name] = value  # found before the buffer
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name not in self.switches or isinstance(value, Tensor):  # a tensor replaces the buffer
+            super().__setattr__(name, value)
+            if name in self.switches:
+                self.read_switches()
+            return
+        value = type(self.switches[name])(value)
+        if not 0 <= value <= 1:
+            raise ConfigurationError(f"{name}: got {value!r}, expected a value from 0 to 1.")
+        buffer = self._buffers[name]
+        assert buffer is not None
+        buffer.fill_(value)
+        self.__dict__[name] = torch.tensor(value, dtype=buffer.dtype).item()  # as a checkpoint gives it back
+
+    def read_switches(self) -> None:
+        """Take the switches from their buffers, after another process or a checkpoint wrote these; reads the device."""
+        for module in self.modules():
+            if isinstance(module, Quantizer):
+                module.__dict__.update({name: module._buffers[name].item() for name in module.switches})  # type: ignore[union-attr]
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        super()._load_from_state_dict(*args, **kwargs)
+        self.read_switches()
 
     def forward(self, weight: Tensor) -> Tensor:
         """The weights that the layer uses, in the shape of ``weight``."""
-        strength = float(self.strength)
-        if strength == 1:
+        if self.strength == 1:
             return self.quantize(weight)
-        if strength > 0:
-            return self.mix(weight, strength)
+        if self.strength > 0:
+            return self.mix(weight, self.strength)
         return touch(weight, *self.parameters()) if torch.distributed.is_initialized() else weight
 
     def mix(self, weight: Tensor, strength: float) -> Tensor:
@@ -188,7 +220,7 @@ def exact_weight(layer: nn.Module) -> Tensor:
     """The weights that ``layer`` computes with, float64; quantised ones as whole multiples of their scale."""
     weight, quantizer = layer.weight, quantizer_of(layer)
     assert isinstance(weight, Tensor)
-    if quantizer is None or not bool(quantizer.strength == 1):
+    if quantizer is None or quantizer.strength < 1:
         return weight.double()
     scale, _ = quantizer.scale_and_bits(latent_weight(layer).detach())
     return torch.where(scale > 0, (weight.double() / scale).round() * scale, 0.0)

@@ -1,7 +1,8 @@
 """CAT, clusterization-aware training: the values that synapses may take are learned together with the weights."""
 
 import copy
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -10,19 +11,19 @@ from spikefit.errors import ConfigurationError, check_choice, check_range
 from spikefit.functional.kmeans import kmeans_1d
 from spikefit.functional.matching import Match, match_codebook, prepared, rematch
 from spikefit.functional.quantize import (
+    Zero,
     assign,
     codebook_lookup,
+    grid_step,
+    grid_values,
     indexed_lookup,
-    round_ste,
-    scale_gradient,
+    round_to_grid,
     soft_lookup,
     spread_evenly,
-    straight_through,
 )
 from spikefit.hardware.codebook import store
 from spikefit.quantize.base import IntegerWeights, Quantizer
 
-Zero = Literal["counted", "free", "none"]
 Scope = Literal["layer", "channel", "core"]
 Grid = Literal["fitted", "learned", "power_of_two"]
 Handover = Literal["blend", "fraction", "soft"]
@@ -62,7 +63,8 @@ class Codebook(Quantizer):
     scale: Tensor
     group_of_output: Tensor
     index: Tensor
-    frozen: Tensor
+    frozen: bool
+    switches: ClassVar[Mapping[str, float | bool]] = {**Quantizer.switches, "frozen": False}
 
     def __init__(
         self,
@@ -100,7 +102,6 @@ class Codebook(Quantizer):
             self.scale = nn.Parameter(scale)
         else:
             self.register_buffer("scale", scale)
-        self.register_buffer("frozen", torch.zeros((), dtype=torch.bool))
         self.register_buffer("index", torch.zeros(weight.shape, dtype=torch.uint8))
         self.refit(weight)
 
@@ -118,29 +119,12 @@ class Codebook(Quantizer):
 
     def step(self) -> Tensor:
         """Step of the grid of each group, ``[groups, 1]``, above 0."""
-        if self.grid != "learned":
-            return self.scale
-        step = scale_gradient(self.scale, self.gradient_scale) if self.gradient_scale != 1 else self.scale
-        return step.abs().clamp_min(torch.finfo(step.dtype).tiny)
+        return grid_step(self.scale, self.grid == "learned", self.gradient_scale)
 
     def values(self) -> Tensor:
         """The values that synapses may take, ``[groups, M]`` (with ``zero="free"`` ``[groups, M + 1]``), ascending."""
-        codebook = scale_gradient(self.codebook, self.gradient_scale) if self.gradient_scale != 1 else self.codebook
-        step = self.step()
-        values = self._on_grid(codebook / step) * step
-        if self.zero == "free":
-            values = torch.cat([values, values.new_zeros(len(values), 1)], dim=1)
-        return values.sort(dim=1).values
-
-    def _on_grid(self, codebook: Tensor) -> Tensor:
-        reach = self.largest + 0.49  # rounds to the largest, whose gradient no rounding error may cut off
-        clamped = codebook.clamp(-reach, reach)
-        if self.zero == "counted":
-            return round_ste(clamped)
-        # 0 is taken off the grid: a value that would round to it goes to the nearest of -1 and 1.
-        away = torch.where(clamped < 0, -1.0, 1.0).to(clamped)
-        integer = torch.where(clamped.abs() < 0.5, away, clamped.round())
-        return straight_through(clamped, integer.detach())
+        learned = self.grid == "learned"
+        return grid_values(self.codebook, self.scale, self.largest, self.zero, learned, self.gradient_scale)
 
     def _by_row(self, values: Tensor) -> Tensor:
         """``values`` ``[groups, ...]`` for the rows of :meth:`_rows`."""
@@ -153,13 +137,13 @@ class Codebook(Quantizer):
     def quantize(self, weight: Tensor) -> Tensor:
         """Nearest codebook value of each weight; the frozen one, if the assignment is frozen."""
         values = self._by_row(self.values())
-        if bool(self.frozen):
+        if self.frozen:
             return indexed_lookup(self._rows(weight), values, self._rows(self.index)).view_as(weight)
         return codebook_lookup(self._rows(weight), values).view_as(weight)
 
     def mix(self, weight: Tensor, strength: float) -> Tensor:
         """Between float and quantised weights, as ``handover`` says."""
-        if self.handover == "soft" and not bool(self.frozen):
+        if self.handover == "soft" and not self.frozen:
             values = self._by_row(self.values())
             return soft_lookup(self._rows(weight), values, strength).view_as(weight)
         if self.handover == "fraction":
@@ -170,11 +154,11 @@ class Codebook(Quantizer):
     def freeze(self, weight: Tensor) -> None:
         """Every weight keeps the index of its value from now on, however it moves; the values go on learning."""
         self.index.copy_(self._assignment(weight).to(torch.uint8))
-        self.frozen.fill_(True)
+        self.frozen = True
 
     def assignment(self, weight: Tensor) -> Tensor:
         """Index of each weight's value in its codebook (:meth:`values`), int64, in the shape of ``weight``."""
-        return self.index.long() if bool(self.frozen) else self._assignment(weight)
+        return self.index.long() if self.frozen else self._assignment(weight)
 
     def _assignment(self, weight: Tensor) -> Tensor:
         return assign(self._rows(weight.detach()), self._by_row(self.values().detach())).view_as(weight)
@@ -185,7 +169,7 @@ class Codebook(Quantizer):
 
         A group without live weights keeps its codebook. A frozen assignment is given up.
         """
-        self.frozen.fill_(False)
+        self.frozen = False
         groups = self.group_of_output.cpu()
         for group in range(len(self.codebook)):
             rows = slice(None) if self.scope == "layer" else groups == group
@@ -196,7 +180,7 @@ class Codebook(Quantizer):
 
     def recluster(self, weight: Tensor, live: Tensor | None = None) -> None:
         """The same as :meth:`refit`; nothing while the assignment is frozen."""
-        if not bool(self.frozen):
+        if not self.frozen:
             self.refit(weight, live)
 
     @torch.no_grad()
@@ -215,7 +199,7 @@ class Codebook(Quantizer):
             Latent weights whose nearest values are the assignment, each as near to what it was as that allows, and the
             factor ``[out]`` by which the current of each output is larger than before (1 without ``free_gain``).
         """
-        self.frozen.fill_(False)
+        self.frozen = False
         moved, factor = weight.detach().clone(), weight.new_ones(len(weight))
         gram = prepared(gram)
         living = weight.detach().flatten(1).any(dim=1)
@@ -237,7 +221,9 @@ class Codebook(Quantizer):
         own = found.codebook != 0 if with_zero else torch.ones_like(found.codebook, dtype=torch.bool)
         steps = self._steps(found.codebook)
         candidates = torch.zeros(len(steps), len(own), dtype=steps.dtype)
-        candidates[:, own] = self._on_grid(found.codebook[own] / steps[:, None]) * steps[:, None]
+        candidates[:, own] = (
+            round_to_grid(found.codebook[own] / steps[:, None], self.largest, self.zero) * steps[:, None]
+        )
         found, step = rematch(weight, gram, candidates, found, free_gain=free_gain)
         self.scale.data[group] = steps[step].to(self.scale)
         self.codebook.data[group] = found.codebook[own].to(self.codebook)

@@ -43,7 +43,7 @@ class PostTraining(Quantizer):
             else UniformGrid(weight, 2**bits if levels is None else levels, bits)
         )
         self.fitted.requires_grad_(False)
-        self.strength.zero_()
+        self.strength = 0.0
 
     def quantize(self, weight: Tensor) -> Tensor:
         """Nearest value of each weight, with the gradient of the identity."""
@@ -98,19 +98,22 @@ class UniformGrid(Quantizer):
         self.register_buffer("step", torch.ones((), dtype=weight.dtype))
         self.refit(weight)
 
+    @property
+    def lowest(self) -> int:
+        """The smallest integer of the grid."""
+        return -(self.levels - 1) if self.spacing == 2 else -(self.levels // 2)
+
     def grid(self) -> Tensor:
         """The integers that stand for the values, int64 ``[levels]``, ascending."""
-        lowest = -(self.levels - 1) if self.spacing == 2 else -(self.levels // 2)
-        return lowest + self.spacing * torch.arange(self.levels, device=self.step.device)
+        return self.lowest + self.spacing * torch.arange(self.levels, device=self.step.device)
 
     def quantize(self, weight: Tensor) -> Tensor:
         """Nearest value of each weight, with the gradient of the identity."""
         return straight_through(weight, self._integer(weight.detach()) * self.step)
 
     def _integer(self, weight: Tensor) -> Tensor:
-        lowest = int(self.grid()[0])
-        place = ((weight / self.step - lowest) / self.spacing).round().clamp(0, self.levels - 1)
-        return place * self.spacing + lowest
+        place = ((weight / self.step - self.lowest) / self.spacing).round().clamp(0, self.levels - 1)
+        return place * self.spacing + self.lowest
 
     @torch.no_grad()
     def refit(self, weight: Tensor, live: Tensor | None = None) -> None:
@@ -122,9 +125,14 @@ class UniformGrid(Quantizer):
     @torch.no_grad()
     def integers(self, weight: Tensor) -> IntegerWeights:
         """Integers of ``weight`` and the step."""
-        scale, grid = self.step.double().reshape([1] * weight.dim()), self.grid()
-        codebook = on_grid(self._integer(weight), int(grid[0]), int(grid[-1]), self.spacing)
-        return IntegerWeights(codebook, scale, self.bits)
+        highest = self.lowest + self.spacing * (self.levels - 1)
+        codebook = on_grid(self._integer(weight), self.lowest, highest, self.spacing)
+        return IntegerWeights(codebook, *self.scale_and_bits(weight))
+
+    @torch.no_grad()
+    def scale_and_bits(self, weight: Tensor) -> tuple[Tensor, int]:
+        """The step and the width."""
+        return self.step.double().reshape([1] * weight.dim()), self.bits
 
     def extra_repr(self) -> str:
         """Levels and bits."""

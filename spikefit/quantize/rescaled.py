@@ -90,7 +90,12 @@ class RescaledUniform(Following):
     def integers(self, weight: Tensor) -> IntegerWeights:
         """Odd integers, and what they count."""
         largest = 2**self.bits - 1
-        return IntegerWeights(on_grid(self._odd(weight), -largest, largest, 2), self._unit().double(), self.bits + 1)
+        return IntegerWeights(on_grid(self._odd(weight), -largest, largest, 2), *self.scale_and_bits(weight))
+
+    @torch.no_grad()
+    def scale_and_bits(self, weight: Tensor) -> tuple[Tensor, int]:
+        """What the odd integers count, and their width."""
+        return self._unit().double(), self.bits + 1
 
     def extra_repr(self) -> str:
         """Bits, coefficient and scope."""

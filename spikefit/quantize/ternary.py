@@ -54,8 +54,12 @@ class Ternary(Following):
     @torch.no_grad()
     def integers(self, weight: Tensor) -> IntegerWeights:
         """-1, 0 or 1, and the amplitude."""
-        scale = self.amplitude.double().reshape([1] * weight.dim())
-        return IntegerWeights(on_grid(self._sign(weight), -1, 1), scale, self.bits)
+        return IntegerWeights(on_grid(self._sign(weight), -1, 1), *self.scale_and_bits(weight))
+
+    @torch.no_grad()
+    def scale_and_bits(self, weight: Tensor) -> tuple[Tensor, int]:
+        """The amplitude and the width."""
+        return self.amplitude.double().reshape([1] * weight.dim()), self.bits
 
     def extra_repr(self) -> str:
         """Threshold."""

@@ -54,10 +54,13 @@ class Uniform(Quantizer):
     @torch.no_grad()
     def integers(self, weight: Tensor) -> IntegerWeights:
         """Grid integers of ``weight`` and the step."""
-        step = self.step.abs()
-        integer = (weight / step).clamp(self.lowest, self.highest).round()
-        codebook = on_grid(integer, self.lowest, self.highest)
-        return IntegerWeights(codebook, step.double().reshape([1] * weight.dim()), self.bits)
+        integer = (weight / self.step.abs()).clamp(self.lowest, self.highest).round()
+        return IntegerWeights(on_grid(integer, self.lowest, self.highest), *self.scale_and_bits(weight))
+
+    @torch.no_grad()
+    def scale_and_bits(self, weight: Tensor) -> tuple[Tensor, int]:
+        """The step and the width."""
+        return self.step.abs().double().reshape([1] * weight.dim()), self.bits
 
     def extra_repr(self) -> str:
         """Bits."""

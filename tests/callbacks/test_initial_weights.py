@@ -88,7 +88,7 @@ def test_quantizers_are_fitted_to_the_live_weights_that_came(tmp_path):
 def test_codebooks_come_too_if_asked_but_not_their_strength(tmp_path):
     other = trained(Codebook)
     for _, _, quantizer in other.quantized_layers():
-        quantizer.strength.fill_(0.5)
+        quantizer.strength = 0.5
     model = module(Codebook)
     start(model, save(other, tmp_path), copy_quantizers=True)
     for (name, layer, quantizer), (_, _, theirs) in zip(

@@ -56,7 +56,7 @@ def test_frozen_weights_keep_their_values_and_the_values_learn(tmp_path):
 def switched_off(model):
     """``model`` with its quantizers off."""
     for _, _, quantizer in model.quantized_layers():
-        quantizer.strength.zero_()
+        quantizer.strength = 0
     return model
 
 

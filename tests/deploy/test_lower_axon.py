@@ -85,5 +85,5 @@ def test_the_groups_of_a_convolution_share_their_types(wake):
 def test_a_layer_between_float_and_codebook_carries_no_types(pruned):
     net, x = pruned
     for _, layer in net.named_synapses():
-        quantizer_of(layer).strength.fill_(0.5)
+        quantizer_of(layer).strength = 0.5
     assert all(p.axon_types is None for p in lower(net, context(len(x))).projections)

@@ -51,7 +51,7 @@ def test_only_live_synapses_get_a_gradient():
 
 def test_a_float_warm_up_is_masked_too():
     layer, _ = layer_with(Codebook)
-    quantizer_of(layer).strength.zero_()
+    quantizer_of(layer).strength = 0
     assert torch.equal(layer.weight, latent_weight(layer) * mask_of(layer).live)
 
 

@@ -20,7 +20,7 @@ def switched_on(factory):
 
     def make(w):
         quantizer = factory(w)
-        quantizer.strength.fill_(1)
+        quantizer.strength = 1
         return quantizer
 
     return make
@@ -106,14 +106,14 @@ def test_float64_works(case):
 
 def test_at_strength_zero_it_is_the_identity(case):
     quantizer, w, _, _ = case
-    quantizer.strength.fill_(0)
+    quantizer.strength = 0
     assert quantizer(w) is w
 
 
 def test_between_float_and_quantised_weights_the_gradient_is_that_of_the_mixture(case):
     quantizer, w, _, _ = case
     quantizer.eval()
-    quantizer.strength.fill_(0.25)
+    quantizer.strength = 0.25
     w = w.clone().requires_grad_()
     used = quantizer(w)
     torch.testing.assert_close(used, 0.75 * w + 0.25 * quantizer.quantize(w))

@@ -6,7 +6,6 @@ float64 for float64. Nothing here waits for the device.
 
 import math
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import torch
@@ -14,6 +13,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from spikefit.functional.devices import constants
 from spikefit.functional.kernels.cuda import norm_scan_kernels as kernels
 from spikefit.functional.lif import Dynamics, Norm, memory_order
 from spikefit.functional.surrogate import KERNEL_KINDS
@@ -84,13 +84,7 @@ class _Plan:
     def constants(self, like: Tensor) -> Tensor:
         """Threshold and surrogate's numbers on the device."""
         alpha = self.dynamics.alpha
-        return on_device(like.device, compute_dtype(like), self.dynamics.threshold, alpha, math.pi / 2 * alpha)
-
-
-@lru_cache(maxsize=256)
-def on_device(device: torch.device, dtype: torch.dtype, *values: float) -> Tensor:
-    """``values`` as a tensor; made once, since the copy to the device waits for it."""
-    return torch.tensor(values, dtype=dtype, device=device)
+        return constants((self.dynamics.threshold, alpha, math.pi / 2 * alpha), compute_dtype(like), like.device)
 
 
 def compute_dtype(x: Tensor) -> torch.dtype:
@@ -156,7 +150,7 @@ class _NormScan(torch.autograd.Function):
         grad_terms = torch.empty(2, shape.channels, dtype=terms.dtype, device=y.device) if plan.measured else None
         kernels.affine_gradient[(triton.cdiv(shape.channels, _CHANNELS),)](
             parts, gain, mean, var, grad_gain, grad_bias, grad_terms,
-            len(parts), y.numel() // shape.channels, shape.channels, on_device(y.device, torch.float64, plan.eps),
+            len(parts), y.numel() // shape.channels, shape.channels, constants((plan.eps,), torch.float64, y.device),
             plan.measured, _PARTS, _CHANNELS,
         )  # fmt: skip
         amounts = gradient.of_amount()
@@ -180,7 +174,7 @@ def _affine(
     terms = torch.empty(2, channels, dtype=dtype, device=y.device)
     kernels.affine[(triton.cdiv(channels, _CHANNELS),)](
         y, parts, gain, bias, mean, var, terms,
-        0 if parts is None else len(parts), pixels, channels, on_device(y.device, torch.float64, plan.eps),
+        0 if parts is None else len(parts), pixels, channels, constants((plan.eps,), torch.float64, y.device),
         parts is not None, _PARTS, _CHANNELS,
     )  # fmt: skip
     return mean, var, terms
@@ -232,7 +226,7 @@ class _Gradient:
 def amount_on_device(amount: Tensor | float, like: Tensor) -> Tensor:
     """The leak's amount, scalar, in the precision in which ``like`` is computed."""
     dtype = compute_dtype(like)
-    return amount.to(dtype) if isinstance(amount, Tensor) else on_device(like.device, dtype, amount)[0]
+    return amount.to(dtype) if isinstance(amount, Tensor) else constants((amount,), dtype, like.device)[0]
 
 
 def multi_step_cuda(current: Tensor, amount: Tensor | float, dynamics: Dynamics) -> Tensor:

@@ -14,7 +14,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from spikefit.functional.kernels.cuda.norm_scan import LEAKS, amount_on_device, compute_dtype, number, on_device
+from spikefit.functional.devices import constants
+from spikefit.functional.kernels.cuda.norm_scan import LEAKS, amount_on_device, compute_dtype, number
 from spikefit.functional.kernels.cuda.norm_scan_kernels import leaked, reset, surrogate
 from spikefit.functional.lif import Dynamics, memory_order
 from spikefit.functional.surrogate import KERNEL_KINDS
@@ -132,13 +133,13 @@ class TritonScan(torch.autograd.Function):
         stride = lanes if len(frames) == steps else 0
         compute = compute_dtype(current)
         fixed = dynamics.threshold, dynamics.alpha, math.pi / 2 * dynamics.alpha
-        constants = torch.cat([amount.detach().reshape(1).to(compute), on_device(current.device, compute, *fixed)])
+        numbers = torch.cat([amount.detach().reshape(1).to(compute), constants(fixed, compute, current.device)])
         spikes = torch.empty(dense.shape, dtype=current.dtype, device=current.device)
         _forward[_grid(lanes)](
-            frames, constants, spikes, steps, lanes, stride, number(compute), LEAKS[dynamics.leak],
+            frames, numbers, spikes, steps, lanes, stride, number(compute), LEAKS[dynamics.leak],
             dynamics.reset == "zero", _BLOCK,
         )  # fmt: skip
-        ctx.save_for_backward(frames, constants, amount)
+        ctx.save_for_backward(frames, numbers, amount)
         ctx.dynamics, ctx.order, ctx.back, ctx.stride, ctx.shape = dynamics, order, back, stride, dense.shape
         return spikes.permute(back)
 
@@ -146,18 +147,18 @@ class TritonScan(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad_spikes: Tensor) -> tuple[Tensor | None, ...]:
         """Gradients of current and amount."""
-        frames, constants, amount = ctx.saved_tensors
+        frames, numbers, amount = ctx.saved_tensors
         dynamics: Dynamics = ctx.dynamics
         steps, lanes = ctx.shape[0], frames[0].numel()
         grad_spikes = grad_spikes.permute(ctx.order).contiguous()
         grad = torch.empty(ctx.shape, dtype=frames.dtype, device=frames.device)
-        membrane = grad if grad.dtype == constants.dtype else torch.empty_like(grad, dtype=constants.dtype)
+        membrane = grad if grad.dtype == numbers.dtype else torch.empty_like(grad, dtype=numbers.dtype)
         learns = ctx.needs_input_grad[1] and dynamics.leak != "none"
         grid = _grid(lanes)
-        parts = torch.zeros(grid[0] if learns else 1, dtype=constants.dtype, device=frames.device)
+        parts = torch.zeros(grid[0] if learns else 1, dtype=numbers.dtype, device=frames.device)
         _backward[grid](
-            grad_spikes, frames, constants, membrane, grad, parts, steps, lanes, ctx.stride,
-            number(constants.dtype), LEAKS[dynamics.leak], dynamics.reset == "zero",
+            grad_spikes, frames, numbers, membrane, grad, parts, steps, lanes, ctx.stride,
+            number(numbers.dtype), LEAKS[dynamics.leak], dynamics.reset == "zero",
             KERNEL_KINDS[dynamics.surrogate], learns, _BLOCK,
         )  # fmt: skip
         return grad.permute(ctx.back), parts.sum().to(amount), None

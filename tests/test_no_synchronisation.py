@@ -1,0 +1,214 @@
+"""No step of training waits for the device.
+
+A CPU has nothing to wait for, so a step runs on torch's ``meta`` device, which has shapes and no numbers: whatever
+reads one (``item()``, ``float()``, ``bool()``, ``cpu()``, an index by a mask) is refused there, as is a tensor that is
+made of Python numbers. Where there is a GPU, torch itself refuses to wait for it.
+"""
+
+from contextlib import contextmanager, nullcontext
+from functools import partial
+
+import pytest
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from spikefit.deploy.emulate import ChipEmulation
+from spikefit.distillation import Distillation
+from spikefit.hardware.context import DeploymentContext
+from spikefit.hardware.target import HardwareTarget
+from spikefit.inputs import InputKind
+from spikefit.losses import CrossEntropy
+from spikefit.module import SpikingClassifier
+from spikefit.networks import MLP, VGG, ConvSNN, ResidualSNN
+from spikefit.networks.norms import PositiveBatchNorm
+from spikefit.neurons import IF, LIF, CubaLIF, LinearLeakIF, ParametricLIF
+from spikefit.quantize import AxonCodebook, Codebook, PostTraining, RescaledUniform, Ternary, Uniform
+from spikefit.quantize.base import latent_weight
+
+DEVICE = "cuda" if torch.cuda.is_available() else "meta"
+NETWORKS = {
+    "mlp": partial(MLP, hidden=(16,)),
+    "conv": partial(ConvSNN, channels=(8, 8), hidden=(12,)),
+    "max_pool": partial(ConvSNN, channels=(8,), hidden=(12,), pool_kind="max"),
+    "gain_norm": partial(ConvSNN, channels=(8,), hidden=(12,), norm="gain"),
+    "vgg": partial(VGG, plan="vgg9", width=0.125),
+    "residual": partial(ResidualSNN, channels=(8, 16)),
+    "spike_counts": partial(MLP, hidden=(16,), readout="spikes"),
+}
+NEURONS = {
+    "if": partial(IF, reset="zero"),
+    "lif": LIF,
+    "parametric": ParametricLIF,
+    "linear": LinearLeakIF,
+    "cuba": partial(CubaLIF, max_spikes=3),
+}
+QUANTIZERS = {
+    "codebook": Codebook,
+    "channel": partial(Codebook, scope="channel", zero="free"),
+    "core": partial(Codebook, scope="core", core_outputs=4, zero="none"),
+    "learned": partial(Codebook, grid="learned", gradient_scale=0.5),
+    "power_of_two": partial(Codebook, grid="power_of_two", bits=8),
+    "soft": partial(Codebook, handover="soft"),
+    "fraction": partial(Codebook, handover="fraction"),
+    "axon": AxonCodebook,
+    "lsq": Uniform,
+    "rescaled": RescaledUniform,
+    "rescaled_layer": partial(RescaledUniform, scope="layer", coefficient="max"),
+    "ternary": Ternary,
+    "kmeans_after": PostTraining,
+    "uniform_after": partial(PostTraining, method="uniform"),
+}
+
+
+class NoNumbers(TorchFunctionMode):
+    """Refuses to make a tensor on the device of Python numbers: the host waits until they have arrived."""
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if function is torch.Tensor.new_tensor:
+            made, device = args[1], args[0].device
+        elif function in (torch.tensor, torch.as_tensor):
+            made, device = args[0], torch.device(kwargs.get("device") or "cpu")
+        else:
+            return function(*args, **kwargs)
+        if device.type != "cpu" and not isinstance(made, torch.Tensor):
+            raise AssertionError(f"{function.__name__}({made}) waits for the device")
+        return function(*args, **kwargs)
+
+
+@contextmanager
+def refused(copies):
+    """Whatever waits for the device is an error inside; with ``copies`` those from the host to it, too."""
+    if DEVICE == "cuda":
+        torch.cuda.set_sync_debug_mode("error" if copies else "default")
+    try:
+        with NoNumbers() if copies else nullcontext():
+            yield
+    finally:
+        if DEVICE == "cuda":
+            torch.cuda.set_sync_debug_mode("default")
+
+
+def make(network="conv", neuron="lif", quantizer="codebook", **options):
+    module = SpikingClassifier(
+        lambda shape, classes: NETWORKS[network](shape, classes, neuron=NEURONS[neuron]),
+        (2, 16, 16),
+        5,
+        QUANTIZERS[quantizer],
+        **options,
+    )
+    for _, _, found in module.quantized_layers():
+        found.strength = 1
+    return module
+
+
+def step(module, copies=True):
+    """One step; the second of two, as the first may load kernels and make what is kept."""
+    module.to(DEVICE).train()
+    x, y = torch.rand(4, 8, 2, 16, 16, device=DEVICE), torch.zeros(8, dtype=torch.int64, device=DEVICE)
+    optimizer = module.configure_optimizers()
+    for guard in (nullcontext(), refused(copies)):
+        with guard:
+            optimizer.zero_grad()
+            module.training_step((x, y), 1).backward()
+            optimizer.step()
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_every_network(network):
+    step(make(network))
+
+
+@pytest.mark.parametrize("neuron", NEURONS)
+def test_every_neuron(neuron):
+    step(make("mlp", neuron))
+
+
+@pytest.mark.parametrize("strength", [0, 0.5, 1])
+@pytest.mark.parametrize("quantizer", QUANTIZERS)
+def test_every_quantizer(quantizer, strength):
+    module = make(quantizer=quantizer, prunable_synapses=True)
+    for _, _, found in module.quantized_layers():
+        found.strength = strength
+    step(module)
+
+
+@pytest.mark.parametrize("strength", [0.5, 1])
+@pytest.mark.parametrize("quantizer", [name for name, factory in QUANTIZERS.items() if "Codebook" in str(factory)])
+def test_frozen_codebooks(quantizer, strength):
+    module = make(quantizer=quantizer)
+    for _, layer, found in module.quantized_layers():
+        found.strength = strength
+        if isinstance(found, Codebook):
+            found.freeze(latent_weight(layer))
+    step(module)
+
+
+def test_a_step_that_switches():
+    """What callbacks do at the start of a step, while a codebook takes over."""
+    module = make()
+    step(module)
+    with refused(copies=True):
+        for _, _, found in module.quantized_layers():
+            found.strength = 0.3
+            assert found.strength == pytest.approx(0.3)
+
+
+@pytest.mark.parametrize("network", ["conv", "gain_norm"])
+def test_norms_with_a_cumulative_average(network):
+    module = make(network)
+    for norm in module.modules():
+        if isinstance(norm, PositiveBatchNorm):
+            norm.momentum = None
+    step(module)
+
+
+def test_losses():
+    step(make(loss=CrossEntropy(label_smoothing=0.1)))
+    taught = Distillation("teacher.ckpt")
+    taught._teacher.append(make().to(DEVICE).eval().requires_grad_(False))
+    step(make(loss=taught))
+
+
+def test_memory_for_time():
+    step(make(gradient_checkpointing=True))
+
+
+@pytest.fixture
+def no_autocast(monkeypatch):
+    """An emulated block switches it off, which ``meta`` does not know."""
+    if DEVICE == "meta":
+        monkeypatch.setattr(torch, "autocast", lambda device, enabled: nullcontext())
+
+
+def emulated(chip="loihi", **options):
+    module = make(**options)
+    context = DeploymentContext(HardwareTarget.load(chip), 4, InputKind.GRADED)
+    module.network.emulation = ChipEmulation(context)
+    step(module, copies=False)
+
+
+@pytest.mark.parametrize("network", [name for name in NETWORKS if name != "gain_norm"])
+def test_every_network_in_integers(network, no_autocast):
+    emulated(network=network)
+
+
+@pytest.mark.parametrize("quantizer", QUANTIZERS)
+def test_every_quantizer_in_integers(quantizer, no_autocast):
+    emulated(quantizer=quantizer)
+
+
+@pytest.mark.parametrize(("neuron", "chip"), [("if", "truenorth"), ("linear", "truenorth"), ("cuba", "xylo_audio2")])
+def test_other_neurons_in_integers(neuron, chip, no_autocast):
+    emulated(chip, network="mlp", neuron=neuron)
+
+
+@pytest.mark.parametrize(
+    "read", [float, bool, Tensor.cpu, Tensor.nonzero, lambda x: x[x > 0], lambda x: x + x.new_tensor(1.0)]
+)
+def test_the_test_tells(read):
+    """A step that waits is found."""
+    x = torch.ones((), device=DEVICE)
+    with refused(copies=True), pytest.raises((RuntimeError, AssertionError)):
+        read(x)

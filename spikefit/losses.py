@@ -1,8 +1,8 @@
 """Losses on logits, one value a sample.
 
-Every loss is called as ``loss(logits, labels, inputs, steps)``: the logits ``[B, classes]``, the labels ``[B]``, what the
-network saw ``[T, B, ...]``, and the readout's output at every step ``[T, B, classes]``. The logits are the mean of the
-steps, or their sum where the readout spikes. Pruning scores call it with logits and labels alone, in evaluation.
+Every loss is called as ``loss(logits, labels, inputs, steps)``: the logits ``[B, classes]``, the labels ``[B]``, what
+the network saw ``[T, B, ...]``, and the readout's output at every step ``[T, B, classes]``. The logits are the mean of
+the steps, or their sum where the readout spikes. Pruning scores call it with logits and labels alone, in evaluation.
 """
 
 import torch
@@ -38,8 +38,8 @@ class CrossEntropy(nn.Module):
 class TemporalCrossEntropy(CrossEntropy):
     """Temporal efficient training (TET): every step shall classify by itself (Deng et al. 2022, arXiv 2202.11946).
 
-    In training ``(1 - regularizer) * mean_t CE(steps[t], labels) + regularizer * mean_t,c (steps[t, c] - target)**2`` of
-    each sample. In evaluation, and so for pruning scores, the cross entropy of the logits alone.
+    In training, of each sample, ``(1 - regularizer) * mean_t CE(steps[t], labels) + regularizer * mean_t,c (steps[t, c]
+    - target)**2``. In evaluation, and so for pruning scores, the cross entropy of the logits alone.
 
     Args:
         label_smoothing: share of the label that is spread over all classes, in [0, 1].
@@ -76,9 +76,8 @@ class TemporalCrossEntropy(CrossEntropy):
         if steps is None:
             raise ConfigurationError("steps: got None, expected the readout's output at every step, [T, B, classes].")
         scores = steps.float()
-        entropy = (
-            super().forward(scores.flatten(0, 1), labels.repeat(len(scores))).unflatten(0, scores.shape[:2]).mean(0)
-        )
+        entropy = super().forward(scores.flatten(0, 1), labels.repeat(len(scores)))
+        entropy = entropy.unflatten(0, scores.shape[:2]).mean(dim=0)
         if not self.regularizer:
             return entropy
         return torch.lerp(entropy, (scores - self.target).square().mean(dim=(0, 2)), self.regularizer)

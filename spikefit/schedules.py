@@ -32,7 +32,7 @@ class WarmupCosine(LambdaLR):
         check_range("warmup_steps", warmup_steps, 0)
         if total_steps is not None:
             check_range("total_steps", total_steps, 1)
-            check_range("warmup_steps", warmup_steps, 0, total_steps - 1)
+            _check_rise(warmup_steps, total_steps)
         self.total_steps, self.warmup_steps, self.final = total_steps, warmup_steps, final
         super().__init__(optimizer, self.share)
 
@@ -49,7 +49,7 @@ class WarmupCosine(LambdaLR):
                 "total_steps: got None, which is the length of the training, but that has no end; expected a number of "
                 "steps, or trainer.max_epochs or trainer.max_steps."
             )
-        check_range("warmup_steps", self.warmup_steps, 0, int(steps) - 1)
+        _check_rise(self.warmup_steps, int(steps))
         self.total_steps = int(steps)
         for group, rate in zip(self.optimizer.param_groups, self.base_lrs, strict=True):
             group["lr"] = rate * self.share(self.last_epoch)
@@ -66,3 +66,8 @@ class WarmupCosine(LambdaLR):
             return (step + 1) / (rise + 1)
         progress = min(1.0, (step - rise) / (self.total_steps - rise))
         return self.final + (1 - self.final) * (1 + math.cos(math.pi * progress)) / 2
+
+
+def _check_rise(warmup_steps: float, total_steps: int) -> None:
+    if warmup_steps >= 1:  # a share always leaves a descent
+        check_range("warmup_steps", warmup_steps, 0, total_steps - 1)

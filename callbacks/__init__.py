@@ -14,6 +14,7 @@ from callbacks.predictions import PredictionWriter
 from callbacks.reclustering import CodebookReclustering, PostTrainingQuantization
 from callbacks.schedule import Schedule
 from callbacks.spike_monitor import SpikeMonitor
+from callbacks.step_schedule import StepSchedule
 from callbacks.synapse_pruning import SynapsePruning
 
 __all__ = [
@@ -33,5 +34,6 @@ __all__ = [
     "Schedule",
     "ScheduledCallback",
     "SpikeMonitor",
+    "StepSchedule",
     "SynapsePruning",
 ]

@@ -28,7 +28,7 @@ class Distillation(nn.Module):
         loss: of the labels; :class:`~spikefit.losses.CrossEntropy` by default.
 
     Shape:
-        logits ``[B, classes]``, labels ``[B]``, inputs ``[T, B, ...]`` -> ``[B]``.
+        logits ``[B, classes]``, labels ``[B]``, inputs ``[T, B, ...]``, steps ``[T, B, classes]`` -> ``[B]``.
 
     Raises:
         ConfigurationError: for values that are not allowed, or without inputs in training.
@@ -47,9 +47,12 @@ class Distillation(nn.Module):
         self._teacher: list[SpikingClassifier] = []  # in a list, or it would be part of the student's checkpoints
 
     def preflight(self, check: Preflight) -> None:
-        """Raise unless the teacher's checkpoint can be read; needed for training alone."""
+        """Raise unless the teacher's checkpoint can be read, which training alone needs; ask the loss of the labels."""
         if check.fitting:
             self._require_teacher()
+        ask = getattr(self.loss, "preflight", None)
+        if callable(ask):
+            ask(check)
 
     def _require_teacher(self) -> None:
         read_checkpoint(Path(self.teacher), "teacher")
@@ -63,9 +66,11 @@ class Distillation(nn.Module):
             self._teacher.append(teacher.eval().requires_grad_(False))
         return self._teacher[0].to(inputs.device)(inputs)
 
-    def forward(self, logits: Tensor, labels: Tensor, inputs: Tensor | None = None) -> Tensor:
+    def forward(
+        self, logits: Tensor, labels: Tensor, inputs: Tensor | None = None, steps: Tensor | None = None
+    ) -> Tensor:
         """Loss of each sample, in float32."""
-        by_labels = self.loss(logits, labels, inputs)
+        by_labels = self.loss(logits, labels, inputs, steps)
         if not self.training:
             return by_labels
         if inputs is None:

@@ -76,9 +76,11 @@ class SpikingClassifier(pl.LightningModule):
         quantizer: makes the quantizer of one layer from its weight; None trains in floating point.
         layer_quantizers: other quantizers (None for floating point) for the layers whose names match a pattern of
             :mod:`fnmatch`, such as ``conv1``, ``stage*`` or ``readout``; the first pattern that matches decides.
-        loss: maps logits, labels and inputs to one loss a sample; :class:`~spikefit.losses.CrossEntropy` by default.
+        loss: maps logits, labels, inputs and the readout's output at every step to one loss a sample
+            (:mod:`spikefit.losses`); :class:`~spikefit.losses.CrossEntropy` by default.
         optimizer: makes the optimizer from parameter groups.
-        lr_scheduler: makes the learning rate scheduler from the optimizer; None for none.
+        lr_scheduler: makes the learning rate scheduler from the optimizer; None for none. One that has a method
+            ``set_total(steps)`` is told how many of its steps the training has.
         lr_interval: whether the scheduler steps every ``epoch`` or every ``step``.
         codebook_lr_factor: learning rate of the quantizers' own parameters, relative to that of the weights.
         gradient_checkpointing: keep the inputs of the blocks alone while training and compute the rest anew in the
@@ -94,6 +96,8 @@ class SpikingClassifier(pl.LightningModule):
         hardware: the chip, or None.
         accuracy_before_compression: of the float network on the samples that are deployed; None where nobody measured
             it (:class:`callbacks.DeploymentSimulation` does). Checkpoints carry it.
+        training_time_steps: how many of the time steps a training step computes; None for all
+            (:class:`callbacks.StepSchedule`).
         checkpoint_epoch: last epoch of the checkpoint that the weights were loaded from; None for none.
 
     Shape:
@@ -143,6 +147,7 @@ class SpikingClassifier(pl.LightningModule):
         self.codebook_lr_factor = codebook_lr_factor
         self._given_quantizers: dict[str, dict[str, Any]] = {}
         self.accuracy_before_compression: Accuracy | None = None
+        self.training_time_steps: int | None = None
         self.checkpoint_epoch: int | None = None
         self._declared_by = type(self).__name__
         factories = quantizers_by_layer(self.network, quantizer, layer_quantizers or {})
@@ -337,8 +342,9 @@ class SpikingClassifier(pl.LightningModule):
         x, y = batch
         if batch_idx == 0 and self.input_kind is not None:  # the first of every epoch: it reads the batch on the host
             self.input_kind.check(x, self._declared_by)
-        logits = self(x)
-        losses = self.loss(logits, y, x)
+        output = self.network(x[: self.training_time_steps] if stage == "train" else x)
+        logits = self.network.logits(output)
+        losses = self.loss(logits, y, x, output)
         mean_loss, accuracy = self.mean_loss[f"on_{stage}"], self.accuracy[f"on_{stage}"]
         assert isinstance(mean_loss, Metric)
         assert isinstance(accuracy, Metric)
@@ -363,5 +369,9 @@ class SpikingClassifier(pl.LightningModule):
             optimizer.param_groups[-1]["lr"] *= self.codebook_lr_factor
         if self.lr_scheduler_factory is None:
             return optimizer
-        scheduler = {"scheduler": self.lr_scheduler_factory(optimizer), "interval": self.lr_interval}
-        return {"optimizer": optimizer, "lr_scheduler": scheduler}
+        scheduler = self.lr_scheduler_factory(optimizer)
+        set_total = getattr(scheduler, "set_total", None)
+        if callable(set_total):
+            by_epoch = self.lr_interval == "epoch"
+            set_total(self.trainer.max_epochs if by_epoch else self.trainer.estimated_stepping_batches)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": self.lr_interval}}

@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from tiny_fit import fit, module
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from spikefit.errors import ConfigurationError
@@ -49,6 +50,37 @@ def test_it_resumes_in_the_middle():
     second.optimizer.load_state_dict(state[0])
     second.load_state_dict(state[1])
     torch.testing.assert_close(rates(second, 11), expected[9:])
+
+
+def test_the_length_may_be_told_later():
+    expected = rates(WarmupCosine(optimizer(), 20, warmup_steps=4), 24)
+    told = WarmupCosine(optimizer(), warmup_steps=0.2)
+    told.set_total(20)
+    torch.testing.assert_close(rates(told, 24), expected)
+
+
+def test_a_length_that_is_given_stays():
+    scheduler = WarmupCosine(optimizer(), 20)
+    scheduler.set_total(5)
+    assert scheduler.total_steps == 20
+
+
+def test_a_length_that_is_never_told_is_an_error():
+    with pytest.raises(ConfigurationError, match="total_steps: got None"):
+        rates(WarmupCosine(optimizer()), 2)
+    with pytest.raises(ConfigurationError, match="no end"):
+        WarmupCosine(optimizer()).set_total(float("inf"))
+    with pytest.raises(ConfigurationError, match="warmup_steps: got 8"):
+        WarmupCosine(optimizer(), warmup_steps=8).set_total(8)
+
+
+@pytest.mark.parametrize(("interval", "accumulate", "length"), [("step", 1, 12), ("step", 2, 6), ("epoch", 1, 3)])
+def test_the_module_tells_the_length_of_the_training(tmp_path, interval, accumulate, length):
+    model = module(lr_scheduler=WarmupCosine, lr_interval=interval)
+    trainer, _ = fit(tmp_path, [], model, epochs=3, accumulate_grad_batches=accumulate)  # of 4 batches
+    (scheduler,) = (entry.scheduler for entry in trainer.lr_scheduler_configs)
+    assert scheduler.total_steps == length
+    assert scheduler.get_last_lr() == [0.0] * 3, "the descent ends with the training"
 
 
 @pytest.mark.parametrize(

@@ -6,11 +6,12 @@ from typing import Literal
 from torch import nn
 
 from spikefit.errors import ConfigurationError, check_choice, check_range
-from spikefit.networks.blocks import Block, Network, PoolKind, Readout
+from spikefit.networks.blocks import Block, IdentitySkip, Network, PoolKind, Readout
 from spikefit.networks.norms import NormKind, make_norm
 from spikefit.neurons import LIF, NeuronFactory
 
-VGG_PLANS: dict[str, tuple[int | str, ...]] = {
+PlanEntry = int | Literal["P", "R"]
+VGG_PLANS: dict[str, tuple[PlanEntry, ...]] = {
     "vgg9": (64, 64, "P", 128, 128, "P", 256, 256, 256, "P"),
     "vgg11": (64, "P", 128, "P", 256, 256, "P", 512, 512, "P", 512, 512, "P"),
     "vgg16": (64, 64, "P", 128, 128, "P", 256, 256, 256, "P", 512, 512, 512, "P", 512, 512, 512, "P"),
@@ -167,10 +168,14 @@ class ConvSNN(Network):
 class VGG(Network):
     """VGG with average pooling (Simonyan and Zisserman 2015, arXiv 1409.1556), a norm in every block.
 
+    A plan lists, in order, the channels of a 3x3 convolution; ``P``, which pools what comes before it by 2 (twice in a
+    row, by 4); and ``R``, two more convolutions of as many channels with a shortcut around them. As in
+    :class:`~spikefit.networks.ResidualSNN` the shortcut is added to the current before the norm.
+
     Args:
         input_shape: ``(C, H, W)`` of one frame.
         num_classes: outputs of the readout.
-        plan: ``vgg9``, ``vgg11`` or ``vgg16``.
+        plan: such a list, or the name of one: ``vgg9``, ``vgg11`` or ``vgg16``.
         width: factor on the number of channels.
         hidden: neurons of each hidden linear layer.
         pool_kind: ``avg`` or ``max``.
@@ -183,7 +188,7 @@ class VGG(Network):
         self,
         input_shape: tuple[int, ...],
         num_classes: int,
-        plan: Literal["vgg9", "vgg11", "vgg16"] = "vgg11",
+        plan: Literal["vgg9", "vgg11", "vgg16"] | Sequence[PlanEntry] = "vgg11",
         width: float = 1.0,
         hidden: Sequence[int] = (),
         pool_kind: PoolKind = "avg",
@@ -191,25 +196,51 @@ class VGG(Network):
         readout: Readout = "membrane",
         norm: NormKind = "batch",
     ) -> None:
-        check_choice("plan", plan, VGG_PLANS)
         if not width > 0:
             raise ConfigurationError(f"width: got {width!r}, expected a value above 0.")
         inputs, size = _image_shape(input_shape)
-        layers = VGG_PLANS[plan]
         blocks: dict[str, Block] = {}
-        for position, entry in enumerate(layers):
-            if not isinstance(entry, int):
-                continue
-            pool = 2 if layers[position + 1 : position + 2] == ("P",) else 1
-            name, outputs = f"conv{len(blocks) + 1}", max(1, round(entry * width))
-            blocks[name] = conv_block(inputs, outputs, neuron, pool=pool, pool_kind=pool_kind, norm=norm)
-            size, inputs = shrink(name, size, blocks[name]), outputs
+        for channels, pool, shortcut in _layers(plan):
+            name, outputs = f"conv{len(blocks) + 1}", max(1, round(channels * width))
+            block = conv_block(inputs, outputs, neuron, pool=pool, pool_kind=pool_kind, norm=norm)
+            if shortcut:
+                block.skip_from, block.skip = list(blocks)[-2], IdentitySkip()
+            blocks[name] = block
+            size, inputs = shrink(name, size, block), outputs
         features = inputs * size[0] * size[1]
         for index, units in enumerate(hidden, start=1):
             blocks[f"fc{index}"] = dense_block(features, units, neuron, norm)
             features = units
         blocks["readout"] = readout_block(features, num_classes, neuron, readout, norm)
         super().__init__(blocks, input_shape)
+
+
+def _layers(plan: str | Sequence[PlanEntry]) -> list[tuple[int, int, bool]]:
+    """Channels, pooling and whether a shortcut ends in it, of every convolution of a plan.
+
+    Raises:
+        ConfigurationError: for an unknown name or entry, or a plan that does not begin with a convolution.
+    """
+    if isinstance(plan, str):
+        check_choice("plan", plan, VGG_PLANS)
+        plan = VGG_PLANS[plan]
+    layers: list[tuple[int, int, bool]] = []
+    for entry in plan:
+        if isinstance(entry, int):
+            check_range("plan", entry, 1)
+            layers.append((entry, 1, False))
+            continue
+        check_choice("plan", entry, ("P", "R"))
+        if not layers:
+            raise ConfigurationError(f"plan: got {entry!r} as the first entry, expected a number of channels.")
+        channels, pool, shortcut = layers[-1]
+        if entry == "P":
+            layers[-1] = (channels, 2 * pool, shortcut)
+        else:
+            layers += [(channels, 1, False), (channels, 1, True)]
+    if not layers:
+        raise ConfigurationError("plan: got an empty list, expected at least one number of channels.")
+    return layers
 
 
 def _image_shape(input_shape: tuple[int, ...]) -> tuple[int, tuple[int, int]]:

@@ -1,7 +1,9 @@
 """Every YAML file that ships is parsed and run for one batch."""
 
+import re
 import shutil
 from functools import partial
+from itertools import takewhile
 from pathlib import Path
 
 import fake_data
@@ -133,9 +135,18 @@ def test_logger(run, name, monkeypatch):
     assert len(list(Path("runs/base/version_0").iterdir())) >= 3
 
 
+def stacked(name: str) -> list[str]:
+    """An experiment's configurations: those of the command in its header, or the file alone."""
+    path = f"configs/experiment/{name}.yaml"
+    header = "".join(takewhile(lambda line: line.startswith("#"), (CONFIGS.parent / path).open()))
+    return re.findall(r"--config (\S+)", header) or [path]
+
+
 @pytest.mark.parametrize("name", fragments("experiment"))
 def test_experiment(run, fake_root, name):
-    status, printed = run("fit", *with_configs(f"configs/experiment/{name}.yaml"), *ONE_BATCH)
+    paths = stacked(name)
+    assert f"configs/experiment/{name}.yaml" in paths
+    status, printed = run("fit", *with_configs(*paths), *ONE_BATCH)
     assert status == 0, printed
 
 

@@ -20,6 +20,7 @@ from spikefit.neurons import LIF
         partial(ConvSNN, stride=2, pool=1, hidden=()),
         partial(VGG, plan="vgg9", width=0.125),
         partial(VGG, plan="vgg11", width=0.0625, hidden=(16,)),
+        partial(VGG, plan=[4, "P", 6, "R", "P", 8, "P", "P"]),
         partial(ResidualSNN, channels=(4, 6), depth=2, stem_pool=2),
     ],
 )
@@ -49,6 +50,28 @@ def test_layers_of_a_vgg_by_hand():
     assert all(layer.bias is None for _, layer in network.named_synapses())
 
 
+def test_a_plan_of_your_own_by_hand():
+    """Two P pool by 4; R adds two convolutions, the second of which adds what went into the first to its current."""
+    network = VGG((3, 16, 16), 5, plan=[8, "P", 12, "R", "P", "R", "P", "P"], width=0.5)
+    blocks = dict(network.named_blocks())
+    layers = [tuple(block.synapses.weight.shape[:2]) for block in blocks.values()]
+    assert layers == [(4, 3), (6, 4), (6, 6), (6, 6), (6, 6), (6, 6), (5, 6)]
+    assert [block.pool for block in blocks.values()] == [2, 1, 1, 2, 1, 4, 1]
+    sources = {name: block.skip_from for name, block in blocks.items() if block.skip_from}
+    assert sources == {"conv4": "conv2", "conv6": "conv4"}
+    x = (torch.rand(3, 2, 3, 16, 16) < 0.5).float()
+    with torch.no_grad():
+        for name in sources:
+            blocks[name].synapses.weight.zero_()
+            blocks[name].skip.weight.fill_(1.0)
+        between = (torch.rand(3, 2, 6, 8, 8) < 0.5).float()
+        current = blocks["conv4"].eval().current(torch.rand(3, 2, 6, 8, 8), between)
+    torch.testing.assert_close(
+        current, between / (1 + blocks["conv4"].norm.eps) ** 0.5, msg="the shortcut alone is left"
+    )
+    assert network(x).shape == (3, 2, 5)
+
+
 def test_odd_maps_lose_their_border_in_a_pooling():
     """9 -> conv stride 2 -> 5 -> pool 2 -> 2; 7 -> 4 -> 2."""
     network = ConvSNN((1, 9, 7), 3, channels=(4,), hidden=(), stride=2, pool=2)
@@ -70,6 +93,10 @@ def test_too_many_poolings_are_named_before_anything_runs():
         (lambda: MLP((4,), 2, hidden=(3, 0)), "hidden"),
         (lambda: MLP((4,), 0), "num_classes"),
         (lambda: VGG((3, 32, 32), 2, plan="vgg12"), "plan"),
+        (lambda: VGG((3, 32, 32), 2, plan=[4, "Q"]), "plan"),
+        (lambda: VGG((3, 32, 32), 2, plan=["P", 4]), "plan"),
+        (lambda: VGG((3, 32, 32), 2, plan=[]), "plan"),
+        (lambda: VGG((3, 32, 32), 2, plan=[4, 0]), "plan"),
         (lambda: VGG((3, 32, 32), 2, width=-1.0), "width"),
         (lambda: ConvSNN((64,), 2), "input_shape"),
         (lambda: ConvSNN((1, 8, 8), 2, pool=0), "pool"),

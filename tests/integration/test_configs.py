@@ -146,7 +146,8 @@ def stacked(name: str) -> list[str]:
 def test_experiment(run, fake_root, name):
     paths = stacked(name)
     assert f"configs/experiment/{name}.yaml" in paths
-    status, printed = run("fit", *with_configs(*paths), *ONE_BATCH)
+    small = ("--data.init_args.batch_size=8",) if name.startswith("cifar10") else ()
+    status, printed = run("fit", *with_configs(*paths), *small, *ONE_BATCH)
     assert status == 0, printed
 
 

@@ -4,8 +4,9 @@ import math
 from dataclasses import dataclass, field
 
 import numpy as np
+import torch
+import torch.nn.functional as F
 from torch import Tensor
-from torch.nn.grad import conv2d_input
 
 from spikefit.hardware.check import Finding
 from spikefit.hardware.figures import known
@@ -143,15 +144,17 @@ def map_shape(shape: tuple[int, ...]) -> tuple[int, int, int]:
 
 def sources_used(kernel: Kernel, neurons: Tensor) -> Tensor:
     """Places of the pooled source that reach ``neurons`` (bool ``[out, H, W]``): bool ``[in, H', W']``."""
-    spread = conv2d_input(
-        (1, *kernel.source),
-        kernel.live,
-        neurons.float().unsqueeze(0),
-        stride=kernel.stride,
-        padding=kernel.padding,
-        dilation=kernel.dilation,
-    )
-    return spread[0] > 0
+    channels, height, width = kernel.source
+    (above, left), (down, right) = kernel.padding, kernel.stride
+    padded = torch.zeros(channels, height + 2 * above, width + 2 * left, dtype=torch.bool)
+    rows, columns = (neurons.any(dim=0).any(dim=dim).nonzero().flatten().tolist() for dim in (1, 0))
+    if rows:  # a core holds few places of a map, and what they read is near
+        top, first = rows[0], columns[0]
+        held = neurons[None, :, top : rows[-1] + 1, first : columns[-1] + 1].float()
+        spread = F.conv_transpose2d(held, kernel.live, stride=kernel.stride, dilation=kernel.dilation)[0] > 0
+        top, first, (tall, wide) = top * down, first * right, spread.shape[1:]
+        padded[:, top : top + tall, first : first + wide] = spread
+    return padded[:, above : above + height, left : left + width]
 
 
 def add_pooled(counts: Tensor, kernel: Kernel, pooled: Tensor) -> None:

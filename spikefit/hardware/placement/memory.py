@@ -169,10 +169,11 @@ class _Fill:
         return sum(int(sources_used(kernel, neurons).sum()) * kernel.copies for kernel in self.kernels)
 
     def _load(self, index: int, start: int, stop: int) -> CoreLoad:
+        axons = self._axons(start, stop) if math.isfinite(self.max_axons) else 0  # without a limit nobody asks
         used = {
             "neurons": ((stop - start) * self.cells, self.max_cells),
             "synapse memory": (int(self.bits[start:stop].sum()), self.max_bits),
-            "input axons": (self._axons(start, stop), self.max_axons),
+            "input axons": (axons, self.max_axons),
             "output axons": (int(self.outputs[start:stop].sum()), self.max_outputs),
         }
         part = Part(self.population.name, np.sort(self.order[start:stop]))

@@ -158,18 +158,18 @@ def multi_step(current: Tensor, dynamics: Dynamics, amount: Tensor | float = 0.0
     Returns:
         ``[T, ...]`` of zeros and ones, in the dtype and memory format of ``current``.
     """
+    if runs_triton(current):
+        if fusible(current, len(current), 1):
+            from spikefit.functional.kernels.cuda.norm_scan import multi_step_cuda
+
+            return multi_step_cuda(current, amount, dynamics)
+        from spikefit.functional.kernels.cuda.scan import long_multi_step
+
+        return long_multi_step(current, amount, dynamics)
     if current.device.type == "cpu":
         from spikefit.functional.lif_cpu import multi_step_cpu  # numba takes a while to import
 
         return multi_step_cpu(current, amount, dynamics)
-    if fusible(current, len(current), 1):
-        from spikefit.functional.kernels.cuda.norm_scan import multi_step_cuda
-
-        return multi_step_cuda(current, amount, dynamics)
-    if runs_triton(current):
-        from spikefit.functional.kernels.cuda.scan import long_multi_step
-
-        return long_multi_step(current, amount, dynamics)
     if isinstance(amount, Tensor):
         amount = amount.to(current)
     else:
@@ -210,7 +210,7 @@ def normed_multi_step(
         of ``y``, ``[C]``, as they were used: float64 on a CPU, in the precision of the arithmetic on a GPU. None
         without a norm.
     """
-    if y.device.type == "cuda":
+    if runs_triton(y):
         from spikefit.functional.kernels.cuda.norm_scan import normed_multi_step_cuda
 
         return normed_multi_step_cuda(y, steps, dynamics, amount, norm, alive, pool)

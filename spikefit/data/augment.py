@@ -29,7 +29,7 @@ def crop(samples: Tensor, top: Tensor, left: Tensor, padding: int, mode: Padding
     reflects = mode == "reflect"  # which torch does to floating point alone
     padded = F.pad(planes.float(), sides, mode).to(planes.dtype) if reflects else F.pad(planes, sides)
     windows = padded.unfold(2, planes.shape[2], 1).unfold(3, planes.shape[3], 1)  # [B, K, top, left, H, W], a view
-    return windows[torch.arange(len(planes), device=planes.device), :, top, left].view(samples.shape)
+    return windows[torch.arange(len(planes), device=planes.device), :, top, left].reshape(samples.shape)
 
 
 def flip(samples: Tensor, chosen: Tensor) -> Tensor:

@@ -135,3 +135,18 @@ def test_a_layer_by_currents_loses_less_than_by_weights(monkeypatch, wake):
         assert len(quantised.block("conv1").synapses.weight.unique()) <= 2
         kept[metric] = layer_sensitivity.accuracy(quantised, batches, batches)
     assert kept["currents"] > kept["weights"]
+
+
+def test_batches_of_images_are_timed():
+    import bench_images
+
+    rows = bench_images.measured(number=600, rounds=2, accelerator="cpu")
+    assert [row["images"] for row in rows] == [
+        "DataLoader, torchvision",
+        "DataLoader, batches augmented",
+        "tensors, batches augmented",
+        "DataLoader, as they are",
+        "tensors, as they are",
+    ]
+    assert all(row["images_per_s"] == pytest.approx(600e3 / row["median_ms"], rel=0.02) for row in rows)
+    assert rows[0]["speed-up"] == 1

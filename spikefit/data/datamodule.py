@@ -1,16 +1,20 @@
 """The data module: splits, loaders and coding, the same for images and events."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import lightning.pytorch as pl
 import numpy as np
 import torch
+from lightning_utilities.core.rank_zero import rank_zero_info
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, DistributedSampler, Subset
+from torch.utils.data import DataLoader, DistributedSampler, Sampler, SequentialSampler, Subset
 
 from spikefit.data import encode
+from spikefit.data.augment import BatchTransform
+from spikefit.data.batches import AugmentedBatches, TensorBatches
+from spikefit.data.device_cache import Choice, DeviceCache
 from spikefit.data.source import DataSource, LabelledDataset
 from spikefit.data.static import Augmented, stratified_split
 from spikefit.errors import ConfigurationError, check_choice, check_range
@@ -30,6 +34,11 @@ class SpikeDataModule(pl.LightningDataModule):
     Every batch arrives as ``([T, B, C, H, W] float32, [B] int64)``, audio as ``[T, B, N]``. The order of training
     samples is a function of seed and epoch alone, so that a resumed run sees the batches of the uninterrupted one.
 
+    A data set that is held in one tensor (``LabelledDataset.tensors``: images in memory, cached frames of events) is
+    copied to the device that trains, once and as it is, and batches are made there. All others, those with transforms
+    of single samples, ``predict``, and evaluation by several processes go through a ``DataLoader``. The batches are the
+    same either way.
+
     Args:
         dataset: which data.
         encoding: ``direct``, ``rate`` or ``latency`` for images, ``frames`` for events.
@@ -37,11 +46,17 @@ class SpikeDataModule(pl.LightningDataModule):
         batch_size: samples a batch and process.
         val_fraction: share of the training part that validates, in [0, 1); 0 for no validation. Any other value means
             all of an official validation part.
-        augment: transforms of single training images, from ``torchvision.transforms.v2``; never applied elsewhere.
-        num_workers: processes that load; 0 loads in the training process, which is faster for data in memory.
-        seed: of the split, the subset and the order.
+        augment: transforms of training samples, never applied elsewhere. First those of single samples, from
+            ``torchvision.transforms.v2`` for example, which run where samples are loaded; then those of batches, from
+            :mod:`spikefit.data.augment`, which run on the device.
+        num_workers: processes that load for a ``DataLoader``; 0 loads in the training process. A data set whose batches
+            are made on the device needs none, and none are started.
+        seed: of the split, the subset, the order, and the transforms of batches.
         train_samples: train on this many samples only, drawn from the training part in equal shares of every class;
             ``seed`` says which, whatever the seed of the training. None for all.
+        device_cache: whether batches are made on the device. ``auto``: yes on a CPU, where nothing is copied, and on a
+            CUDA device of which the data set takes less than a quarter of the free memory; true: always, or an error;
+            false: never.
 
     Attributes:
         num_classes, input_shape, time_steps, input_kind: known before any file is touched.
@@ -61,6 +76,7 @@ class SpikeDataModule(pl.LightningDataModule):
         num_workers: int = 0,
         seed: int = 0,
         train_samples: int | None = None,
+        device_cache: Choice = "auto",
     ) -> None:
         super().__init__()
         check_choice("encoding", encoding, (*IMAGE_ENCODINGS, "frames"))
@@ -82,8 +98,10 @@ class SpikeDataModule(pl.LightningDataModule):
             check_range("train_samples", train_samples, 1)
         self.dataset, self.encoding, self.time_steps = dataset, encoding, time_steps
         self.batch_size, self.val_fraction, self.num_workers = batch_size, val_fraction, num_workers
-        self.augment, self.seed, self.train_samples = tuple(augment), seed, train_samples
-        self._parts: dict[str, Dataset[Any]] = {}
+        self.seed, self.train_samples = seed, train_samples
+        self._cache = DeviceCache(device_cache, name)
+        self._sample_transforms, self._batch_transforms = _sorted_transforms(augment, device_cache)
+        self._parts: dict[str, LabelledDataset | Subset[Any]] = {}
 
     @property
     def num_classes(self) -> int:
@@ -121,7 +139,7 @@ class SpikeDataModule(pl.LightningDataModule):
 
     def _load_train(self) -> None:
         full: LabelledDataset = self.dataset.load("train", self.time_steps)
-        shown = Augmented(full, self.augment) if self.augment else full
+        shown = Augmented(full, self._sample_transforms) if self._sample_transforms else full
         kept = np.arange(len(full))
         if self.val_fraction > 0:
             if self.dataset.has_validation:
@@ -153,31 +171,41 @@ class SpikeDataModule(pl.LightningDataModule):
             ) from error
         return indices[kept], indices[out]
 
-    def train_dataloader(self) -> DataLoader[Any]:
+    def train_dataloader(self) -> Iterable[Any]:
         """Shuffled batches; the epoch is known from the start, also when training is resumed."""
         trainer = self.trainer
         sampler: DistributedSampler[Any] = DistributedSampler(
             self._parts["train"],
             num_replicas=trainer.world_size if trainer else 1,
             rank=trainer.global_rank if trainer else 0,
-            shuffle=True,
+            shuffle=not (trainer and trainer.overfit_batches),  # type: ignore[attr-defined]  # Lightning asks for that
             seed=derived_seed(self.seed, "order") % 2**31,
         )
         if trainer is not None:
             sampler.set_epoch(trainer.current_epoch)
-        return self._loader("train", sampler=sampler, worker_init_fn=partial(_seed_worker, self.seed, sampler))
+        batches: Iterable[Any] | None = self._tensor_batches("train", sampler)
+        if batches is None:
+            batches = self._loader("train", sampler=sampler, worker_init_fn=partial(_seed_worker, self.seed, sampler))
+        if not self._batch_transforms:
+            return batches
+        return AugmentedBatches(batches, sampler, self._batch_transforms, self.seed, self._device)
 
-    def val_dataloader(self) -> DataLoader[Any] | list[Any]:
+    def val_dataloader(self) -> Iterable[Any]:
         """Validation batches in a fixed order; none without a validation part."""
-        return self._loader("val") if "val" in self._parts else []
+        return self._evaluation("val") if "val" in self._parts else []
 
-    def test_dataloader(self) -> DataLoader[Any]:
+    def test_dataloader(self) -> Iterable[Any]:
         """Test batches in a fixed order."""
-        return self._loader("test")
+        return self._evaluation("test")
 
     def predict_dataloader(self) -> DataLoader[Any]:
-        """The test part."""
+        """The test part; a ``DataLoader``, of which Lightning tells the numbers of a batch's samples."""
         return self._loader("test")
+
+    def _evaluation(self, part: str) -> Iterable[Any]:
+        several = self.trainer is not None and self.trainer.world_size > 1  # Lightning shares out a DataLoader alone
+        batches = None if several else self._tensor_batches(part, SequentialSampler(self._parts[part]))
+        return self._loader(part) if batches is None else batches
 
     def _loader(self, part: str, **options: Any) -> DataLoader[Any]:
         # Its own generator: starting worker processes must not draw from the training's random numbers.
@@ -190,11 +218,33 @@ class SpikeDataModule(pl.LightningDataModule):
             **options,
         )
 
+    @property
+    def _device(self) -> torch.device:
+        return torch.device("cpu") if self.trainer is None else self.trainer.strategy.root_device
+
+    def _tensor_batches(self, part: str, sampler: Sampler[int]) -> TensorBatches | None:
+        """Batches that are made on the device; None for a part that goes through a ``DataLoader``."""
+        whole, indices = self._parts[part], None
+        if isinstance(whole, Subset):
+            indices = torch.tensor(whole.indices)
+            whole = cast(LabelledDataset, whole.dataset)
+        check = partial(self.input_kind.check, where=type(self.dataset).__name__) if self.encoding == "frames" else None
+        tensors = self._cache.get(whole, self._device, check)
+        if tensors is None:
+            return None
+        if self.num_workers and part == "train":
+            rank_zero_info("num_workers: none are started, batches are made on the device from data in memory")
+        return TensorBatches(tensors, indices, sampler, self.batch_size)
+
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-        """Refuse frames that contradict what their source declares, while they are still in the host's memory."""
+        """Refuse frames that contradict what their source declares, while they are still in the host's memory.
+
+        Those that are kept on another device were looked at when they were moved there.
+        """
         if self.encoding == "frames":
             frames = batch[0] if isinstance(batch, list | tuple) else batch
-            self.input_kind.check(frames, type(self.dataset).__name__)
+            if frames.device.type == "cpu":
+                self.input_kind.check(frames, type(self.dataset).__name__)
         return batch
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
@@ -211,7 +261,7 @@ class SpikeDataModule(pl.LightningDataModule):
         """
         if self.encoding == "frames":
             return x.transpose(0, 1).float()
-        images = x.float() / 255 if x.dtype == torch.uint8 else x.float()
+        images = x / 255 if x.dtype == torch.uint8 else x.float()
         if self.encoding == "direct":
             return encode.direct(images, self.time_steps)
         if self.encoding == "latency":
@@ -223,3 +273,28 @@ class SpikeDataModule(pl.LightningDataModule):
 
 def _seed_worker(seed: int, sampler: DistributedSampler[Any], worker: int) -> None:
     reseed(seed, "worker", sampler.epoch, sampler.rank, worker)
+
+
+def _sorted_transforms(
+    augment: Sequence[nn.Module], device_cache: Choice
+) -> tuple[list[Callable[[Tensor], Tensor]], list[BatchTransform]]:
+    """Transforms of single samples, and of batches."""
+    single: list[Callable[[Tensor], Tensor]] = []
+    batched: list[BatchTransform] = []
+    for transform in augment:
+        name = type(transform).__name__
+        if isinstance(transform, BatchTransform):
+            batched.append(transform)
+        elif batched:
+            raise ConfigurationError(
+                f"augment: got {name} after {type(batched[-1]).__name__}; expected transforms of single samples before "
+                "those of batches (spikefit.data.augment)."
+            )
+        elif device_cache is True:
+            raise ConfigurationError(
+                f"device_cache: got True, but {name} of augment transforms single samples; expected 'auto' or False, "
+                "or transforms of batches alone (spikefit.data.augment)."
+            )
+        else:
+            single.append(transform)
+    return single, batched

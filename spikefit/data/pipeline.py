@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -13,6 +14,7 @@ from lightning_utilities.core.rank_zero import rank_zero_info, rank_zero_warn
 from torch import Tensor
 
 from spikefit.data import cache as caching
+from spikefit.data.batches import SampleTensors
 from spikefit.data.event_transforms import Step, apply, choose, equip, tidy
 from spikefit.data.framing import Framing, TimeBins, frame
 from spikefit.data.recordings import Recordings, SensorSize, is_audio
@@ -189,6 +191,14 @@ class FramedEvents(LabelledDataset):
             return self
         return FramedEvents(self.pipeline, self.recordings, self.time_steps, chain, train=False, shared=self)
 
+    def tensors(self) -> SampleTensors | None:
+        """The cached frames, spikes as bits; None where frames are made when they are read."""
+        if self._table is None or not self._keeps_frames:
+            return None
+        with warnings.catch_warnings():  # that a file's rows must not be written to, which nothing does
+            warnings.filterwarnings("ignore", "The given NumPy array is not writable", UserWarning)
+            return SampleTensors(torch.from_numpy(self._table.rows), self.labels, self._decode)
+
     def _same_events(self, other: "FramedEvents") -> bool:
         """Whether the events cached here are in front of all that ``other`` does."""
         return [step.describe() for step in self._fixed] == [
@@ -240,6 +250,14 @@ class FramedEvents(LabelledDataset):
         """Frames ``[B, T, C, H, W]`` of rows of the cache."""
         if self._packed:
             rows = np.unpackbits(rows, axis=1, count=int(np.prod(self._shape)))
+        return rows.reshape(len(rows), *self._shape)
+
+    def _decode(self, rows: Tensor) -> Tensor:
+        """Frames ``[B, T, C, H, W]`` of rows of the cache, on the rows' device."""
+        if rows.device.type == "cpu":
+            return torch.from_numpy(self._unpack(rows.numpy()))
+        if self._packed:
+            rows = unpack_bits(rows, int(np.prod(self._shape)))
         return rows.reshape(len(rows), *self._shape)
 
     def _description(self) -> dict[str, Any]:
@@ -317,6 +335,17 @@ class FramedEvents(LabelledDataset):
         caching.write(path.parent, self.key, self._chunks(), *self._layout(), self.pipeline.cache_limit)
         rank_zero_info(f"Cache of {self.recordings.identity}: {path}, {path.stat().st_size:,} bytes")
         return caching.OnDisk(path, self.key)
+
+
+def unpack_bits(rows: Tensor, count: int) -> Tensor:
+    """What ``np.unpackbits`` makes of ``rows`` (uint8 ``[B, K]``), on any device.
+
+    Args:
+        rows: eight numbers a byte, the first one in the highest bit.
+        count: numbers of a row to give.
+    """
+    places = torch.arange(7, -1, -1, dtype=torch.uint8, device=rows.device)
+    return ((rows.unsqueeze(-1) >> places) & 1).flatten(1)[:, :count]
 
 
 def _shape(size: SensorSize) -> tuple[int, ...]:

@@ -9,6 +9,7 @@ from typing import Literal
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from spikefit.data.batches import SampleTensors
 from spikefit.errors import DataError
 from spikefit.inputs import InputKind
 
@@ -67,6 +68,10 @@ class LabelledDataset(Dataset[tuple[Tensor, int]], ABC):
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def tensors(self) -> SampleTensors | None:
+        """All samples in one tensor, from which whole batches are taken; None where each is made when it is read."""
+        return None
 
     def without_augmentation(self) -> "LabelledDataset":
         """The same samples as they are evaluated; these ones, unless they are augmented."""

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from spikefit.data.batches import SampleTensors
 from spikefit.data.source import DataSource, LabelledDataset, Part, data_folder, fetch
 from spikefit.errors import DataError, check_choice, check_range
 
@@ -30,6 +31,11 @@ class Images(LabelledDataset):
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         """Image ``[C, H, W]`` and label."""
         return self.images[index], int(self.labels[index])
+
+    def tensors(self) -> SampleTensors | None:
+        """The images and labels; None for a derived class that reads samples in another way."""
+        own = type(self).__getitem__ is Images.__getitem__
+        return SampleTensors(self.images, self.labels) if own else None
 
 
 class Digits(DataSource):

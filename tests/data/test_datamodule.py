@@ -10,6 +10,7 @@ import torch
 from sklearn.datasets import load_digits
 
 from spikefit.data import SpikeDataModule
+from spikefit.data.augment import Cutout, RandomCrop
 from spikefit.data.events import NMNIST, POKERDVS
 from spikefit.data.source import LabelledDataset
 from spikefit.data.static import CIFAR10, MNIST, Digits, FashionMNIST
@@ -53,7 +54,8 @@ def test_splits_are_stratified():
 
 
 class Trainerless(SimpleNamespace):
-    world_size, global_rank, training = 1, 0, True
+    world_size, global_rank, training, overfit_batches = 1, 0, True, 0.0
+    strategy = SimpleNamespace(root_device=torch.device("cpu"))
 
 
 def test_the_order_is_a_function_of_seed_and_epoch():
@@ -98,15 +100,16 @@ class Jitter(torch.nn.Module):
         return image * torch.rand(())
 
 
+@pytest.mark.parametrize("device_cache", ["auto", False])
+@pytest.mark.parametrize("augment", [[Jitter()], [RandomCrop(1), Cutout(3)]])
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_resumed_run_sees_the_batches_of_the_uninterrupted_one(workers, tmp_path):
+def test_a_resumed_run_sees_the_batches_of_the_uninterrupted_one(workers, augment, device_cache, tmp_path):
     """Order, augmentation and rate coding, under a real trainer."""
 
     def batches(epochs, ckpt_path=None, save=None):
         module = Recorder()
-        data = SpikeDataModule(
-            Digits(), encoding="rate", batch_size=500, val_fraction=0, num_workers=workers, augment=[Jitter()]
-        )
+        options = {"num_workers": workers, "augment": augment, "device_cache": device_cache}
+        data = SpikeDataModule(Digits(), encoding="rate", batch_size=500, val_fraction=0, **options)
         quiet = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
         trainer = pl.Trainer(max_epochs=epochs, accelerator="cpu", **quiet)
         trainer.fit(module, data, ckpt_path=ckpt_path)
@@ -123,7 +126,7 @@ def test_a_resumed_run_sees_the_batches_of_the_uninterrupted_one(workers, tmp_pa
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_workers_give_the_same_batches(workers):
-    data = digits(num_workers=workers, batch_size=500)
+    data = digits(num_workers=workers, batch_size=500, device_cache=False)
     labels = [y.tolist() for _, y in data.train_dataloader()]
     assert labels == [y.tolist() for _, y in digits(batch_size=500).train_dataloader()]
     assert [len(batch) for batch in labels] == [500, 500, 293]

@@ -104,7 +104,7 @@ def test_trained_network_and_exact_program_agree(request, loaded, name, network,
         correct += int((simulation.logits.argmax(1) == y).sum())
         if samples == MOST:
             break
-    assert samples == min(MOST, len(data.test_dataloader().dataset))
+    assert samples == min(MOST, len(data.test_dataloader().sampler))
     assert fired == {population.name for population in program.populations if population.spiking}
     assert compared > 10_000
     assert correct > 0

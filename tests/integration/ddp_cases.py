@@ -10,6 +10,9 @@ from compression_cases import CASES
 from tiny_fit import TinyData, TinyDataWithTest, module
 
 from callbacks import DeploymentSimulation
+from spikefit.data import SpikeDataModule
+from spikefit.data.augment import RandomCrop
+from spikefit.data.static import Digits
 
 warnings.filterwarnings("ignore")
 torch.set_num_threads(1)
@@ -34,11 +37,50 @@ def train(folder, case, data, *more, epochs=4):
     return trainer, model, {key: value.clone() for key, value in model.state_dict().items()}
 
 
+class Labels(pl.LightningModule):
+    """Remembers the labels of its batches, by epoch, and the images of the first one."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Linear(64, 10)
+        self.train_labels, self.val_labels, self.images = [], [], None
+
+    def training_step(self, batch, batch_idx):
+        x, y = batch
+        self.images = x[0].clone() if self.images is None else self.images
+        self.train_labels.append(y.tolist())
+        return torch.nn.functional.cross_entropy(self.layer(x.mean(0).flatten(1)), y)
+
+    def validation_step(self, batch, batch_idx):
+        self.val_labels.append(batch[1].tolist())
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), 0.1)
+
+
+def batches_of_images():
+    """Labels and images that this process is trained with, from tensors on its device."""
+    module = Labels()
+    quiet = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
+    trainer = pl.Trainer(
+        max_epochs=2,
+        accelerator="cpu",
+        devices=2,
+        strategy="ddp",
+        num_sanity_val_steps=0,
+        check_val_every_n_epoch=2,
+        **quiet,
+    )
+    trainer.fit(module, SpikeDataModule(Digits(), batch_size=100, augment=[RandomCrop(1)], device_cache=True))
+    return {"train": module.train_labels, "val": module.val_labels, "images": module.images}
+
+
 def main(folder: Path) -> None:
     held = {}
     for name, case in CASES.items():
         trainer, _, held[name] = train(folder, case, TinyData(), epochs=EPOCHS.get(name, 4))
     torch.save(held, folder / f"rank{trainer.global_rank}.pt")
+    torch.save(batches_of_images(), folder / f"batches{trainer.global_rank}.pt")
     # With and without the accuracy of the float network, which process 0 alone measures.
     _, _, without = train(folder, CASES["growth-cubic"], TinyDataWithTest())
     _, model, measured = train(folder, CASES["growth-cubic"], TinyDataWithTest(), DeploymentSimulation(max_samples=30))

@@ -7,6 +7,11 @@ from pathlib import Path
 
 import torch
 from compression_cases import CASES
+from torch.utils.data import DistributedSampler
+
+from spikefit.data import SpikeDataModule
+from spikefit.data.static import Digits
+from spikefit.seeding import derived_seed
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -78,3 +83,21 @@ def test_two_processes_agree_on_every_quantizer_score_and_schedule(tmp_path):
     for state in floats:
         for key, value in state["without"].items():
             assert torch.equal(value, state["measured"][key]), f"measuring changed {key}"
+    require_shards([torch.load(tmp_path / f"batches{rank}.pt", weights_only=True) for rank in range(2)])
+
+
+def require_shards(found):
+    """Each process was trained with its own share of each epoch's order, and validated with its own half."""
+    data = SpikeDataModule(Digits())
+    data.setup("fit")
+    for part, epochs in (("train", 2), ("val", 1)):
+        labels = torch.tensor([label for _, label in data._parts[part]])
+        for rank, own in enumerate(found):
+            expected = []
+            for epoch in range(epochs):
+                seed = derived_seed(0, "order") % 2**31
+                sampler = DistributedSampler(labels, 2, rank, shuffle=part == "train", seed=seed)
+                sampler.set_epoch(epoch)
+                expected += [chosen.tolist() for chosen in labels[list(sampler)].split(100)]
+            assert own[part] == expected
+    assert not torch.equal(found[0]["images"], found[1]["images"])

@@ -1,0 +1,1 @@
+"""Triton kernels, for CUDA devices; import them only where there is Triton."""

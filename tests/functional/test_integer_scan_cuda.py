@@ -103,7 +103,8 @@ AHEAD_OF_TIME = """
 import triton
 import triton.language as tl
 from helpers.triton_aot import usage
-from spikefit.functional.kernels.cuda import integer_scan as kernels
+from spikefit.functional.kernels.cuda import integer_scan_kernels as kernels
+from spikefit.functional.kernels.cuda.integer_scan import _TILE
 
 RULES = (
     dict(LEAK=2, WINDOW=1, MOST=1, TO_ZERO=False, WRAPS=False, MOVES=True),
@@ -119,8 +120,8 @@ for data, real, rules in (("*fp32", tl.float32, RULES), ("*fp64", tl.float64, RU
         given |= {"kept": data if rule["MOST"] == 1 else "*fp64", "spikes": "*fp32", "grad_spikes": "*fp32"}
         given |= dict.fromkeys(("steps", "lanes", "sent", "places", "channels", "height", "width"), "i32")
         given |= {"alive": "*i1", "BITS": 12, "BOUNDED": True, "LOW": -(2**23), "HIGH": 2**23 - 1, "REAL": real}
-        given |= {"BLOCK": kernels._TILE // members, "MEMBERS": members, "SURROGATE": 0, "ALPHA": 2.0}
-        given |= {"ROWS": kernels._TILE // 64, "COLUMNS": 64, **rule}
+        given |= {"BLOCK": _TILE // members, "MEMBERS": members, "SURROGATE": 0, "ALPHA": 2.0}
+        given |= {"ROWS": _TILE // 64, "COLUMNS": 64, **rule}
         for architecture in (80, 90):
             forward = usage(kernels.scan, given, architecture, 4 if members == 1 else 1)
             print(forward.spills, usage(kernels.scan_gradient, given, architecture).spills)

@@ -64,8 +64,8 @@ class ChipEmulation:
         A change is one of a parameter or a buffer that torch counts, or ``network.train()`` or ``eval()``: a write
         through ``.data`` or to a plain attribute (a threshold) is noticed at the next of these.
         """
-        tensors = [*network.parameters(), *network.buffers()]
-        if torch.is_grad_enabled() or any(tensor.is_inference() for tensor in tensors):  # whose changes nobody counts
+        tensors = [] if torch.is_grad_enabled() else [*network.parameters(), *network.buffers()]
+        if not tensors or any(tensor.is_inference() for tensor in tensors):  # whose changes nobody counts
             self._kept = None
             return fold(network, self.context)
         now = [(id(tensor), tensor.data_ptr(), tensor._version) for tensor in tensors]

@@ -10,32 +10,34 @@ weights are the integers of the codebook, and rounds threshold, bias and leak to
 weight scale is coarse for a threshold; a *multiplier* on the integers, as far as the chip's weights reach, makes it
 finer.
 
-The fold runs on the network's own device, reads no tensor back to the host and copies nothing but constants. Everything
-in it carries the gradient of the real number that it stands for, so that training with a chip's integers
+The fold runs on the network's own device, reads no tensor back to the host, and copies constants there once. The units
+of all blocks are one vector (:mod:`spikefit.deploy.units`); weights alone are handled layer by layer. Everything in it
+carries the gradient of the real number that it stands for, so that training with a chip's integers
 (:mod:`spikefit.deploy.emulate`) and lowering (:mod:`spikefit.deploy.lower`) are this one function. Dead units keep
 their places; common units are chosen without them.
 """
 
-import math
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.utils import parametrize
 
-from spikefit.errors import ConfigurationError, check_choice
-from spikefit.functional.neuron_models import NeuronModel, constants_in_units, require_exact, require_integer
+from spikefit.deploy.fold_real import RealLayer, RealNetwork, real_network
+from spikefit.deploy.fold_unit import Grid, multiplier, power_of_two, room, weight_unit
+from spikefit.errors import check_choice
+from spikefit.functional.neuron_models import constants_in_units, require_integer
 from spikefit.functional.quantize import straight_through
 from spikefit.hardware.context import DeploymentContext
 from spikefit.hardware.figures import known
 from spikefit.hardware.program import Arithmetic, Precision
 from spikefit.hardware.target import HardwareTarget
 from spikefit.inputs import COUNT_MAX
-from spikefit.networks.blocks import Block, Network
+from spikefit.networks.blocks import Network
 from spikefit.networks.emulated import FoldedBlock, FoldedInput, FoldedSynapses
-from spikefit.prune.groups import source_alive
-from spikefit.quantize.base import exact_weight, latent_weight, quantizer_of
+from spikefit.quantize.base import latent_weight, quantizer_of
 
 
 def fold(network: Network, context: DeploymentContext, precision: Precision = "target") -> dict[str, FoldedBlock]:
@@ -53,13 +55,10 @@ def fold(network: Network, context: DeploymentContext, precision: Precision = "t
     target = context.chip if precision == "target" else None
     arithmetic = Arithmetic() if target is None else target.arithmetic()
     inputs = FoldedInput(context.input_kind, spikes_of_inputs(context), arithmetic)
-    blocks, previous = {}, None
     with parametrize.cached():  # a layer's weight is asked for more than once
-        for name, block in network.named_blocks():
-            real = _real_block(network, name, block, previous, inputs, arithmetic)
-            blocks[name] = real.block if target is None else _to_integers(real, target)
-            previous = name
-    return blocks
+        real = real_network(network, inputs)
+        blocks = real.blocks() if target is None else _to_integers(real, target)
+    return dict(zip((name for name, _ in network.named_blocks()), blocks, strict=True))
 
 
 def spikes_of_inputs(context: DeploymentContext) -> int:
@@ -70,144 +69,51 @@ def spikes_of_inputs(context: DeploymentContext) -> int:
     return COUNT_MAX if taken is None else min(taken, COUNT_MAX)
 
 
-@dataclass(frozen=True)
-class _Real:
-    """A block in real numbers, and what its integers are made from.
-
-    Attributes:
-        block: in units of the network.
-        layer: of the block's synapses.
-        columns, skip_columns: bool, which inputs of the layer and of the shortcut live, broadcastable to their weights;
-            None where all do.
-        alive: bool ``[units]``.
-        model: of the neurons; None for a readout.
-    """
-
-    block: FoldedBlock
-    layer: nn.Conv2d | nn.Linear
-    columns: Tensor | None
-    skip_columns: Tensor | None
-    alive: Tensor
-    model: NeuronModel | None
-
-
-def _real_block(
-    network: Network, name: str, block: Block, previous: str | None, inputs: FoldedInput, arithmetic: Arithmetic
-) -> _Real:
-    units, device = block.units, block.synapses.weight.device
-    one = torch.ones(units, dtype=torch.float64, device=device)
-    synapses = _real_synapses(network, block.synapses, previous, inputs)
-    skip = None if block.skip is None else _real_synapses(network, block.skip, str(block.skip_from), inputs)
-    gain, bias, at_synapses = one, torch.zeros_like(one), torch.zeros_like(one)
-    if block.norm is not None:
-        if block.neuron is None:
-            raise ConfigurationError(f"block {name}: a readout without neurons can't be lowered with a norm.")
-        gain, bias = block.norm.folded()
-    for layer in (block.synapses, block.skip):
-        own = getattr(layer, "bias", None)
-        if own is not None:
-            at_synapses = at_synapses + own.double()
-    columns = None if previous is None else _columns(network, previous, block.synapses)
-    skip_columns = _columns(network, str(block.skip_from), block.skip) if isinstance(block.skip, nn.Conv2d) else None
-    neuron = block.neuron
-    folded = FoldedBlock(synapses, skip, bias + at_synapses, None, one, gain, None, None, None, arithmetic)
-    if neuron is None:
-        return _Real(folded, block.synapses, columns, skip_columns, torch.ones_like(one, dtype=torch.bool), None)
-    model = require_exact(neuron.entry, neuron.own_dynamics)
-    leak = torch.as_tensor(neuron.leak_amount(), dtype=torch.float64, device=device).expand(units)
-    folded = replace(
-        folded,
-        threshold=neuron.threshold / gain,
-        leak=leak / gain if model.leak_unit == "membrane" else leak,
-        constants=constants_in_units(model, neuron.own_constants(), gain),
-    )
-    if model.synaptic:  # what synapses add passes the filter of the synaptic current, what the norm adds does not
-        assert neuron.synaptic_decay is not None
-        kept = torch.full_like(one, neuron.synaptic_decay)
-        folded = replace(folded, bias=bias, synaptic_bias=at_synapses, synaptic_leak=kept)
-    return _Real(folded, block.synapses, columns, skip_columns, neuron.alive, model)
-
-
-def _columns(network: Network, source: str, layer: nn.Conv2d | nn.Linear) -> Tensor:
-    """Which weights of ``layer`` read a living unit of block ``source``: bool, broadcastable to the weight."""
-    inputs, weight, groups = source_alive(network, source, layer), latent_weight(layer), getattr(layer, "groups", 1)
-    shape = [1] * (weight.dim() - 2)
-    if groups == 1:
-        return inputs.view(1, -1, *shape)
-    rows = inputs.view(groups, -1).repeat_interleave(len(weight) // groups, dim=0)
-    return rows.view(*rows.shape, *shape)
-
-
-def _real_synapses(network: Network, layer: nn.Module, source: str | None, inputs: FoldedInput) -> FoldedSynapses:
-    """Weights of ``layer``; for an exact program in float64, with the ``1 / k**2`` of the average pooling before it."""
-    before = None if source is None else network.block(source)
-    averaged = before is not None and before.pool > 1 and before.pool_kind == "avg"
-    places = before.pool**2 if averaged and before is not None else 1
-    spikes = 1 if before is None or before.neuron is None else before.neuron.max_spikes
-    exact = not inputs.arithmetic.integer
-    weight = exact_weight(layer) * (1 / places) if exact else layer.weight
-    assert isinstance(weight, Tensor)
-    if weight.dim() == 0:  # of an identity shortcut, one for all channels
-        assert before is not None
-        weight = weight.expand(before.units)
-    one = torch.ones((), dtype=torch.float64, device=weight.device)
-    return FoldedSynapses(weight, 2**53, None, one - 1, one, inputs if source is None else None, spikes, places)
-
-
-def _to_integers(real: _Real, target: HardwareTarget) -> FoldedBlock:
-    """Weights, threshold, bias and leak in units of the main layer's weight scale."""
-    block, main, arithmetic = real.block, real.block.synapses, real.block.arithmetic
-    integer, scale, stored, largest = _grid(real, target)
-    bits = target.stored_bits(stored)
-    graded = main.arrives is not None and main.arrives.kind.graded
-    host = graded and target.layers.graded_input.value == "host"
-    input_scale = arithmetic.input_scale if graded else 1.0
-    sums = _row_sums(integer, largest)
-    unit, empty = _weight_unit(scale, sums, real, target)
-    unit, counting = unit * input_scale, real.alive & ~empty
-    room = _room(real, sums, unit, 1 / input_scale, target, host)
-    multiplier, exponent, scaled = _multiplier(integer, counting, room, bits, target, host)
-    unit = unit / multiplier
-    rows = [-1, *[1] * (integer.dim() - 1)]
-    integer.mul_((multiplier * counting).to(integer.dtype).view(rows))
+def _to_integers(real: RealNetwork, target: HardwareTarget) -> list[FoldedBlock]:
+    """Weights, threshold, bias and leak of each block in units of its main layer's weight scale."""
+    units, layers, arithmetic = real.units, real.layers, real.inputs.arithmetic
+    grids = [_grid(layer, alive, target) for layer, alive in zip(layers, real.alive.split(units.counts), strict=True)]
+    host = [layer.graded and target.layers.graded_input.value == "host" for layer in layers]
     # A graded input arrives in units of its own, which the unit of the membrane contains.
-    slope = input_scale / main.places / unit
-    synapses = replace(
-        main,
-        weight=_StandsFor.apply(main.weight, integer, slope.view(rows)),
-        largest=target.largest_weight(bits) if scaled else largest,
-        bits=bits,
-        exponent=exponent,
-        multiplier=multiplier,
-    )
-    skip = None if block.skip is None else _shortcut(block.skip, real, unit, target)
-    return _rounded(replace(block, synapses=synapses, skip=skip, unit=unit), real, target, host)
+    inputs = [arithmetic.input_scale if layer.graded else 1.0 for layer in layers]
+    scale = units.joined([grid.scale.reshape(-1) for grid in grids])
+    integers = _integers(real, grids, scale)
+    sums = units.joined([_row_sums(integer, grid.largest) for integer, grid in zip(integers, grids, strict=True)])
+    unit, empty = weight_unit(scale * units.constants([1 / grid.places for grid in grids]), sums, real, grids, target)
+    unit, counting = unit * units.constants(inputs), real.alive & ~empty
+    reach = room(real, sums * units.constants([1 / of for of in inputs]), unit, host, target)
+    times, exponent, scaled = multiplier(real, integers, counting, reach, grids, host, target)
+    every = units.spread(times)
+    unit = unit / every
+    factor = every * counting
+    slope = unit.reciprocal() * units.constants([of / layer.places for of, layer in zip(inputs, layers, strict=True)])
+    # Weights are handled in float32 wherever their integers are held by it.
+    wide = factor.split(units.counts), slope.split(units.counts)
+    narrow = factor.float().split(units.counts), slope.float().split(units.counts)
+    synapses = []
+    for i, (layer, grid, integer) in enumerate(zip(layers, grids, integers, strict=True)):
+        factors, slopes = wide if integer.dtype == torch.float64 else narrow
+        rows = [-1, *[1] * (integer.dim() - 1)]
+        integer.mul_(factors[i].view(rows))
+        synapses.append(
+            replace(
+                layer.synapses,
+                weight=_StandsFor.apply(layer.synapses.weight, integer, slopes[i].view(rows)),
+                largest=target.largest_weight(target.stored_bits(grid.bits)) if scaled[i] else grid.largest,
+                bits=target.stored_bits(grid.bits),
+                exponent=exponent[i],
+                multiplier=times[i],
+            )
+        )
+    return _rounded(real, synapses, unit, host, target)
 
 
 def _row_sums(integer: Tensor, largest: int) -> Tensor:
-    """The sum of magnitudes of each row, ``[units]``, float64: no current of one step is larger."""
+    """The sum of magnitudes of each row, ``[units]``: no current of one step is larger."""
     rows = integer.flatten(1)
     # Where float32 holds the sums of a row, it is faster.
     wide = None if rows.shape[1] * largest < 2**24 else torch.float64
-    return torch.linalg.vector_norm(rows, ord=1, dim=1, dtype=wide).double()
-
-
-def _weight_unit(scale: Tensor, sums: Tensor, real: _Real, target: HardwareTarget) -> tuple[Tensor, Tensor]:
-    """What one unit of each row's integers is worth, ``[units]``, and which rows have no weight that counts.
-
-    The scale of such a row means nothing (quantizers keep it just above 0): it takes the largest of the others. A layer
-    of such rows holds its threshold (a readout its bias) as finely as the chip would hold its largest weight.
-    """
-    constant = real.block.bias.abs() if real.block.threshold is None else real.block.threshold
-    amount = torch.where(real.alive, constant.detach(), 0.0).max()
-    rows = scale.reshape(-1).expand(len(sums))
-    empty = rows * sums <= amount * 2.0**-53
-    if scale.numel() == 1:
-        empty = empty.all().expand_as(empty)
-    others = torch.where(empty, 0.0, rows).max()
-    finest = amount / max(1, target.largest_weight(target.widest_bits))
-    instead = torch.where(others > 0, others, torch.where(amount > 0, finest, 1.0))
-    return torch.where(empty, instead, rows), empty
+    return torch.linalg.vector_norm(rows, ord=1, dim=1, dtype=wide)
 
 
 class _StandsFor(torch.autograd.Function):
@@ -229,151 +135,115 @@ class _StandsFor(torch.autograd.Function):
         return (grad * slope.to(grad.dtype)).to(ctx.dtype), None, None
 
 
-def _grid(real: _Real, target: HardwareTarget) -> tuple[Tensor, Tensor, int, int]:
-    """Integers of the main layer's weights, 0 where their source is dead; their scale, float64 and broadcastable; the
-    width of a stored integer; and what none exceeds.
-
-    The integers of a quantizer are held by float32, those of real weights by float64; the caller may change them.
-    """
-    main, quantizer = real.block.synapses, quantizer_of(real.layer)
+def _grid(layer: RealLayer, alive: Tensor, target: HardwareTarget) -> Grid:
+    """The grid of the weights of ``layer``; ``alive`` are its units."""
+    main, quantizer = layer.synapses, quantizer_of(layer.block.synapses)
     weight = main.weight.detach()
     if quantizer is not None and quantizer.strength == 1:
-        scale, bits = quantizer.scale_and_bits(latent_weight(real.layer).detach())
-        inverse = torch.where(scale > torch.finfo(torch.float32).tiny, 1 / scale, 0.0)  # below it is no weight at all
-        # An integer times its scale is off by less than a half, whatever the precision of the network.
-        precise = weight.to(torch.promote_types(weight.dtype, torch.float32))
-        integer = (precise * inverse.to(precise.dtype)).round_().float()
-        if real.columns is not None:
-            integer.mul_(real.columns.to(integer.dtype))
-        return integer, scale * (1 / main.places), bits, 2 ** (bits - 1)
+        scale, bits = quantizer.scale_and_bits(latent_weight(layer.block.synapses).detach())
+        return Grid(None, scale, main.places, bits, 2 ** (bits - 1))
     bits = target.widest_bits
     largest = target.largest_weight(bits)
-    live = weight.double() * (1 / main.places) * real.alive.view(-1, *[1] * (weight.dim() - 1))
-    if real.columns is not None:
-        live.mul_(real.columns.to(live.dtype))
+    live = weight.double() * (1 / main.places) * alive.view(-1, *[1] * (weight.dim() - 1))
+    if layer.columns is not None:
+        live.mul_(layer.columns)
     scale = (live.abs().max() / largest).clamp_min(torch.finfo(torch.float64).tiny)
-    return (live / scale).round_(), scale.reshape([1] * weight.dim()), bits, largest
+    return Grid((live / scale).round_(), scale.reshape([1] * weight.dim()), 1, bits, largest)
 
 
-def _shortcut(skip: FoldedSynapses, real: _Real, unit: Tensor, target: HardwareTarget) -> FoldedSynapses:
+def _integers(real: RealNetwork, grids: Sequence[Grid], scale: Tensor) -> list[Tensor]:
+    """Integers of the weights of each layer, 0 where their source is dead; the caller may change them.
+
+    Those of a quantizer are held by float32, those of real weights by float64.
+    """
+    inverse = scale.reciprocal().masked_fill(scale <= torch.finfo(torch.float32).tiny, 0.0)  # below it is no weight
+    wide, narrow = inverse.split(real.units.counts), inverse.float().split(real.units.counts)
+    integers = []
+    for i, (layer, grid) in enumerate(zip(real.layers, grids, strict=True)):
+        if grid.integer is not None:
+            integers.append(grid.integer)
+            continue
+        weight = layer.synapses.weight.detach()
+        # An integer times its scale is off by less than a half, whatever the precision of the network.
+        factor = (wide if weight.dtype == torch.float64 else narrow)[i]
+        factor = (factor[:1] if grid.scale.numel() == 1 else factor).view(-1, *[1] * (weight.dim() - 1))
+        if layer.columns is not None:
+            factor = factor * layer.columns
+        integers.append((weight * factor).round_().float())
+    return integers
+
+
+def _shortcut(
+    skip: FoldedSynapses, layer: RealLayer, alive: Tensor, unit: Tensor, target: HardwareTarget
+) -> FoldedSynapses:
     """A shortcut's weights, rounded in the unit of the membrane with an exponent of their own; 0 between dead units."""
     bits, rows = target.widest_bits, [-1, *[1] * (skip.weight.dim() - 1)]
-    as_units = skip.weight.double() * (1 / skip.places) * (real.alive / unit).view(rows)
-    if real.skip_columns is not None:
-        as_units = as_units * real.skip_columns
+    as_units = skip.weight.double() * (1 / skip.places) * (alive / unit).view(rows)
+    if layer.skip_columns is not None:
+        as_units = as_units * layer.skip_columns
     low, high = target.exponent_range(bits)
     most = as_units.detach().abs().max() / max(1, target.largest_weight(bits))
     mantissa, power = torch.frexp(most)
     exponent = (power - (mantissa == 0.5).to(power.dtype)).clamp(low, high)  # the least that reaches
-    step = _power_of_two(exponent)
+    step = power_of_two(exponent)
     integer = (as_units.detach() / step).round() * step
     return replace(
         skip, weight=straight_through(as_units, integer), bits=bits, exponent=exponent.double(), multiplier=step
     )
 
 
-def _room(real: _Real, sums: Tensor, unit: Tensor, inputs: float, target: HardwareTarget, host: bool) -> Tensor:
-    """How often the weights' unit may be divided before threshold, bias, leak, a shortcut or a one-step current leaves
-    its range, scalar.
-
-    Half of the state is left to what the membrane has gathered before. Dead units don't count.
-    """
-    block, alive = real.block, real.alive
-
-    def bound(limit: float, values: Tensor) -> Tensor:
-        """``limit`` over the largest of ``values`` that lives; no bound where all are 0."""
-        peak = torch.where(alive, values.detach().abs(), 0.0).max()
-        return torch.where(peak > 0, limit / peak, math.inf)
-
-    bounds = []
-    state_max, bias_max, leak_max = block.arithmetic.state_max, target.bias_max, known(target.neuron.leak_max)
-    if state_max is not None:
-        bounds.append(bound(state_max / 2, sums * inputs))
-    if block.threshold is not None and target.threshold_max is not None:
-        bounds.append(bound(target.threshold_max, block.threshold / unit))
-    if bias_max is not None and not host:
-        bounds.append(bound(bias_max, block.bias / unit))
-    has_amount = real.model is not None and real.model.leak_unit == "membrane"
-    if has_amount and block.leak is not None and leak_max is not None:
-        bounds.append(bound(leak_max, block.leak / unit))
-    if block.skip is not None:
-        bits = target.widest_bits
-        reach = target.largest_weight(bits) * 2.0 ** target.exponent_range(bits)[1]
-        living = (
-            block.skip.weight.detach() if real.skip_columns is None else block.skip.weight.detach() * real.skip_columns
-        )
-        peaks = living.reshape(len(unit), -1).abs().amax(dim=1).double()
-        bounds.append(bound(reach, peaks * (1 / block.skip.places) / unit))
-    if not bounds:
-        return torch.full((), math.inf, dtype=torch.float64, device=unit.device)
-    return torch.stack(bounds).min()
+def _rounded(
+    real: RealNetwork, synapses: Sequence[FoldedSynapses], unit: Tensor, host: Sequence[bool], target: HardwareTarget
+) -> list[FoldedBlock]:
+    """Each block in its ``unit``, with threshold, bias and leak as the chip's registers hold them; the host's bias is
+    just an integer."""
+    units, counts = real.units, real.units.counts
+    as_units = real.bias / unit
+    whole = as_units.detach()
+    # No register holds the bias that the host adds.
+    register = whole.round() if all(host) else target.round_bias(whole).double()
+    if any(host) and not all(host):
+        register = units.chosen(host, whole.round(), register)
+    bias = straight_through(as_units, register)
+    as_units = real.threshold / unit
+    threshold = straight_through(as_units, target.round_threshold(as_units.detach()).clamp_min(1).double())
+    leak = _rounded_leak(real, unit, target)
+    vectors = [of.split(counts) for of in (bias, threshold, leak, unit, real.gain * unit, real.alive)]
+    blocks = []
+    for layer, block, own, *parts in zip(real.layers, real.blocks(), synapses, *vectors, strict=True):
+        bias, threshold, leak, own_unit, slope, alive = parts
+        changed: dict[str, Any] = {}
+        if layer.model is not None:
+            changed = {"threshold": threshold, "leak": leak, "constants": _rounded_constants(layer, block, own_unit)}
+        if block.synaptic_leak is not None and block.synaptic_bias is not None:
+            as_units = block.synaptic_bias / own_unit
+            changed["synaptic_bias"] = straight_through(as_units, as_units.detach().round())
+            changed["synaptic_leak"] = target.round_decay(block.synaptic_leak.detach()).double()
+        skip = None if layer.skip is None else _shortcut(layer.skip, layer, alive, own_unit, target)
+        blocks.append(replace(block, synapses=own, skip=skip, bias=bias, unit=own_unit, slope=slope, **changed))
+    return blocks
 
 
-def _multiplier(
-    integer: Tensor, counting: Tensor, room: Tensor, bits: int, target: HardwareTarget, host: bool
-) -> tuple[Tensor, Tensor, bool]:
-    """The factor on all weights, the largest that ``room`` and the stored width allow; the exponent that the chip
-    applies as a shift; and whether the stored integers themselves are multiplied by more than a power of two.
-
-    A chip with exponents keeps the codebook's integers and shifts them. The host's weights are not stored anywhere.
-    """
-    low, high = target.exponent_range(bits)
-    none = torch.zeros_like(room)
-    if host or high > 0:
-        _, power = torch.frexp(room.clamp(1.0, 2.0**16 if host else 2.0**high))
-        exponent = (power - 1).clamp_min(0 if host else low)
-        return _power_of_two(exponent), none if host else exponent.double(), False
-    peaks = torch.linalg.vector_norm(integer.flatten(1), ord=math.inf, dim=1).double()
-    reach = (target.largest_weight(bits) / torch.where(counting, peaks, 0.0).max().clamp_min(1)).floor()
-    return torch.minimum(reach, room).floor().clamp_min(1), none, True
+def _rounded_leak(real: RealNetwork, unit: Tensor, target: HardwareTarget) -> Tensor:
+    """What the chip's registers hold of the leaks, ``[N]``."""
+    units, arithmetic, amount = real.units, real.inputs.arithmetic, real.leak / unit
+    decays = [layer.model is None or layer.model.leak == "decay" for layer in real.layers]  # a readout is like any
+    kept = units.chosen(decays, real.leak, units.constants([0.5] * len(decays)))  # of which every decay has a gradient
+    as_register, register = amount, amount.detach().round()
+    if any(decays):
+        as_register = units.chosen(decays, _lost(kept, arithmetic), amount)
+        register = units.chosen(decays, target.round_decay(kept.detach()).double(), register)
+    return straight_through(as_register, register)
 
 
-def _power_of_two(exponent: Tensor) -> Tensor:
-    """``2**exponent`` of an integer tensor, exact on every device, float64."""
-    return torch.ldexp(torch.ones_like(exponent, dtype=torch.float64), exponent)
-
-
-def _rounded(block: FoldedBlock, real: _Real, target: HardwareTarget, host: bool) -> FoldedBlock:
-    """Threshold, bias and leak in the unit, as the chip's registers hold them; the host's bias is just an integer."""
-    unit = block.unit
-    threshold, leak, synaptic_leak, synaptic_bias = (
-        block.threshold,
-        block.leak,
-        block.synaptic_leak,
-        block.synaptic_bias,
-    )
-    as_units = block.bias / unit
-    bias = as_units.detach().round() if host else target.round_bias(as_units.detach()).double()
-    bias = straight_through(as_units, bias)
-    if threshold is not None:
-        as_units = threshold / unit
-        threshold = straight_through(as_units, target.round_threshold(as_units.detach()).clamp_min(1).double())
-    if leak is not None:
-        decays = real.model is not None and real.model.leak == "decay"
-        as_register = _lost(leak, block.arithmetic) if decays else leak / unit
-        register = target.round_decay(leak.detach()) if decays else (leak / unit).detach().round()
-        leak = straight_through(as_register, register.double())
-    if synaptic_leak is not None:
-        synaptic_leak = target.round_decay(synaptic_leak.detach()).double()
-    if synaptic_bias is not None:
-        as_units = synaptic_bias / unit
-        synaptic_bias = straight_through(as_units, as_units.detach().round())
-    constants = {}
-    if real.model is not None:
-        constants = constants_in_units(require_integer(real.model), block.constants, unit)
-        constants = {
-            name: values.round() if real.model.constants[name] == "membrane" else values
-            for name, values in constants.items()
-        }
-    return replace(
-        block,
-        constants=constants,
-        bias=bias,
-        threshold=threshold,
-        leak=leak,
-        synaptic_leak=synaptic_leak,
-        synaptic_bias=synaptic_bias,
-    )
+def _rounded_constants(layer: RealLayer, block: FoldedBlock, unit: Tensor) -> dict[str, Tensor]:
+    """What the step of the neurons needs besides threshold and leak, those in units of the membrane as integers."""
+    assert layer.model is not None
+    constants = constants_in_units(require_integer(layer.model), block.constants, unit)
+    return {
+        name: values.round() if layer.model.constants[name] == "membrane" else values
+        for name, values in constants.items()
+    }
 
 
 def _lost(kept: Tensor, arithmetic: Arithmetic) -> Tensor:

@@ -16,9 +16,12 @@ from torch import Tensor
 
 from spikefit.errors import ConfigurationError, check_choice
 from spikefit.functional.current_based import synaptic_filter
+from spikefit.functional.devices import runs_triton
 from spikefit.functional.integer_dynamics import IntegerDynamics, charges, per_channel, synaptic_scan
 from spikefit.functional.quantize import straight_through
 from spikefit.functional.surrogate import SURROGATES
+
+LARGEST_FRAME = 2**31 - 2048  # currents of one step, in a kernel on a GPU: its offsets are 32 bits wide
 
 
 def integer_filter(delivered: Tensor, decay: float | Tensor, leak: Tensor, dynamics: IntegerDynamics) -> Tensor:
@@ -80,6 +83,10 @@ def integer_multi_step(
         from spikefit.functional.integer_scan_cpu import integer_multi_step_cpu  # numba takes a while to import
 
         return integer_multi_step_cpu(y, steps, bias, threshold, leak, slope, dynamics, alive, window)
+    if runs_triton(y) and y[0].numel() < LARGEST_FRAME:
+        from spikefit.functional.kernels.cuda.integer_scan import integer_multi_step_cuda
+
+        return integer_multi_step_cuda(y, steps, bias, threshold, leak, slope, dynamics, alive, window)
     return plain_multi_step(y, steps, bias, threshold, leak, slope, dynamics, alive, window)
 
 
@@ -94,7 +101,7 @@ def plain_multi_step(
     alive: Tensor | None = None,
     window: int = 1,
 ) -> Tensor:
-    """:func:`integer_multi_step` in plain torch, for devices without a kernel of their own."""
+    """:func:`integer_multi_step` in plain torch, for other devices and for frames too large for a kernel."""
     spikes = PlainIntegerScan.apply(y, bias, threshold, leak, slope, steps, dynamics)
     if alive is not None:
         spikes = spikes * per_channel(alive, spikes)

@@ -49,6 +49,26 @@ class FoldedInput:
         return x.clamp(max=self.spikes_max) if self.kind is InputKind.COUNTS else x
 
 
+def exact_dtype(inputs: int, largest: int, arriving: int, device: str) -> torch.dtype:
+    """The narrowest format in which a layer adds integers exactly. Decided by ranges alone: no tensor is read.
+
+    float32 holds every partial sum below 2**24. A CUDA device may multiply float32 in TF32, as cuDNN does unless it is
+    told otherwise: it rounds both factors to 11 significant bits and adds the exact products in float32. So float32 is
+    chosen there only where factors have no more bits, which is exact whether or not TF32 is allowed, and float64
+    otherwise. Convolutions read channels last, for which cuDNN has no Winograd or Fourier form.
+
+    Args:
+        inputs: how many a unit has.
+        largest: magnitude of a weight, in units of a power of two that all share.
+        arriving: largest magnitude of what arrives.
+        device: type of the device, such as ``cpu``.
+    """
+    exact = inputs * largest * arriving < 2**24
+    if device == "cuda":
+        exact &= max(largest, arriving) <= 2**11
+    return torch.float32 if exact else torch.float64
+
+
 @dataclass(frozen=True)
 class FoldedSynapses:
     """Synapses in units of the membrane.
@@ -75,13 +95,9 @@ class FoldedSynapses:
     places: int
 
     def exact_dtype(self) -> torch.dtype:
-        """A format that holds every sum of the layer exactly.
-
-        Decided by shapes and ranges alone: no tensor is read.
-        """
-        inputs = math.prod(self.weight.shape[1:])
+        """A format that holds every sum of the layer exactly, on its device; see :func:`exact_dtype`."""
         arriving = self.spikes * self.places if self.arrives is None else self.arrives.largest
-        return torch.float32 if inputs * self.largest * arriving < 2**24 else torch.float64
+        return exact_dtype(math.prod(self.weight.shape[1:]), self.largest, arriving, self.weight.device.type)
 
     def deliver(self, layer: nn.Module, x: Tensor) -> Tensor:
         """Integer currents ``[T, B, units, ...]`` of what arrives, ``[1, ...]`` where one frame drives every step.
@@ -115,7 +131,7 @@ class FoldedBlock:
         bias: added to the current at every step.
         synaptic_bias: added to what synapses deliver, before a synaptic current filters it; None without such currents.
         unit: what one unit of the membrane is worth in the current of the layer.
-        gain: by which the norm multiplies the current, so that the surrogate sees the membrane of the network.
+        slope: what one unit of the membrane is worth behind the norm, where the surrogate sees the network's membrane.
         threshold, leak: of the neurons; None for a readout without.
         synaptic_leak: what stands for the decay of the synaptic current; None without.
         arithmetic: of the chip.
@@ -127,7 +143,7 @@ class FoldedBlock:
     bias: Tensor
     synaptic_bias: Tensor | None
     unit: Tensor
-    gain: Tensor
+    slope: Tensor
     threshold: Tensor | None
     leak: Tensor | None
     synaptic_leak: Tensor | None
@@ -148,15 +164,13 @@ class FoldedBlock:
         """Spikes of integer currents without the bias, float32 ``[T, B, C, ...]``, summed over windows."""
         assert self.threshold is not None
         assert self.leak is not None
-        # In the network's own units, of which the gain is part: so the gradients of norms are those of the network.
-        slope = self.gain * self.unit.detach()
         return integer_multi_step(
             current,
             steps,
             self.bias,
             self.threshold,
             self.leak,
-            slope,
+            self.slope,
             dynamics(self.arithmetic, neuron),
             neuron.alive,
             window,

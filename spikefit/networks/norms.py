@@ -1,6 +1,6 @@
 """Normalisations that fold into thresholds and biases, and never into weights."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Literal
 
@@ -33,7 +33,7 @@ class PositiveBatchNorm(_BatchNorm):
     @property
     def gain(self) -> Tensor:
         """The positive gain ``[C]``: the magnitude of ``weight``, kept away from zero."""
-        return self.weight.abs().clamp_min(self.minimum_gain)
+        return _positive(self.weight, self.minimum_gain)
 
     def forward(self, input: Tensor) -> Tensor:
         """Normalised ``input``, by batch statistics in training and by running ones in evaluation."""
@@ -89,8 +89,31 @@ class PositiveBatchNorm(_BatchNorm):
         """Per channel ``g`` and ``bias / g`` such that the norm is ``y = g * (x + bias / g)``, in float64."""
         assert self.running_mean is not None
         assert self.running_var is not None
-        g = self.gain.double() / (self.running_var.double() + self.eps).sqrt()
-        return g, self.bias.double() / g - self.running_mean.double()
+        return _folded(self.gain, self.bias, self.running_mean, self.running_var, self.eps)
+
+
+def _positive(weight: Tensor, minimum: float) -> Tensor:
+    return weight.abs().clamp_min(minimum)
+
+
+def _folded(gain: Tensor, bias: Tensor, mean: Tensor, var: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    g = gain.double() / (var.double() + eps).sqrt()
+    return g, bias.double() / g - mean.double()
+
+
+def folded_norms(norms: Sequence[PositiveBatchNorm]) -> tuple[Tensor, Tensor]:
+    """What :meth:`PositiveBatchNorm.folded` gives of each, one after the other: ``[sum of channels]``, float64.
+
+    Norms that are alike are worked out together, in fewer operations.
+    """
+    first = norms[0]
+    alike = (PositiveBatchNorm.folded, PositiveBatchNorm.gain, first.minimum_gain, first.eps)
+    if all((type(norm).folded, type(norm).gain, norm.minimum_gain, norm.eps) == alike for norm in norms):
+        parts = zip(*((norm.weight, norm.bias, norm.running_mean, norm.running_var) for norm in norms), strict=True)
+        weight, bias, mean, var = (torch.cat(part) for part in parts)
+        return _folded(_positive(weight, first.minimum_gain), bias, mean, var, first.eps)
+    gains, biases = zip(*(norm.folded() for norm in norms), strict=True)
+    return torch.cat(gains), torch.cat(biases)
 
 
 class FixedNorm(PositiveBatchNorm):

@@ -1,0 +1,136 @@
+"""The Triton kernels of a chip's neurons against plain torch: on a GPU, else in Triton's interpreter, on the CPU."""
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+pytest.importorskip("triton")
+
+from helpers.integer_neurons import LEAKS, drawn, dynamics, gradients
+
+from spikefit.functional.integer_dynamics import IntegerDynamics
+from spikefit.functional.integer_scan import integer_multi_step, plain_multi_step
+from spikefit.functional.kernels.cuda.integer_scan import integer_multi_step_cuda
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def compared(rule, y, constants, alive, steps, window):
+    """Spikes of the kernel, after they and their gradients were compared with those of plain torch."""
+    constants = [constant.to(DEVICE) for constant in constants]
+    args = (steps, rule, None if alive is None else alive.to(DEVICE), window)
+    spikes, found = gradients(integer_multi_step_cuda, y.to(DEVICE), constants, *args)
+    expected, reference = gradients(plain_multi_step, y.to(DEVICE), constants, *args)
+    assert torch.equal(spikes, expected)
+    assert spikes.dtype == torch.float32
+    tolerance = 1e-5 if y.dtype == torch.float32 else 1e-11
+    for ours, theirs in zip(found, reference, strict=True):
+        assert ours.dtype == theirs.dtype
+        scale = max(1.0, float(theirs.abs().max()))
+        torch.testing.assert_close(ours, theirs, rtol=tolerance, atol=10 * tolerance * scale)
+    return spikes.cpu(), [of.cpu() for of in found]
+
+
+@given(
+    rule=dynamics(),
+    steps=st.integers(1, 4),
+    constant=st.booleans(),
+    channels=st.sampled_from([1, 5, 70]),
+    sides=st.one_of(st.just(()), st.tuples(st.integers(1, 7), st.integers(1, 7))),
+    window=st.integers(1, 3),
+    pruned=st.booleans(),
+    dtype=st.sampled_from([torch.float32, torch.float64]),
+    seed=st.integers(0, 10**6),
+)
+@settings(max_examples=60, deadline=None)
+def test_kernels_equal_plain_torch(rule, steps, constant, channels, sides, window, pruned, dtype, seed):
+    """Spikes to the last bit, gradients within rounding, also where windows leave rows and columns over."""
+    window = min(window, *sides) if sides else 1
+    y, constants, alive = drawn(rule, 1 if constant else steps, 2, channels, sides, dtype, seed)
+    spikes, found = compared(rule, y, constants, alive if pruned else None, steps, window)
+    if pruned and not alive.all():
+        assert not spikes[:, :, ~alive].any()
+        assert not any(gradient[~alive].any() for gradient in found[1:])
+
+
+@pytest.mark.parametrize("most", [1, 2])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_program_sums_over_several_blocks_of_places(monkeypatch, most, dtype):
+    """The gradients of the constants, where there are more places than programs; a share of channels is left over."""
+    monkeypatch.setattr("spikefit.functional.kernels.cuda.integer_scan._PROGRAMS", 3)
+    rule = replace(LEAKS["truncated"], state_min=-100, state_max=99, max_spikes=most)
+    y, constants, alive = drawn(rule, 3, 5, 67, (7, 6), dtype, 0)
+    compared(rule, y, constants, alive, 3, 2)
+
+
+@pytest.mark.parametrize("overflow", ["saturate", "wrap"])
+@pytest.mark.parametrize("largest", [2**24 + 1, 2**31 - 1, 2**40 + 5])
+def test_ranges_that_float32_does_not_hold(largest, overflow):
+    """A membrane one below, at and one above the largest state, and the same at the least."""
+    rule = IntegerDynamics(state_min=-largest - 2, state_max=largest, overflow=overflow)
+    edges = torch.tensor([largest - 1, largest, largest + 1, -largest - 2, -largest - 3], dtype=torch.float64)
+    y = torch.stack([edges, torch.zeros(5, dtype=torch.float64), -edges]).view(3, 1, 5)
+    one = torch.ones(5, dtype=torch.float64)
+    for threshold in (largest, largest - 1, 1):
+        compared(rule, y, (0 * one, threshold * one, 0 * one, 1e-9 * one), None, 3, 1)
+
+
+def test_currents_that_lie_channels_first_and_an_empty_batch():
+    rule = LEAKS["linear"]
+    y, constants, alive = drawn(rule, 2, 3, 4, (5, 4), torch.float32, 0)
+    compared(rule, y.movedim(2, -1).contiguous().movedim(-1, 2), constants, alive, 2, 2)
+    spikes, found = gradients(integer_multi_step_cuda, y[:, :0], constants, 2, rule, alive, 2)
+    assert spikes.shape == (2, 0, 4, 2, 2)
+    assert not any(of.any() for of in found)
+
+
+@pytest.mark.skipif(DEVICE == "cpu", reason="no GPU: which kernel is taken depends on it")
+def test_a_gpu_takes_the_kernels(monkeypatch):
+    monkeypatch.setattr("spikefit.functional.integer_scan.plain_multi_step", None)
+    y, constants, alive = (x for x in drawn(LEAKS["none"], 2, 3, 4, (), torch.float32, 0))
+    spikes = integer_multi_step(y.cuda(), 2, *(x.cuda() for x in constants), LEAKS["none"], alive.cuda())
+    assert torch.equal(spikes.cpu(), plain_multi_step(y, 2, *constants, LEAKS["none"], alive))
+
+
+AHEAD_OF_TIME = """
+import triton
+import triton.language as tl
+from helpers.triton_aot import usage
+from spikefit.functional.kernels.cuda import integer_scan_kernels as kernels
+from spikefit.functional.kernels.cuda.integer_scan import _TILE
+
+RULES = (
+    dict(LEAK=2, WINDOW=1, MOST=1, TO_ZERO=False, WRAPS=False, MOVES=True),
+    dict(LEAK=1, WINDOW=2, MOST=1, TO_ZERO=True, WRAPS=True, MOVES=False),
+    dict(LEAK=3, WINDOW=3, MOST=1, TO_ZERO=False, WRAPS=False, MOVES=True),
+    dict(LEAK=4, WINDOW=1, MOST=31, TO_ZERO=False, WRAPS=False, MOVES=True),
+)
+for data, real, rules in (("*fp32", tl.float32, RULES), ("*fp64", tl.float64, RULES[-1:])):
+    for rule in rules:
+        members = triton.next_power_of_2(rule["WINDOW"] ** 2)
+        given = dict.fromkeys(("bias", "threshold", "leak", "slope", "sums"), "*fp64")
+        given |= dict.fromkeys(("current", "grad_current"), data)
+        given |= {"kept": data if rule["MOST"] == 1 else "*fp64", "spikes": "*fp32", "grad_spikes": "*fp32"}
+        given |= dict.fromkeys(("steps", "lanes", "sent", "places", "channels", "height", "width"), "i32")
+        given |= {"alive": "*i1", "BITS": 12, "BOUNDED": True, "LOW": -(2**23), "HIGH": 2**23 - 1, "REAL": real}
+        given |= {"BLOCK": _TILE // members, "MEMBERS": members, "SURROGATE": 0, "ALPHA": 2.0}
+        given |= {"ROWS": _TILE // 64, "COLUMNS": 64, **rule}
+        for architecture in (80, 90):
+            forward = usage(kernels.scan, given, architecture, 4 if members == 1 else 1)
+            print(forward.spills, usage(kernels.scan_gradient, given, architecture).spills)
+"""
+
+
+def test_the_kernels_compile_for_a_gpu_and_keep_to_its_registers():
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    paths = [str(Path(__file__).parents[1]), environment.get("PYTHONPATH", "")]
+    environment["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
+    done = subprocess.run([sys.executable, "-c", AHEAD_OF_TIME], env=environment, capture_output=True, text=True)
+    assert done.stdout.split() == ["0"] * 20, done.stderr

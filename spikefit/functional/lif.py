@@ -159,7 +159,7 @@ def multi_step(current: Tensor, dynamics: Dynamics, amount: Tensor | float = 0.0
         ``[T, ...]`` of zeros and ones, in the dtype and memory format of ``current``.
     """
     if runs_triton(current):
-        if fusible(current, len(current), 1):
+        if fusible(current, len(current), 1) and current[0].numel() < 2**31:
             from spikefit.functional.kernels.cuda.norm_scan import multi_step_cuda
 
             return multi_step_cuda(current, amount, dynamics)

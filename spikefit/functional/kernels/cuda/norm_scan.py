@@ -250,7 +250,13 @@ def normed_multi_step_cuda(
     alive: Tensor | None,
     pool: int,
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """:func:`spikefit.functional.lif.normed_multi_step` on a CUDA device; mean and variance in float32."""
+    """:func:`spikefit.functional.lif.normed_multi_step` on a CUDA device.
+
+    Raises:
+        ValueError: for currents of one step that 32 bits can't number.
+    """
+    if y[0].numel() >= 2**31:
+        raise ValueError(f"y: got {y[0].numel()} currents a step, expected less than 2**31; use smaller batches.")
     last = y.permute(0, 1, 3, 4, 2).contiguous() if y.dim() == 5 else y.contiguous()
     frames, batch, *sides, channels = last.shape
     height, width = sides or (1, 1)

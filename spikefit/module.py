@@ -13,6 +13,7 @@ from torchmetrics import MeanMetric, Metric
 from torchmetrics.classification import MulticlassAccuracy
 
 from spikefit import quantize as quantizers
+from spikefit.captured import CapturedNetwork
 from spikefit.checkpoints import require_same_tensors
 from spikefit.deploy.emulate import ChipEmulation
 from spikefit.deploy.report.parts import Accuracy
@@ -86,6 +87,8 @@ class SpikingClassifier(pl.LightningModule):
         gradient_checkpointing: keep the inputs of the blocks alone while training and compute the rest anew in the
             backward pass: memory for time, where there are many steps.
         compile: pass the network through ``torch.compile``. Measure before you keep it: on a CPU it rarely pays.
+        cuda_graphs: replay training passes from CUDA graphs (:mod:`spikefit.captured`), which takes the host's work out
+            of a step. Without effect on a CPU, with several processes and with gradients gathered over batches.
         prunable_synapses: whether every layer carries a mask of its synapses, for ``callbacks.SynapsePruning``.
         hardware: the chip that the run is for, a name in ``configs/hardware`` or the path of a YAML file; ``hardware``
             at the top of a configuration. Every callback, cost and budget asks for it here. None for no chip.
@@ -118,6 +121,7 @@ class SpikingClassifier(pl.LightningModule):
         codebook_lr_factor: float = 0.1,
         gradient_checkpointing: bool = False,
         compile: bool = False,
+        cuda_graphs: bool = False,
         prunable_synapses: bool = False,
         hardware: str | None = None,
         input_kind: Literal["spikes", "counts", "graded", "constant"] | None = None,
@@ -135,8 +139,11 @@ class SpikingClassifier(pl.LightningModule):
         self.hparams.pop("hardware", None)  # checkpoints describe the chip whole: a path may mean nothing elsewhere
         self.network = network(tuple(input_shape), num_classes)
         self.network.gradient_checkpointing = gradient_checkpointing
+        if compile and cuda_graphs:
+            raise ConfigurationError("compile and cuda_graphs: got both, expected one of them.")
         if compile:
             self.network.compile()
+        self._captured = CapturedNetwork(self.network) if cuda_graphs else None
         self.hardware = None if hardware is None else HardwareTarget.load(hardware)
         self.input_kind = None if input_kind is None else InputKind(input_kind)
         self.time_steps = time_steps
@@ -342,7 +349,7 @@ class SpikingClassifier(pl.LightningModule):
         x, y = batch
         if batch_idx == 0 and self.input_kind is not None:  # the first of every epoch: it reads the batch on the host
             self.input_kind.check(x, self._declared_by)
-        output = self.network(x[: self.training_time_steps] if stage == "train" else x)
+        output = self._in_training(x[: self.training_time_steps]) if stage == "train" else self.network(x)
         logits = self.network.logits(output)
         losses = self.loss(logits, y, x, output)
         mean_loss, accuracy = self.mean_loss[f"on_{stage}"], self.accuracy[f"on_{stage}"]
@@ -354,6 +361,10 @@ class SpikingClassifier(pl.LightningModule):
         self.log(f"{stage}/loss", mean_loss, **shown)  # type: ignore[arg-type]
         self.log(f"{stage}/accuracy", accuracy, **shown)  # type: ignore[arg-type]
         return {"loss": losses.mean(), "logits": logits.detach()}
+
+    def _in_training(self, x: Tensor) -> Tensor:
+        alone = self._trainer is None or (self.trainer.world_size == 1 and self.trainer.accumulate_grad_batches == 1)
+        return self.network(x) if self._captured is None or not alone else self._captured(x)
 
     def configure_optimizers(self) -> Any:
         """Three groups: weight matrices; norms, biases and leaks without decay; the quantizers' own parameters."""

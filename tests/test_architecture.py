@@ -14,6 +14,7 @@ LAYERS = [
     {"spikefit.cli"},
     {"callbacks", "spikefit.distillation"},
     {"spikefit.module"},
+    {"spikefit.captured"},
     {"spikefit.deploy"},
     {"spikefit.prune", "spikefit.data"},
     {"spikefit.quantize"},

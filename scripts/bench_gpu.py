@@ -1,6 +1,6 @@
 """What a CUDA device says about spikefit: are the kernels right, how fast are they, how fast is a training step?
 
-    python scripts/bench_gpu.py --out docs/results/bench_gpu.json [--seconds 240] [--only check bandwidth step profile]
+    python scripts/bench_gpu.py --out docs/results/bench_gpu.json [--only check bandwidth step profile]
 
 ``check`` compares the kernels with plain torch in float64. ``bandwidth`` sets the bytes that they must move against the
 time that they take and against a copy. ``step`` times training steps (forward, cross entropy, backward, SGD) of VGG-11,
@@ -25,6 +25,7 @@ import torch.nn.functional as F
 from bench import interleaved, quartiles, versions
 from torch import Tensor, nn
 
+from spikefit.captured import CapturedNetwork
 from spikefit.deploy.emulate import ChipEmulation
 from spikefit.functional.lif import Dynamics, Norm, PlainScan, multi_step, normed_multi_step
 from spikefit.functional.quantize import _CodebookLookup, codebook_lookup
@@ -132,6 +133,8 @@ def check(device: torch.device, small: bool) -> Row:
             "values_that_differ": float((ours != plain).double().mean()),
             "gradient": difference(gradient, exact),
         }
+    if device.type == "cuda":
+        rows["a step from a CUDA graph"] = check_captured(device)
     return rows
 
 
@@ -293,6 +296,17 @@ def peers(name: str, width: float, frames: Tensor, device: torch.device) -> dict
     }
 
 
+class Called(nn.Module):
+    """A network with the forward pass of its benchmark; the input has no part in it, but a graph wants one."""
+
+    def __init__(self, network: nn.Module, forward: Callable[[], Tensor]) -> None:
+        super().__init__()
+        self.network, self.run = network, forward
+
+    def forward(self, unused: Tensor) -> Tensor:
+        return self.run()
+
+
 def training_step(network: nn.Module, forward: Callable[[], Tensor], labels: Tensor, bf16: bool) -> Callable[[], None]:
     """Forward, cross entropy, backward, SGD with momentum."""
     optimizer = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9)
@@ -327,16 +341,26 @@ def time_steps(device: torch.device, small: bool, case: tuple[str, int, bool], r
     frames = (torch.rand(steps, batch, 3, 32, 32, device=device) < 0.3).float()
     labels = torch.randint(0, 10, (batch,), device=device)
 
-    def built(levels: int, chip: bool) -> tuple[nn.Module, Any]:
+    def built(levels: int, chip: bool, captured: bool) -> tuple[nn.Module, Any]:
         network = ours(name, width, steps, levels, chip, device)
-        return network, lambda: network.logits(network(frames))
+        run = CapturedNetwork(network, patience=1) if captured else network
+        return network, partial(logits_of, network, run, frames)
 
-    builders: dict[str, Builder] = {
-        "float": partial(built, 0, False),
-        "CAT M=4": partial(built, 4, False),
-        "CAT M=4 on a chip's integers": partial(built, 4, True),
-    }
-    builders |= peers(name, width, frames, device)
+    def recorded(build: Builder) -> tuple[nn.Module, Any]:
+        network, forward = build()
+        replayed = Called(network, forward)
+        with torch.autocast(device.type, torch.bfloat16, enabled=bf16, cache_enabled=False):
+            torch.cuda.make_graphed_callables(replayed, (frames[:1, :1].clone(),))
+        return network, partial(replayed, frames[:1, :1])
+
+    builders: dict[str, Builder] = {}
+    for label, levels, chip in (("float", 0, False), ("CAT M=4", 4, False), ("CAT M=4 on a chip's integers", 4, True)):
+        builders[label] = partial(built, levels, chip, False)
+        builders[f"{label}, CUDA graph"] = partial(built, levels, chip, True)
+    others = peers(name, width, frames, device)
+    builders |= others
+    if device.type == "cuda":
+        builders |= {f"{label}, CUDA graph": partial(recorded, build) for label, build in others.items()}
     rows: Row = {}
     functions: dict[str, Callable[[], object]] = {}
     for label, build in builders.items():
@@ -357,6 +381,28 @@ def time_steps(device: torch.device, small: bool, case: tuple[str, int, bool], r
     for label, times in interleaved(functions, rounds, warm_up=3).items():
         rows[label] |= quartiles(times)
     return rows
+
+
+def logits_of(network: Network, run: Callable[[Tensor], Tensor], frames: Tensor) -> Tensor:
+    """Logits of ``network``, whose output ``run`` gives."""
+    return network.logits(run(frames))
+
+
+def check_captured(device: torch.device) -> Row:
+    """Largest relative difference of the weights after five steps of CAT, replayed and not."""
+    results = []
+    frames = (torch.rand(4, 32, 3, 32, 32, device=device) < 0.3).float()
+    labels = torch.randint(0, 10, (32,), device=device)
+    for captured in (False, True):
+        torch.manual_seed(0)
+        network = ours("VGG-11", 0.25, 4, 4, False, device)
+        run = CapturedNetwork(network, patience=1) if captured else network
+        step = training_step(network, partial(logits_of, network, run, frames), labels, False)
+        for _ in range(5):
+            step()
+        results.append(network.state_dict())
+    floats = [name for name, value in results[0].items() if value.is_floating_point()]
+    return {"weights": max(difference(results[1][name], results[0][name]) for name in floats)}
 
 
 def profiled(device: torch.device, small: bool, levels: int, chip: bool) -> Row:
@@ -400,10 +446,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=Path("docs/results/bench_gpu.json"))
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--rounds", type=int, default=30)
-    parser.add_argument("--only", nargs="*", choices=("check", "bandwidth", "step", "profile"))
+    parser.add_argument("--only", nargs="*", default=[""], help="sections whose names begin so; all of them by default")
     options = parser.parse_args(arguments)
     device, small = torch.device(options.device), options.device == "cpu"
-    wanted = options.only or ("check", "bandwidth", "step", "profile")
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
     torch.backends.cudnn.benchmark = True
     card = torch.cuda.get_device_name() if device.type == "cuda" else "cpu"
@@ -424,7 +469,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         ),
     ]
     for name, section in sections:
-        if name.split()[0] not in wanted:
+        if not name.startswith(tuple(options.only)):
             continue
         start = time.perf_counter()
         try:

@@ -17,13 +17,13 @@ def _map(data: str) -> dict[str, object]:
         **dict.fromkeys(("mean", "var", "gain", "bias", "grad_gain", "grad_bias"), f"*{compute}"),
         **{"alive": "*i1", "eps": "*fp64"},
     }
-    sizes = ("steps", "windows", "channels", "height", "width", "tall", "wide", "pixels", "count")
+    sizes = ("steps", "windows", "channels", "height", "width", "tall", "wide", "pixels", "count", "blocks")
     flags = {"NORM": True, "GATED": True, "LEAK": 2, "TO_ZERO": False, "SURROGATE": 1, "LEARNS": True}
     return {
         **pointers,
         **dict.fromkeys(sizes, "i32"),
         **dict.fromkeys(("stride", "out_stride"), "i64"),
-        **{**flags, "COMPUTE": NUMBERS[data], "ONE_FRAME": False, "PARTS": 64, "COLS": 64},
+        **{**flags, "COMPUTE": NUMBERS[data], "ONE_FRAME": False, "PARTS": 128, "COLS": 64},
     }
 
 

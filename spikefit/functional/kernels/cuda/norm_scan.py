@@ -19,10 +19,10 @@ from spikefit.functional.lif import Dynamics, Norm, memory_order
 from spikefit.functional.surrogate import KERNEL_KINDS
 
 LEAKS = {"none": 0, "decay": 1, "linear": 2}
-_PROGRAMS = 528  # four on each of an H100's multiprocessors
+_PROGRAMS = 1056  # eight on each of an H100's multiprocessors
 _BLOCK = 1024
 _COLUMNS = 64
-_PARTS, _CHANNELS = 64, 16
+_PARTS, _CHANNELS = 128, 16
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,8 @@ class Shape:
 
     def tile(self, elements: int) -> tuple[int, int, int]:
         """Rows and columns of a block of ``elements``, and how many blocks cover the channels."""
-        columns = min(_COLUMNS, triton.next_power_of_2(self.channels))
+        one_row = self.batch * self.height * self.width == 1
+        columns = min(elements if one_row else _COLUMNS, triton.next_power_of_2(self.channels))
         return max(1, elements // columns), columns, triton.cdiv(self.channels, columns)
 
 
@@ -123,9 +124,9 @@ class _NormScan(torch.autograd.Function):
         out = torch.empty(shape.steps, shape.pooled, dtype=y.dtype, device=y.device)
         rows, columns, blocks = shape.tile(_BLOCK if shape.pool == 1 else _BLOCK // 2)
         windows = shape.pooled // shape.channels
-        kernels.fire[(triton.cdiv(windows, rows), blocks)](
+        kernels.fire[(triton.cdiv(windows, rows) * blocks,)](
             y, terms, alive, plan.constants(y), amount, out,
-            shape.steps, windows, shape.channels, shape.height, shape.width, shape.tall, shape.wide,
+            shape.steps, windows, shape.channels, blocks, shape.height, shape.width, shape.tall, shape.wide,
             shape.frame if len(y) > 1 else 0, shape.pooled,
             number(dtype), terms is not None, alive is not None, plan.leak, plan.to_zero, shape.pool, rows, columns,
         )  # fmt: skip
@@ -169,7 +170,7 @@ def _affine(
     if mean is None or var is None:
         rows, columns, blocks = plan.shape.tile(2 * _BLOCK)
         parts = torch.empty(_programs(pixels, rows, blocks), 2, channels, dtype=dtype, device=y.device)
-        kernels.moments[(len(parts), blocks)](y, parts, pixels, channels, number(dtype), rows, columns)
+        kernels.moments[(len(parts) * blocks,)](y, parts, pixels, channels, blocks, number(dtype), rows, columns)
         mean, var = torch.empty(2, channels, dtype=dtype, device=y.device).unbind()
     terms = torch.empty(2, channels, dtype=dtype, device=y.device)
     kernels.affine[(triton.cdiv(channels, _CHANNELS),)](
@@ -196,11 +197,12 @@ class _Gradient:
         self.plan, self.y, self.grad_out, self.amount, self.alive, self.terms = plan, y, grad_out, amount, alive, terms
         shape = plan.shape
         lanes = 4 if shape.steps <= 4 else 2 if shape.steps <= 6 else 1
-        self.rows, self.columns, blocks = shape.tile(128 * lanes)
+        self.rows, self.columns, self.blocks = shape.tile(128 * lanes)
         self.windows = shape.batch * triton.cdiv(shape.height, shape.pool) * triton.cdiv(shape.width, shape.pool)
-        self.grid = _programs(self.windows, self.rows, blocks), blocks
+        programs = _programs(self.windows, self.rows, self.blocks)
+        self.grid = (programs * self.blocks,)
         dtype = compute_dtype(y)
-        self.parts = torch.empty(self.grid[0], 2, shape.channels, dtype=dtype, device=y.device)
+        self.parts = torch.empty(programs, 2, shape.channels, dtype=dtype, device=y.device)
         self.amounts = torch.empty(self.grid, dtype=dtype, device=y.device) if learns else None
 
     def run(self, sums: bool, writes: bool, grad_terms: Tensor | None = None) -> Tensor | None:
@@ -210,7 +212,7 @@ class _Gradient:
         learns = self.amounts is not None and grad_terms is None  # summed in the first pass
         kernels.fire_gradient[self.grid](
             self.grad_out, y, self.terms, self.alive, plan.constants(y), self.amount, grad_terms, grad, self.parts,
-            self.amounts, self.windows, shape.channels, shape.height, shape.width, shape.tall, shape.wide,
+            self.amounts, self.windows, shape.channels, self.blocks, shape.height, shape.width, shape.tall, shape.wide,
             shape.frame if len(y) == shape.steps else 0, shape.pooled,
             number(compute_dtype(y)), self.terms is not None, grad_terms is not None, self.alive is not None,
             plan.leak, plan.to_zero, KERNEL_KINDS[plan.dynamics.surrogate], learns, sums, writes,
@@ -236,7 +238,7 @@ def multi_step_cuda(current: Tensor, amount: Tensor | float, dynamics: Dynamics)
     order, back = memory_order(frames)
     dense = frames.permute(order)
     y = dense.reshape(len(frames), -1)
-    plan = _Plan(dynamics, Shape(steps, y.shape[1], 1, 1, 1, 1), False, 0.0)
+    plan = _Plan(dynamics, Shape(steps, 1, 1, 1, y.shape[1], 1), False, 0.0)
     spikes, _, _ = _NormScan.apply(y, None, None, None, None, amount_on_device(amount, y), None, plan)
     return spikes.view(steps, *dense.shape[1:]).permute(back)
 

@@ -1,10 +1,11 @@
-# mypy: disable-error-code="no-untyped-def,assignment"
+# mypy: ignore-errors (Triton is a language of its own)
 # ruff: noqa: RUF005 (Triton knows the sum of tuples, not their unpacking)
 """Triton kernels of norm, integrate-and-fire scan and average pooling; :mod:`.norm_scan` launches them.
 
 A map ``[T, B, H, W, C]``, channels last, is a matrix a step: one row a pixel, one column a channel. A program takes
 ``ROWS`` pooling windows times ``COLS`` channels and keeps the membranes in registers. Places within a step are int32,
-what lies between steps int64: a step has less than 2**31 elements.
+what lies between steps int64: a step has less than 2**31 elements. The grid has one axis; neighbours on it are the
+``blocks`` of channels of the same pixels. A program asks for all that it reads before it computes with any of it.
 
 Bytes that pass through memory, ``y`` and its gradient being ``Y`` bytes each and the pooled spikes ``S``: the forward
 pass moves ``2 Y + S`` with the statistics of the batch (one pass to measure, one to fire), else ``Y + S``. The backward
@@ -48,24 +49,25 @@ def surrogate(x, alpha, slope, KIND: tl.constexpr):
 
 
 @triton.jit
-def moments(y, parts, pixels, channels, COMPUTE: tl.constexpr, ROWS: tl.constexpr, COLS: tl.constexpr):
+def moments(y, parts, pixels, channels, blocks, COMPUTE: tl.constexpr, ROWS: tl.constexpr, COLS: tl.constexpr):
     """Sums of ``y - y[0]`` and of its square over every ``programs``-th block of pixels: ``parts [programs, 2, C]``.
 
     The first pixel is taken away because a variance far below the squared mean would be lost in rounding.
     """
-    c = tl.program_id(1) * COLS + tl.arange(0, COLS)
+    c = tl.program_id(0) % blocks * COLS + tl.arange(0, COLS)
+    part, apart = tl.program_id(0) // blocks, tl.num_programs(0) // blocks * ROWS
     known = c < channels
     origin = tl.load(y + c, mask=known, other=0.0).to(COMPUTE)[None, :]
     first = tl.zeros((ROWS, COLS), COMPUTE)
     second = tl.zeros((ROWS, COLS), COMPUTE)
-    for start in range(tl.program_id(0).to(tl.int64) * ROWS, pixels, tl.num_programs(0).to(tl.int64) * ROWS):
+    for start in range(part.to(tl.int64) * ROWS, pixels, apart):
         row = start + tl.arange(0, ROWS)
         live = (row < pixels)[:, None] & known[None, :]
         value = tl.load(y + row[:, None] * channels + c[None, :], mask=live, other=0.0).to(COMPUTE)
         value = tl.where(live, value - origin, 0.0)
         first += value
         second += value * value
-    out = parts + tl.program_id(0).to(tl.int64) * 2 * channels + c
+    out = parts + part * 2 * channels + c
     tl.store(out, tl.sum(first, axis=0), mask=known)
     tl.store(out + channels, tl.sum(second, axis=0), mask=known)
 
@@ -137,6 +139,7 @@ def fire(
     steps,
     windows,
     channels,
+    blocks,
     height,
     width,
     tall,
@@ -153,8 +156,8 @@ def fire(
     COLS: tl.constexpr,
 ):
     """Mean spikes of each pooling window, of which a map has ``tall x wide``."""
-    c = tl.program_id(1) * COLS + tl.arange(0, COLS)
-    window = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    c = tl.program_id(0) % blocks * COLS + tl.arange(0, COLS)
+    window = tl.program_id(0) // blocks * ROWS + tl.arange(0, ROWS)
     known = c < channels
     live = (window < windows)[:, None] & known[None, :]
     theta, factor = tl.load(constants), tl.load(amount).to(COMPUTE)
@@ -169,14 +172,22 @@ def fire(
     at = pixel[:, None] * channels + c[None, :]
     to = window[:, None] * channels + c[None, :]
     states = ()
-    for _ in tl.static_range(POOL * POOL):
+    ahead = ()
+    for p in tl.static_range(POOL * POOL):
         states = states + (tl.zeros((ROWS, COLS), COMPUTE),)
-    for _ in range(steps):
+        ahead = ahead + (tl.load(y + (p // POOL * width + p % POOL) * channels + at, mask=live, other=0.0),)
+    for step in range(steps):
+        y += stride
+        next_is_there = live & (step + 1 < steps)
         spikes = tl.zeros((ROWS, COLS), COMPUTE)
         after = ()
+        currents = ahead
+        ahead = ()
         for p in tl.static_range(POOL * POOL):
             corner = y + (p // POOL * width + p % POOL) * channels
-            current = tl.load(corner + at, mask=live, other=0.0).to(COMPUTE)
+            ahead = ahead + (tl.load(corner + at, mask=next_is_there, other=0.0),)
+        for p in tl.static_range(POOL * POOL):
+            current = currents[p].to(COMPUTE)
             if NORM:
                 current = current * scale + shift
             v = leaked(states[p], factor, LEAK) + current
@@ -188,7 +199,6 @@ def fire(
         if POOL > 1:
             spikes = spikes / (POOL * POOL)
         tl.store(out + to, spikes.to(out.dtype.element_ty), mask=live)
-        y += stride
         out += out_stride
 
 
@@ -206,6 +216,7 @@ def fire_gradient(
     amounts,
     windows,
     channels,
+    blocks,
     height,
     width,
     tall,
@@ -235,7 +246,8 @@ def fire_gradient(
     ``grad_terms[0] * y + grad_terms[1]`` more. The windows are ``ceil(height / POOL) x ceil(width / POOL)`` a map: what
     lies beyond the ``tall x wide`` that the forward pass covers fires nowhere, but shares the statistics of the batch.
     """
-    c = tl.program_id(1) * COLS + tl.arange(0, COLS)
+    c = tl.program_id(0) % blocks * COLS + tl.arange(0, COLS)
+    part, apart = tl.program_id(0) // blocks, tl.num_programs(0) // blocks * ROWS
     known = c < channels
     theta, factor = tl.load(constants), tl.load(amount).to(COMPUTE)
     alpha, slope = tl.load(constants + 1), tl.load(constants + 2)
@@ -249,7 +261,7 @@ def fire_gradient(
     second = tl.zeros((ROWS, COLS), COMPUTE)
     leaks = tl.zeros((ROWS, COLS), COMPUTE)
     across, down = (width + POOL - 1) // POOL, (height + POOL - 1) // POOL
-    for start in range(tl.program_id(0) * ROWS, windows, tl.num_programs(0) * ROWS):
+    for start in range(part * ROWS, windows, apart):
         window = start + tl.arange(0, ROWS)
         inside = window < windows
         image, place = window // (down * across), window % (down * across)
@@ -260,28 +272,31 @@ def fire_gradient(
             high, across_at = tall_at * POOL + p // POOL, wide_at * POOL + p % POOL
             live = (inside & (high < height) & (across_at < width))[:, None] & known[None, :]
             pixel = ((image * height + high) * width + across_at)[:, None] * channels + c[None, :]
-            membranes = ()
-            u = tl.zeros((ROWS, COLS), COMPUTE)
             # Pointers move from step to step: a product of step and stride may not fit 32 bits.
             here, up_here, to = y, grad_out, grad
-            for _ in tl.static_range(STEPS):
-                current = tl.load(here + pixel, mask=live, other=0.0).to(COMPUTE)
+            values, ups = (), ()
+            for t in tl.static_range(STEPS):
+                if t == 0 or not ONE_FRAME:
+                    values = values + (tl.load(here + pixel, mask=live, other=0.0),)
+                ups = ups + (tl.load(up_here + shown, mask=covered, other=0.0),)
+                here += stride
+                up_here += out_stride
+                if WRITES:
+                    to += stride
+            membranes = ()
+            u = tl.zeros((ROWS, COLS), COMPUTE)
+            for t in tl.static_range(STEPS):
+                current = values[0 if ONE_FRAME else t].to(COMPUTE)
                 if NORM:
                     current = current * scale + shift
                 v = leaked(u, factor, LEAK) + current
                 membranes = membranes + (v,)
                 u = reset(v, theta, TO_ZERO)
-                here += stride
-                up_here += out_stride
-                if WRITES:
-                    to += stride
             grad_u = tl.zeros((ROWS, COLS), COMPUTE)
             of_frame = tl.zeros((ROWS, COLS), COMPUTE)
             for back in tl.static_range(STEPS):
-                here -= stride
-                up_here -= out_stride
                 v = membranes[STEPS - 1 - back]
-                up = tl.load(up_here + shown, mask=covered, other=0.0).to(COMPUTE)
+                up = ups[STEPS - 1 - back].to(COMPUTE)
                 if POOL > 1:
                     up = up / (POOL * POOL)
                 if GATED:
@@ -295,9 +310,7 @@ def fire_gradient(
                 if ONE_FRAME:
                     of_frame += grad_v
                 else:
-                    value = tl.zeros((ROWS, COLS), COMPUTE)
-                    if NORM:
-                        value = tl.load(here + pixel, mask=live, other=0.0).to(COMPUTE)
+                    value = values[STEPS - 1 - back].to(COMPUTE)
                     if SUMS:
                         first += grad_v
                         second += grad_v * value
@@ -321,9 +334,7 @@ def fire_gradient(
                         if LEARNS:
                             leaks -= tl.where(u > 0, grad_u, tl.where(u < 0, -grad_u, 0.0))
             if ONE_FRAME:
-                value = tl.zeros((ROWS, COLS), COMPUTE)
-                if NORM:
-                    value = tl.load(y + pixel, mask=live, other=0.0).to(COMPUTE)
+                value = values[0].to(COMPUTE)
                 if SUMS:
                     first += of_frame
                     second += of_frame * value
@@ -335,12 +346,11 @@ def fire_gradient(
                         result += by_y * value + constant
                     tl.store(grad + pixel, result.to(grad.dtype.element_ty), mask=live)
     if SUMS:
-        to = parts + tl.program_id(0).to(tl.int64) * 2 * channels + c
-        tl.store(to, tl.sum(first, axis=0), mask=known)
-        tl.store(to + channels, tl.sum(second, axis=0), mask=known)
+        out = parts + part * 2 * channels + c
+        tl.store(out, tl.sum(first, axis=0), mask=known)
+        tl.store(out + channels, tl.sum(second, axis=0), mask=known)
     if LEARNS:
-        program = tl.program_id(1) * tl.num_programs(0) + tl.program_id(0)
-        tl.store(amounts + program, tl.sum(tl.sum(leaks, axis=1), axis=0))
+        tl.store(amounts + tl.program_id(0), tl.sum(tl.sum(leaks, axis=1), axis=0))
 
 
 @triton.jit

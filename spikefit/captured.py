@@ -30,8 +30,9 @@ class CapturedNetwork:
     """A network whose training passes are replayed from a CUDA graph as long as nothing about them changes.
 
     A graph holds what Python decided when it was recorded: sizes, modes, switches of quantizers, the tensors that the
-    kernels read. All of that is compared before each pass. What differs from the last pass runs as ever, until it has
-    stayed the same for ``patience`` passes; then it is recorded. Values of tensors may change in place at any time.
+    kernels read. All of that is compared before each pass. What was not recorded yet runs as ever, and is recorded once
+    it has come up more than ``patience`` times; the last batch of an epoch, which may be smaller, has a recording of
+    its own. Values of tensors may change in place at any time.
 
     Passes are never replayed on a CPU, in evaluation, without gradients, with gradient checkpointing, or while a hook
     watches a module. Gradients must be set to None between two backward passes: a graph writes them to the same place
@@ -39,18 +40,19 @@ class CapturedNetwork:
 
     Args:
         network: to be trained.
-        patience: equal passes before one is recorded.
+        patience: passes of a kind before one is recorded.
     """
+
+    KEPT = 2  # kinds of passes that are remembered, the latest
 
     def __init__(self, network: Network, patience: int = 3) -> None:
         self.network, self.patience = network, patience
-        self._seen: Hashable = None
-        self._times = 0
-        self._replay: nn.Module | None = None
+        self._times: dict[Hashable, int] = {}
+        self._recorded: dict[Hashable, nn.Module] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the graph: a copy records its own."""
-        return {**self.__dict__, "_seen": None, "_replay": None}
+        return {**self.__dict__, "_times": {}, "_recorded": {}}
 
     def __call__(self, x: Tensor) -> Tensor:
         """The network's output for ``x`` ``[T, B, ...]``."""
@@ -58,15 +60,16 @@ class CapturedNetwork:
             return self.network(x)
         constant = len(x) > 1 and x.stride(0) == 0
         frames = x[:1] if constant else x
-        seen = self._state(x, constant)
-        if seen != self._seen:
-            self._seen, self._times, self._replay = seen, 0, None
-        self._times += 1
-        if self._replay is None:
-            if self._times <= self.patience:
-                return self.network(x)
-            self._replay = self._record(frames, len(x) if constant else None)
-        return self._replay(frames)
+        kind = self._kind(x, constant)
+        self._times[kind] = self._times.pop(kind, 0) + 1  # the latest is the last
+        for old in list(self._times)[: -self.KEPT]:
+            del self._times[old]
+            self._recorded.pop(old, None)
+        if self._times[kind] <= self.patience:
+            return self.network(x)
+        if kind not in self._recorded:
+            self._recorded[kind] = self._record(frames, len(x) if constant else None)
+        return self._recorded[kind](frames)
 
     def _possible(self, x: Tensor) -> bool:
         network = self.network
@@ -75,7 +78,7 @@ class CapturedNetwork:
         watched = (m._forward_hooks or m._forward_pre_hooks or m._backward_hooks for m in network.modules())
         return not any(watched)
 
-    def _state(self, x: Tensor, constant: bool) -> Hashable:
+    def _kind(self, x: Tensor, constant: bool) -> Hashable:
         """All that a recorded pass takes for granted."""
         network = self.network
         autocast = torch.get_autocast_dtype("cuda") if torch.is_autocast_enabled("cuda") else None
@@ -87,7 +90,7 @@ class CapturedNetwork:
         return x.shape, x.dtype, constant, autocast, switches, modes, weights, buffers, id(network.emulation)
 
     def _record(self, frames: Tensor, steps: int | None) -> nn.Module:
-        module = _OnFrames(self.network, steps).train()
+        module = _OnFrames(self.network, steps)  # in training, whatever single modules of the network are
         dtype = torch.get_autocast_dtype("cuda")
         # A weight that autocast has converted outside of the graph would not be converted anew in it.
         uncached = torch.autocast("cuda", dtype, enabled=torch.is_autocast_enabled("cuda"), cache_enabled=False)

@@ -53,6 +53,21 @@ def test_a_pass_is_recorded_once_it_has_stayed_the_same(network, recorded):
         assert len(recorded) == expected
 
 
+def test_a_smaller_last_batch_has_a_recording_of_its_own(network, recorded):
+    captured, whole, last = OnAnyDevice(network, patience=1), torch.rand(3, 4, 1, 8, 8), torch.rand(3, 2, 1, 8, 8)
+    for _ in range(4):
+        for x in (whole, whole, last):
+            captured(x)
+    assert recorded == [(3, 4, 1, 8, 8), (3, 2, 1, 8, 8)]
+
+
+def test_a_copy_records_its_own(network, recorded):
+    captured, x = OnAnyDevice(network, patience=0), torch.rand(3, 2, 1, 8, 8)
+    captured(x)
+    copy.deepcopy(captured)(x)
+    assert len(recorded) == 2
+
+
 def test_recording_leaves_the_statistics_as_they_are(network, recorded):
     other = copy.deepcopy(network)
     captured, x = OnAnyDevice(network, patience=0), torch.rand(3, 2, 1, 8, 8)

@@ -1,4 +1,4 @@
-# mypy: ignore-errors (Triton is a language of its own)
+# mypy: ignore-errors
 # ruff: noqa: RUF005 (Triton knows the sum of tuples, not their unpacking)
 """Triton kernels of norm, integrate-and-fire scan and average pooling; :mod:`.norm_scan` launches them.
 

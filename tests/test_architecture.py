@@ -13,7 +13,7 @@ SOURCES = sorted([*ROOT.glob("spikefit/**/*.py"), *ROOT.glob("callbacks/*.py")])
 LAYERS = [
     {"spikefit.cli"},
     {"callbacks", "spikefit.distillation"},
-    {"spikefit.module"},
+    {"spikefit.module", "spikefit.doctor"},
     {"spikefit.captured"},
     {"spikefit.deploy"},
     {"spikefit.prune", "spikefit.data"},

@@ -9,6 +9,11 @@ from torch import Tensor
 _TRITON = find_spec("triton") is not None  # looked for once: it asks the file system
 
 
+def has_triton() -> bool:
+    """Whether torch came with Triton, as its CUDA builds do."""
+    return _TRITON
+
+
 def runs_triton(tensor: Tensor) -> bool:
     """Whether Triton kernels take ``tensor``: it lies on a CUDA device, and torch came with Triton."""
     return _TRITON and tensor.device.type == "cuda"

@@ -78,12 +78,12 @@ class NoNumbers(TorchFunctionMode):
 
 
 @contextmanager
-def refused(copies):
-    """Whatever waits for the device is an error inside; with ``copies`` those from the host to it, too."""
+def refused():
+    """Whatever waits for the device is an error inside."""
     if DEVICE == "cuda":
-        torch.cuda.set_sync_debug_mode("error" if copies else "default")
+        torch.cuda.set_sync_debug_mode("error")
     try:
-        with NoNumbers() if copies else nullcontext():
+        with NoNumbers():
             yield
     finally:
         if DEVICE == "cuda":
@@ -103,12 +103,12 @@ def make(network="conv", neuron="lif", quantizer="codebook", **options):
     return module
 
 
-def step(module, copies=True):
+def step(module):
     """One step; the second of two, as the first may load kernels and make what is kept."""
     module.to(DEVICE).train()
     x, y = torch.rand(4, 8, 2, 16, 16, device=DEVICE), torch.zeros(8, dtype=torch.int64, device=DEVICE)
     optimizer = module.configure_optimizers()
-    for guard in (nullcontext(), refused(copies)):
+    for guard in (nullcontext(), refused()):
         with guard:
             optimizer.zero_grad()
             module.training_step((x, y), 1).backward()
@@ -149,7 +149,7 @@ def test_a_step_that_switches():
     """What callbacks do at the start of a step, while a codebook takes over."""
     module = make()
     step(module)
-    with refused(copies=True):
+    with refused():
         for _, _, found in module.quantized_layers():
             found.strength = 0.3
             assert found.strength == pytest.approx(0.3)
@@ -186,7 +186,7 @@ def emulated(chip="loihi", **options):
     module = make(**options)
     context = DeploymentContext(HardwareTarget.load(chip), 4, InputKind.GRADED)
     module.network.emulation = ChipEmulation(context)
-    step(module, copies=False)
+    step(module)
 
 
 @pytest.mark.parametrize("network", [name for name in NETWORKS if name != "gain_norm"])
@@ -210,5 +210,5 @@ def test_other_neurons_in_integers(neuron, chip, no_autocast):
 def test_the_test_tells(read):
     """A step that waits is found."""
     x = torch.ones((), device=DEVICE)
-    with refused(copies=True), pytest.raises((RuntimeError, AssertionError)):
+    with refused(), pytest.raises((RuntimeError, AssertionError)):
         read(x)

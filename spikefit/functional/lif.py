@@ -87,7 +87,7 @@ def apply_leak(state: Tensor, leak: Leak, amount: Tensor | float) -> Tensor:
     if leak == "decay":
         return state * amount
     if leak == "linear":
-        loss = torch.as_tensor(amount, dtype=state.dtype, device=state.device)
+        loss = amount.to(state) if isinstance(amount, Tensor) else constants((amount,), state.dtype, state.device)[0]
         return state - state.sign() * torch.minimum(state.abs(), loss)
     return state
 

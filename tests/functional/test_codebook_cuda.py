@@ -7,15 +7,16 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 pytest.importorskip("triton")
 
+from helpers.kernel_tests import DEVICE, examples, needs_no_gpu
+
 from spikefit.functional.kernels.cuda.codebook import CodebookLookup, GridValues, IndexedLookup, summed_by_index
 from spikefit.functional.quantize import _CodebookLookup, _IndexedLookup, assign, plain_grid_values
 
-DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 ROWS = st.sampled_from([1, 3])
 COUNTS = st.sampled_from([1, 7, 27, 300, 1500])
 LEVELS = st.one_of(st.integers(1, 17), st.sampled_from([64, 129, 255, 256]))
@@ -47,7 +48,7 @@ def gradients(function, upstream, *leaves):
 
 
 @given(ROWS, COUNTS, LEVELS, st.sampled_from([torch.float32, torch.float64, torch.bfloat16]), SEEDS)
-@settings(max_examples=25, deadline=None)
+@examples(25)
 def test_lookup(rows, count, levels, dtype, seed):
     weight, codebook, upstream = draw(seed, rows, count, levels, dtype)
     out, (of_weight, of_codebook) = gradients(CodebookLookup.apply, upstream, weight, codebook)
@@ -61,7 +62,7 @@ def test_lookup(rows, count, levels, dtype, seed):
 
 
 @given(ROWS, COUNTS, LEVELS, st.sampled_from([torch.uint8, torch.int64]), SEEDS)
-@settings(max_examples=15, deadline=None)
+@examples(15)
 def test_indexed_lookup(rows, count, levels, dtype, seed):
     weight, codebook, upstream = (x.double() for x in draw(seed, rows, count, levels))
     index = torch.randint(levels, (rows, count), generator=torch.Generator().manual_seed(seed)).to(DEVICE, dtype)
@@ -107,7 +108,7 @@ def test_long_rows_are_summed_in_chunks_and_always_to_the_same():
     dtype=st.sampled_from([torch.float32, torch.float64]),
     seed=SEEDS,
 )
-@settings(max_examples=25, deadline=None)
+@examples(25)
 def test_grid(groups, levels, bits, zero, learned, factor, dtype, seed):
     """To the last bit, but for the scale's gradient, which sums over the codebook in another order."""
     generator = torch.Generator().manual_seed(seed)
@@ -172,6 +173,7 @@ for kind, compute in (("fp32", tl.float32), ("bf16", tl.float32), ("fp64", tl.fl
 """
 
 
+@needs_no_gpu
 def test_the_kernels_compile_for_a_gpu_without_spilling():
     """That needs no GPU, and the interpreter alone would take more than the compiler does."""
     tests = Path(__file__).parents[1]

@@ -10,6 +10,8 @@ import pytest
 
 pytest.importorskip("triton")
 
+from helpers.kernel_tests import needs_no_gpu
+
 # The kernels of a process whose Triton interprets can't be compiled: it happens in a process of its own.
 COMPILE = """
 import json, sys
@@ -22,6 +24,7 @@ for name, kernel, arguments in SIGNATURES:
 """
 
 
+@needs_no_gpu
 @pytest.mark.parametrize("architecture", [80, 90])
 def test_no_kernel_spills(architecture):
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}

@@ -8,18 +8,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 pytest.importorskip("triton")
 
 from helpers.integer_neurons import LEAKS, drawn, dynamics, gradients
+from helpers.kernel_tests import DEVICE, examples, needs_no_gpu
 
 from spikefit.functional.integer_dynamics import IntegerDynamics
 from spikefit.functional.integer_scan import integer_multi_step, plain_multi_step
 from spikefit.functional.kernels.cuda.integer_scan import integer_multi_step_cuda
-
-DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def compared(rule, y, constants, alive, steps, window):
@@ -49,7 +48,7 @@ def compared(rule, y, constants, alive, steps, window):
     dtype=st.sampled_from([torch.float32, torch.float64]),
     seed=st.integers(0, 10**6),
 )
-@settings(max_examples=60, deadline=None)
+@examples(60, compiled=12)
 def test_kernels_equal_plain_torch(rule, steps, constant, channels, sides, window, pruned, dtype, seed):
     """Spikes to the last bit, gradients within rounding, also where windows leave rows and columns over."""
     window = min(window, *sides) if sides else 1
@@ -86,7 +85,8 @@ def test_currents_that_lie_channels_first_and_an_empty_batch():
     rule = LEAKS["linear"]
     y, constants, alive = drawn(rule, 2, 3, 4, (5, 4), torch.float32, 0)
     compared(rule, y.movedim(2, -1).contiguous().movedim(-1, 2), constants, alive, 2, 2)
-    spikes, found = gradients(integer_multi_step_cuda, y[:, :0], constants, 2, rule, alive, 2)
+    y, alive, *constants = (x.to(DEVICE) for x in (y[:, :0], alive, *constants))
+    spikes, found = gradients(integer_multi_step_cuda, y, constants, 2, rule, alive, 2)
     assert spikes.shape == (2, 0, 4, 2, 2)
     assert not any(of.any() for of in found)
 
@@ -128,6 +128,7 @@ for data, real, rules in (("*fp32", tl.float32, RULES), ("*fp64", tl.float64, RU
 """
 
 
+@needs_no_gpu
 def test_the_kernels_compile_for_a_gpu_and_keep_to_its_registers():
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     paths = [str(Path(__file__).parents[1]), environment.get("PYTHONPATH", "")]

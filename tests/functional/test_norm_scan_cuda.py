@@ -2,22 +2,22 @@
 
 import pytest
 import torch
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 pytest.importorskip("triton")
 
+from helpers.kernel_tests import DEVICE, examples
 from scan_reference import PSEUDO, composed
 
 from spikefit.functional.kernels.cuda.norm_scan import multi_step_cuda, normed_multi_step_cuda
 from spikefit.functional.lif import MAX_STEPS, Dynamics, Norm
 
-DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 EPS = 1e-5
 
 
 @given(
-    steps=st.integers(1, MAX_STEPS),
+    steps=st.integers(1, MAX_STEPS) if DEVICE == "cpu" else st.sampled_from([1, 3, 5, MAX_STEPS]),
     constant=st.booleans(),
     batch=st.integers(1, 3),
     channels=st.sampled_from([1, 2, 5, 33, 70]),
@@ -32,7 +32,7 @@ EPS = 1e-5
     gated=st.booleans(),
     seed=st.integers(0, 10**6),
 )
-@settings(max_examples=60, deadline=None)
+@examples(60)
 def test_forward_and_gradients_equal_the_parts(
     steps, constant, batch, channels, sides, pool, statistics, leak, amount, reset, surrogate, dtype, gated, seed
 ):

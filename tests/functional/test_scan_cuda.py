@@ -2,17 +2,16 @@
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 pytest.importorskip("triton")
 
+from helpers.kernel_tests import DEVICE, examples
 from scan_reference import PSEUDO, assert_equals_reference
 
 from spikefit.functional.kernels.cuda.scan import TritonScan
 from spikefit.functional.lif import Dynamics
-
-DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def scan(current, amount, **options):
@@ -32,7 +31,7 @@ def scan(current, amount, **options):
     channels_last=st.booleans(),
     seed=st.integers(0, 10**6),
 )
-@settings(max_examples=100, deadline=None)
+@examples(100, compiled=12)
 def test_forward_and_gradients_equal_the_loop(steps, shape, dtype, amount, channels_last, seed, **options):
     generator = torch.Generator().manual_seed(seed)
     current = torch.randn(steps, *shape, dtype=dtype, generator=generator).to(DEVICE) + 0.5

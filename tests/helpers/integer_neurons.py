@@ -54,6 +54,6 @@ def gradients(scan, y, constants, *args):
     """Spikes, and the gradients of y and the constants for a loss that weights every spike differently."""
     leaves = [x.clone().requires_grad_() for x in (y, *constants)]
     spikes = scan(leaves[0], *args[:1], *leaves[1:], *args[1:])
-    weight = torch.linspace(-1, 2, spikes.numel(), dtype=torch.float64).view_as(spikes).to(spikes.dtype)
-    (spikes * weight).sum().backward()
+    weight = torch.linspace(-1, 2, spikes.numel(), dtype=torch.float64, device=spikes.device)
+    (spikes * weight.view_as(spikes).to(spikes.dtype)).sum().backward()
     return spikes.detach(), [torch.zeros_like(leaf) if leaf.grad is None else leaf.grad for leaf in leaves]

@@ -99,10 +99,8 @@ def _backward(
             grad_v += tl.where(v >= theta, 0.0, grad_u)
         else:
             grad_v += grad_u
-        earlier = lanes
-        if back == steps - 1:  # there is no step before the first: its membrane was 0
-            earlier = 0
-        before = tl.load(membrane - lanes, mask=lane < earlier, other=0.0)
+        # There is no step before the first: its membrane was 0.
+        before = tl.load(membrane - lanes, mask=live & (back < steps - 1), other=0.0)
         tl.store(grad_current, grad_v.to(grad_current.dtype.element_ty), mask=live)
         u = reset(before, theta, TO_ZERO)
         grad_u = grad_v

@@ -1,0 +1,21 @@
+"""Where the tests of Triton kernels run, and how many random examples they try there."""
+
+import pytest
+import torch
+from hypothesis import Phase, settings
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+
+needs_no_gpu = pytest.mark.skipif(DEVICE == "cuda", reason="runs without a GPU as well, and takes minutes")
+
+
+def examples(interpreted: int, compiled: int = 8) -> settings:
+    """Settings of a property test: ``interpreted`` examples in Triton's interpreter, ``compiled`` ones on a GPU.
+
+    A GPU compiles kernels for nearly every example, which takes seconds. It does not look for a smaller example either.
+    """
+    if DEVICE == "cpu":
+        return settings(max_examples=interpreted, deadline=None)
+    return settings(
+        max_examples=compiled, deadline=None, phases=(Phase.explicit, Phase.reuse, Phase.generate), database=None
+    )

@@ -334,8 +334,10 @@ def peak_mib(step: Callable[[], None], device: torch.device) -> float | None:
     return (torch.cuda.max_memory_allocated() - before) / 2**20
 
 
-def time_steps(device: torch.device, small: bool, case: tuple[str, int, bool], rounds: int) -> Row:
-    """Milliseconds of the training steps of one network, all in turns."""
+def time_steps(
+    device: torch.device, small: bool, case: tuple[str, int, bool], rounds: int, wanted: Sequence[str] | None
+) -> Row:
+    """Milliseconds of the training steps of one network, all in turns; of the ``wanted`` rows alone unless None."""
     name, steps, bf16 = case
     width, batch = (0.125, 4) if small else (1.0, BATCH)
     frames = (torch.rand(steps, batch, 3, 32, 32, device=device) < 0.3).float()
@@ -361,6 +363,8 @@ def time_steps(device: torch.device, small: bool, case: tuple[str, int, bool], r
     builders |= others
     if device.type == "cuda":
         builders |= {f"{label}, CUDA graph": partial(recorded, build) for label, build in others.items()}
+    if wanted is not None:
+        builders = {label: builders[label] for label in wanted}
     rows: Row = {}
     functions: dict[str, Callable[[], object]] = {}
     for label, build in builders.items():
@@ -447,19 +451,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--only", nargs="*", default=[""], help="sections whose names begin so; all of them by default")
+    parser.add_argument("--rows", nargs="*", help="rows of the steps' tables; all of them by default")
     options = parser.parse_args(arguments)
     device, small = torch.device(options.device), options.device == "cpu"
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
     torch.backends.cudnn.benchmark = True
     card = torch.cuda.get_device_name() if device.type == "cuda" else "cpu"
-    figures: Row = {"card": card, "versions": versions(), "command": "python " + " ".join(sys.argv), "batch": BATCH}
+    figures: Row = {
+        "card": card,
+        "versions": versions("triton", "spikingjelly"),
+        "command": "python " + " ".join(sys.argv),
+        "batch": BATCH,
+    }
     sections: list[tuple[str, Callable[[], Row]]] = [
         ("check", partial(check, device, small)),
         ("bandwidth", partial(bandwidth, device, small)),
         *(
             (
                 f"step {name}, T={steps}, {'bf16' if bf16 else 'fp32'}",
-                partial(time_steps, device, small, (name, steps, bf16), options.rounds),
+                partial(time_steps, device, small, (name, steps, bf16), options.rounds, options.rows),
             )
             for name, steps, bf16 in STEPS
         ),

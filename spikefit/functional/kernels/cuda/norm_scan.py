@@ -134,11 +134,14 @@ class _NormScan(torch.autograd.Function):
         ctx.plan = plan
         if mean is not None and var is not None:
             ctx.mark_non_differentiable(mean, var)
+        ctx.set_materialize_grads(False)  # or each backward pass would fill zeros for mean and variance
         return out, mean, var
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, grad_out: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad_out: Tensor | None, *_: Any) -> tuple[Tensor | None, ...]:
+        if grad_out is None:
+            return (None,) * 8
         y, gain, bias, mean, var, amount, alive, terms = ctx.saved_tensors
         plan: _Plan = ctx.plan
         learns = ctx.needs_input_grad[5] and plan.dynamics.leak != "none"

@@ -51,7 +51,8 @@ class DeploymentSimulation(pl.Callback):
         energy_model: ``target`` (the chip's own constants), ``horowitz45`` (45 nm CMOS operations) or ``memory``
             (operations and the memory that they read and write).
         at_fit_end: whether to run when ``fit`` ends.
-        max_samples: simulate at most this many samples; None for the whole test set.
+        max_samples: simulate the first so many samples; None for the whole test set. Of a set that is sorted by class
+            they show the first classes alone.
         parity_samples: compare the exact program with the network on this many samples, spike for spike.
 
     Attributes:

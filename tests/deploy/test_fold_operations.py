@@ -36,14 +36,12 @@ def on_meta(plan, neuron, monkeypatch):
     """A network of codebooks whose numbers nobody can read: on the meta device, that is an error."""
     network = VGG((3, 32, 32), 10, plan=plan, width=0.1, neuron=neuron)
     for _, layer in network.named_synapses():
-        attach(layer, Codebook(layer.weight.detach(), levels=4))
+        quantizer = Codebook(layer.weight.detach(), levels=4)
+        quantizer.strength = 1
+        attach(layer, quantizer)
     # What the quantizers do is not the fold's; whether they are on is asked of the host's memory alone.
     monkeypatch.setattr(Quantizer, "forward", lambda self, weight: weight + self.codebook.sum())
-    network.to("meta")
-    for module in network.modules():
-        if isinstance(module, Quantizer):
-            module.strength = torch.ones(())
-    return network
+    return network.to("meta")
 
 
 @pytest.mark.parametrize(

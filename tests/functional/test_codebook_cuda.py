@@ -1,10 +1,5 @@
 """The Triton kernels of codebooks against plain torch: on a GPU where there is one, else in Triton's interpreter."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 from hypothesis import given
@@ -12,7 +7,7 @@ from hypothesis import strategies as st
 
 pytest.importorskip("triton")
 
-from helpers.kernel_tests import DEVICE, examples, needs_no_gpu
+from helpers.kernel_tests import DEVICE, examples
 
 from spikefit.functional.kernels.cuda.codebook import CodebookLookup, GridValues, IndexedLookup, summed_by_index
 from spikefit.functional.quantize import _CodebookLookup, _IndexedLookup, assign, plain_grid_values
@@ -142,45 +137,3 @@ def test_a_codebook_that_diverged_stays_so(zero):
     scale = torch.ones(1, 1, device=DEVICE)
     found, expected = (f(codebook, scale, 7, zero, False, 1.0) for f in (GridValues.apply, plain_grid_values))
     torch.testing.assert_close(found, expected, rtol=0, atol=0, equal_nan=True)
-
-
-AHEAD_OF_TIME = """
-import triton.language as tl
-from helpers.triton_aot import usage
-from spikefit.functional.kernels.cuda import codebook_kernels as kernels
-
-sizes = dict.fromkeys(("count", "blocks", "chunk", "chunks"), "i32")
-bytes_ = dict.fromkeys(("index", "rank"), "*u8")
-for kind, compute in (("fp32", tl.float32), ("bf16", tl.float32), ("fp64", tl.float64)):
-    names = ("weight", "codebook", "out", "x", "scale", "limits", "grad", "grad_codebook", "grad_scale")
-    arguments = {**sizes, **bytes_, **dict.fromkeys(names, f"*{kind}"), "COMPUTE": compute, "BLOCK": 1024}
-    arguments["parts"] = "*fp64" if kind == "fp64" else "*fp32"
-    for architecture in (80, 90):
-        for levels, padded in ((4, 4), (256, 256)):
-            arguments |= {"LEVELS": levels, "PADDED": padded, "LANES": 8192 // padded}
-            arguments["BITS"] = (levels - 1).bit_length()
-            for kernel, warps in ((kernels.lookup, 4), (kernels.gather, 4), (kernels.sum_by_index, 8)):
-                found = usage(kernel, arguments, architecture, warps)
-                print(found.spills, found.registers, kernel.fn.__name__, kind, levels, architecture)
-            for free, learned in ((0, True), (1, False)):
-                if kind == "bf16":
-                    continue
-                options = {"WITH_ZERO": free, "ZERO": not free, "LEARNED": learned, "DOUBLE": kind == "fp64"}
-                options["PADDED"] = padded if not free else 2 * padded
-                for kernel in (kernels.grid_values, kernels.grid_gradient):
-                    found = usage(kernel, arguments | options, architecture)
-                    print(found.spills, found.registers, kernel.fn.__name__, kind, levels, architecture)
-"""
-
-
-@needs_no_gpu
-def test_the_kernels_compile_for_a_gpu_without_spilling():
-    """That needs no GPU, and the interpreter alone would take more than the compiler does."""
-    tests = Path(__file__).parents[1]
-    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
-    environment["PYTHONPATH"] = os.pathsep.join([str(tests), environment.get("PYTHONPATH", "")])
-    command = [sys.executable, "-c", AHEAD_OF_TIME]
-    done = subprocess.run(command, env=environment, cwd=tests.parent, capture_output=True, text=True)
-    lines = done.stdout.splitlines()
-    assert len(lines) == 2 * 2 * (3 * 3 + 2 * 4), done.stderr
-    assert not [line for line in lines if not line.startswith("0 ")]

@@ -1,10 +1,6 @@
 """The Triton kernels of a chip's neurons against plain torch: on a GPU, else in Triton's interpreter, on the CPU."""
 
-import os
-import subprocess
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -14,7 +10,7 @@ from hypothesis import strategies as st
 pytest.importorskip("triton")
 
 from helpers.integer_neurons import LEAKS, drawn, dynamics, gradients
-from helpers.kernel_tests import DEVICE, examples, needs_no_gpu
+from helpers.kernel_tests import DEVICE, examples
 
 from spikefit.functional.integer_dynamics import IntegerDynamics
 from spikefit.functional.integer_scan import integer_multi_step, plain_multi_step
@@ -48,7 +44,7 @@ def compared(rule, y, constants, alive, steps, window):
     dtype=st.sampled_from([torch.float32, torch.float64]),
     seed=st.integers(0, 10**6),
 )
-@examples(60, compiled=12)
+@examples(40, compiled=12)
 def test_kernels_equal_plain_torch(rule, steps, constant, channels, sides, window, pruned, dtype, seed):
     """Spikes to the last bit, gradients within rounding, also where windows leave rows and columns over."""
     window = min(window, *sides) if sides else 1
@@ -63,10 +59,10 @@ def test_kernels_equal_plain_torch(rule, steps, constant, channels, sides, windo
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_a_program_sums_over_several_blocks_of_places(monkeypatch, most, dtype):
     """The gradients of the constants, where there are more places than programs; a share of channels is left over."""
-    monkeypatch.setattr("spikefit.functional.kernels.cuda.integer_scan._PROGRAMS", 3)
+    monkeypatch.setattr("spikefit.functional.kernels.cuda.integer_scan._PROGRAMS", 4)
     rule = replace(LEAKS["truncated"], state_min=-100, state_max=99, max_spikes=most)
-    y, constants, alive = drawn(rule, 3, 5, 67, (7, 6), dtype, 0)
-    compared(rule, y, constants, alive, 3, 2)
+    y, constants, alive = drawn(rule, 2, 2, 67, (7, 6), dtype, 0)
+    compared(rule, y, constants, alive, 2, 2)
 
 
 @pytest.mark.parametrize("overflow", ["saturate", "wrap"])
@@ -97,41 +93,3 @@ def test_a_gpu_takes_the_kernels(monkeypatch):
     y, constants, alive = (x for x in drawn(LEAKS["none"], 2, 3, 4, (), torch.float32, 0))
     spikes = integer_multi_step(y.cuda(), 2, *(x.cuda() for x in constants), LEAKS["none"], alive.cuda())
     assert torch.equal(spikes.cpu(), plain_multi_step(y, 2, *constants, LEAKS["none"], alive))
-
-
-AHEAD_OF_TIME = """
-import triton
-import triton.language as tl
-from helpers.triton_aot import usage
-from spikefit.functional.kernels.cuda import integer_scan_kernels as kernels
-from spikefit.functional.kernels.cuda.integer_scan import _TILE
-
-RULES = (
-    dict(LEAK=2, WINDOW=1, MOST=1, TO_ZERO=False, WRAPS=False, MOVES=True),
-    dict(LEAK=1, WINDOW=2, MOST=1, TO_ZERO=True, WRAPS=True, MOVES=False),
-    dict(LEAK=3, WINDOW=3, MOST=1, TO_ZERO=False, WRAPS=False, MOVES=True),
-    dict(LEAK=4, WINDOW=1, MOST=31, TO_ZERO=False, WRAPS=False, MOVES=True),
-)
-for data, real, rules in (("*fp32", tl.float32, RULES), ("*fp64", tl.float64, RULES[-1:])):
-    for rule in rules:
-        members = triton.next_power_of_2(rule["WINDOW"] ** 2)
-        given = dict.fromkeys(("bias", "threshold", "leak", "slope", "sums"), "*fp64")
-        given |= dict.fromkeys(("current", "grad_current"), data)
-        given |= {"kept": data if rule["MOST"] == 1 else "*fp64", "spikes": "*fp32", "grad_spikes": "*fp32"}
-        given |= dict.fromkeys(("steps", "lanes", "sent", "places", "channels", "height", "width"), "i32")
-        given |= {"alive": "*i1", "BITS": 12, "BOUNDED": True, "LOW": -(2**23), "HIGH": 2**23 - 1, "REAL": real}
-        given |= {"BLOCK": _TILE // members, "MEMBERS": members, "SURROGATE": 0, "ALPHA": 2.0}
-        given |= {"ROWS": _TILE // 64, "COLUMNS": 64, **rule}
-        for architecture in (80, 90):
-            forward = usage(kernels.scan, given, architecture, 4 if members == 1 else 1)
-            print(forward.spills, usage(kernels.scan_gradient, given, architecture).spills)
-"""
-
-
-@needs_no_gpu
-def test_the_kernels_compile_for_a_gpu_and_keep_to_its_registers():
-    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
-    paths = [str(Path(__file__).parents[1]), environment.get("PYTHONPATH", "")]
-    environment["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
-    done = subprocess.run([sys.executable, "-c", AHEAD_OF_TIME], env=environment, capture_output=True, text=True)
-    assert done.stdout.split() == ["0"] * 20, done.stderr

@@ -31,7 +31,7 @@ def scan(current, amount, **options):
     channels_last=st.booleans(),
     seed=st.integers(0, 10**6),
 )
-@examples(100, compiled=12)
+@examples(60, compiled=12)
 def test_forward_and_gradients_equal_the_loop(steps, shape, dtype, amount, channels_last, seed, **options):
     generator = torch.Generator().manual_seed(seed)
     current = torch.randn(steps, *shape, dtype=dtype, generator=generator).to(DEVICE) + 0.5

@@ -147,6 +147,8 @@ def test_experiment(run, fake_root, name):
     paths = stacked(name)
     assert f"configs/experiment/{name}.yaml" in paths
     small = ("--data.init_args.batch_size=8",) if name.startswith("cifar10") else ()
+    if name in ("cifar10_float", "cifar10_cat"):  # cifar10_cat_fsc is run as wide as it is
+        small += ("--model.init_args.network.init_args.width=0.125",)
     status, printed = run("fit", *with_configs(*paths), *small, *ONE_BATCH)
     assert status == 0, printed
 

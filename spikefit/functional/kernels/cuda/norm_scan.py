@@ -98,6 +98,11 @@ def number(dtype: torch.dtype) -> Any:
     return tl.float64 if dtype == torch.float64 else tl.float32
 
 
+def gradient_block(steps: int) -> int:
+    """Elements that a program of 128 threads takes in the backward pass, so that its registers hold all steps."""
+    return 512 if steps <= 4 else 256 if steps <= 6 else 128
+
+
 def _programs(rows: int, block: int, columns: int) -> int:
     return max(1, min(triton.cdiv(rows, block), _PROGRAMS // columns))
 
@@ -199,8 +204,7 @@ class _Gradient:
     ) -> None:
         self.plan, self.y, self.grad_out, self.amount, self.alive, self.terms = plan, y, grad_out, amount, alive, terms
         shape = plan.shape
-        lanes = 4 if shape.steps <= 4 else 2 if shape.steps <= 6 else 1
-        self.rows, self.columns, self.blocks = shape.tile(128 * lanes)
+        self.rows, self.columns, self.blocks = shape.tile(gradient_block(shape.steps))
         self.windows = shape.batch * triton.cdiv(shape.height, shape.pool) * triton.cdiv(shape.width, shape.pool)
         programs = _programs(self.windows, self.rows, self.blocks)
         self.grid = (programs * self.blocks,)

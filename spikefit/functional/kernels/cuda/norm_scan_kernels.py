@@ -266,7 +266,10 @@ def fire_gradient(
         inside = window < windows
         image, place = window // (down * across), window % (down * across)
         tall_at, wide_at = place // across, place % across
+        # Spikes that no window covers, and those of dead units, have no gradient.
         covered = (inside & (tall_at < tall) & (wide_at < wide))[:, None] & known[None, :]
+        if GATED:
+            covered = covered & alight
         shown = ((image * tall + tall_at) * wide + wide_at)[:, None] * channels + c[None, :]
         for p in range(POOL * POOL):
             high, across_at = tall_at * POOL + p // POOL, wide_at * POOL + p % POOL
@@ -299,14 +302,11 @@ def fire_gradient(
                 up = ups[STEPS - 1 - back].to(COMPUTE)
                 if POOL > 1:
                     up = up / (POOL * POOL)
-                if GATED:
-                    up = tl.where(alight, up, 0.0)
                 grad_v = up * surrogate(v - theta, alpha, slope, SURROGATE)
                 if TO_ZERO:
                     grad_v += tl.where(v >= theta, 0.0, grad_u)
                 else:
                     grad_v += grad_u
-                grad_v = tl.where(live, grad_v, 0.0)
                 if ONE_FRAME:
                     of_frame += grad_v
                 else:

@@ -1,6 +1,7 @@
 """The benchmark scripts run and measure what they say."""
 
 import copy
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -150,3 +151,21 @@ def test_batches_of_images_are_timed():
     ]
     assert all(row["images_per_s"] == pytest.approx(600e3 / row["median_ms"], rel=0.02) for row in rows)
     assert rows[0]["speed-up"] == 1
+
+
+def test_the_gpu_script_runs_on_a_cpu(tmp_path, monkeypatch):
+    """Kernels are checked, rows may be chosen, and a peer that is absent costs no other row."""
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    import bench_gpu
+
+    out = tmp_path / "bench.json"
+    bench_gpu.main(["--device", "cpu", "--out", str(out), "--rounds", "3", "--only", "check"])
+    rows = json.loads(out.read_text())["check"]
+    assert rows["norm, scan and pooling, float32"]["windows_that_differ"] == 0
+    assert rows["codebook of 4, 1 rows"] == {"values_that_differ": 0, "gradient": pytest.approx(0, abs=1e-5)}
+    wanted = ["--rows", "float", "ReLU, channels last", "SpikingJelly"]
+    bench_gpu.main(["--device", "cpu", "--out", str(out), "--rounds", "3", "--only", "step ConvSNN", *wanted])
+    rows = json.loads(out.read_text())["step ConvSNN, T=4, bf16"]
+    assert list(rows) == wanted[1:]
+    assert rows["float"]["median_ms"] > 0
+    assert "median_ms" in rows["SpikingJelly"] or "ModuleNotFoundError" in rows["SpikingJelly"]["failed"]

@@ -131,7 +131,7 @@ class FoldedBlock:
         bias: added to the current at every step.
         synaptic_bias: added to what synapses deliver, before a synaptic current filters it; None without such currents.
         unit: what one unit of the membrane is worth in the current of the layer.
-        slope: what one unit of the membrane is worth behind the norm, where the surrogate sees the network's membrane.
+        slope: what one unit of the membrane is worth after the norm, where the surrogate sees the network's membrane.
         threshold, leak: of the neurons; None for a readout without.
         synaptic_leak: what stands for the decay of the synaptic current; None without.
         arithmetic: of the chip.

@@ -149,6 +149,8 @@ def test_experiment(run, fake_root, name):
     small = ("--data.init_args.batch_size=8",) if name.startswith("cifar10") else ()
     if name in ("cifar10_float", "cifar10_cat"):  # cifar10_cat_fsc is run as wide as it is
         small += ("--model.init_args.network.init_args.width=0.125",)
+    if name == "cifar10_resnet18":
+        small += ("--model.init_args.network.init_args.channels=[4,4,8,8]",)
     status, printed = run("fit", *with_configs(*paths), *small, *ONE_BATCH)
     assert status == 0, printed
 

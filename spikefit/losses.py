@@ -5,6 +5,8 @@ the network saw ``[T, B, ...]``, and the readout's output at every step ``[T, B,
 the steps, or their sum where the readout spikes. Pruning scores call it with logits and labels alone, in evaluation.
 """
 
+import inspect
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -31,7 +33,7 @@ class CrossEntropy(nn.Module):
     def forward(
         self, logits: Tensor, labels: Tensor, inputs: Tensor | None = None, steps: Tensor | None = None
     ) -> Tensor:
-        """Loss of each sample, in float32; ``inputs`` and ``steps`` have no say."""
+        """Loss of each sample, in float32; ``inputs`` and ``steps`` are ignored."""
         return F.cross_entropy(logits.float(), labels, label_smoothing=self.label_smoothing, reduction="none")
 
 
@@ -81,3 +83,19 @@ class TemporalCrossEntropy(CrossEntropy):
         if not self.regularizer:
             return entropy
         return torch.lerp(entropy, (scores - self.target).square().mean(dim=(0, 2)), self.regularizer)
+
+
+def require_loss_arguments(loss: nn.Module) -> None:
+    """Refuse a loss that can't be called with logits, labels, inputs and steps, before anything is trained.
+
+    Raises:
+        ConfigurationError: naming the loss and the arguments that it takes.
+    """
+    signature = inspect.signature(loss.forward)
+    try:
+        signature.bind(None, None, None, None)
+    except TypeError as error:
+        raise ConfigurationError(
+            f"loss: {type(loss).__name__}.forward takes ({', '.join(signature.parameters)}), expected (logits, labels, "
+            "inputs=None, steps=None)."
+        ) from error

@@ -21,7 +21,7 @@ from spikefit.errors import ConfigurationError, check_choice, check_range
 from spikefit.hardware.context import DeploymentContext
 from spikefit.hardware.target import HardwareTarget
 from spikefit.inputs import InputKind
-from spikefit.losses import CrossEntropy
+from spikefit.losses import CrossEntropy, require_loss_arguments
 from spikefit.networks.blocks import Network
 from spikefit.preflight import Preflight
 from spikefit.prune.mask import attach_mask
@@ -148,6 +148,7 @@ class SpikingClassifier(pl.LightningModule):
         self.input_kind = None if input_kind is None else InputKind(input_kind)
         self.time_steps = time_steps
         self.loss = CrossEntropy() if loss is None else loss
+        require_loss_arguments(self.loss)
         self.optimizer_factory = optimizer
         self.lr_scheduler_factory = lr_scheduler
         self.lr_interval = lr_interval

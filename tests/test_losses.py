@@ -112,3 +112,12 @@ def test_a_readout_that_spikes_is_refused_before_training(wrap):
 def test_a_bad_option_is_named(make, named):
     with pytest.raises(ConfigurationError, match=f"^{named}: got"):
         make()
+
+
+def test_a_loss_that_does_not_take_the_steps_is_refused_at_once():
+    class OfThree(torch.nn.Module):
+        def forward(self, logits, labels, inputs=None):
+            return logits.sum(dim=1)
+
+    with pytest.raises(ConfigurationError, match=r"OfThree.forward takes \(logits, labels, inputs\), expected"):
+        SpikingClassifier(MLP, (7,), 3, loss=OfThree())

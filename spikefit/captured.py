@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from spikefit.networks.blocks import Network
-from spikefit.quantize.base import Quantizer
 
 
 class _OnFrames(nn.Module):
@@ -29,10 +28,10 @@ class _OnFrames(nn.Module):
 class CapturedNetwork:
     """A network whose training passes are replayed from a CUDA graph as long as nothing about them changes.
 
-    A graph holds what Python decided when it was recorded: sizes, modes, switches of quantizers, the tensors that the
-    kernels read. All of that is compared before each pass. What was not recorded yet runs as ever, and is recorded once
-    it has come up more than ``patience`` times; the last batch of an epoch, which may be smaller, has a recording of
-    its own. Values of tensors may change in place at any time.
+    A graph holds what Python decided when it was recorded: sizes, modes, switches of quantizers, thresholds and other
+    numbers of modules, the tensors that the kernels read. All of that is compared before each pass. What was not
+    recorded yet runs as ever, and is recorded once it has come up more than ``patience`` times; the last batch of an
+    epoch, which may be smaller, has a recording of its own. Values of tensors may change in place at any time.
 
     Passes are never replayed on a CPU, in evaluation, without gradients, with gradient checkpointing, or while a hook
     watches a module. Gradients must be set to None between two backward passes: a graph writes them to the same place
@@ -75,19 +74,21 @@ class CapturedNetwork:
         network = self.network
         if not (x.is_cuda and network.training and torch.is_grad_enabled()) or network.gradient_checkpointing:
             return False
-        watched = (m._forward_hooks or m._forward_pre_hooks or m._backward_hooks for m in network.modules())
+        hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+        watched = (getattr(module, kind) for module in network.modules() for kind in hooks)
         return not any(watched)
 
     def _kind(self, x: Tensor, constant: bool) -> Hashable:
         """All that a recorded pass takes for granted."""
         network = self.network
         autocast = torch.get_autocast_dtype("cuda") if torch.is_autocast_enabled("cuda") else None
-        quantizers = [module for module in network.modules() if isinstance(module, Quantizer)]
-        switches = tuple(getattr(module, name) for module in quantizers for name in module.switches)
-        modes = tuple((id(module), module.training) for module in network.modules())
+        plain = tuple(
+            (id(module), *(value for value in vars(module).values() if isinstance(value, bool | int | float | str)))
+            for module in network.modules()
+        )
         weights = tuple((p.data_ptr(), p.requires_grad) for p in network.parameters())
         buffers = tuple(buffer.data_ptr() for buffer in network.buffers())
-        return x.shape, x.dtype, constant, autocast, switches, modes, weights, buffers, id(network.emulation)
+        return x.shape, x.dtype, constant, autocast, plain, weights, buffers, id(network.emulation)
 
     def _record(self, frames: Tensor, steps: int | None) -> nn.Module:
         module = _OnFrames(self.network, steps)  # in training, whatever single modules of the network are

@@ -88,11 +88,15 @@ def replace_weight(network):
     network.block("conv1").norm.bias.data = network.block("conv1").norm.bias.data.clone()
 
 
+def sharpen_surrogate(network):
+    network.block("conv1").neuron.alpha = 4.0
+
+
 def stop_learning(network):
     network.block("conv1").norm.bias.requires_grad_(False)
 
 
-@pytest.mark.parametrize("change", [change_strength, freeze_norm, replace_weight, stop_learning])
+@pytest.mark.parametrize("change", [change_strength, freeze_norm, replace_weight, sharpen_surrogate, stop_learning])
 def test_what_python_decides_is_recorded_anew(network, recorded, change):
     captured, x = OnAnyDevice(network, patience=1), torch.rand(3, 2, 1, 8, 8)
     for _ in range(2):

@@ -8,23 +8,15 @@ from typing import Any
 
 import torch
 import triton
-import triton.language as tl
 from torch import Tensor
 
 from spikefit.functional.devices import constants
 from spikefit.functional.kernels.cuda import codebook_kernels as kernels
+from spikefit.functional.kernels.cuda.precision import compute_dtype, number
 
 _BLOCK = 1024
 _SUMS = 8192  # that a program of eight warps keeps, 32 in a thread
 _PROGRAMS = 528  # four on each of an H100's multiprocessors
-
-
-def _compute(dtype: torch.dtype) -> torch.dtype:
-    return torch.float64 if dtype == torch.float64 else torch.float32
-
-
-def _number(dtype: torch.dtype) -> Any:
-    return tl.float64 if dtype == torch.float64 else tl.float32
 
 
 def _blocks(count: int) -> tuple[int, int]:
@@ -43,7 +35,7 @@ def summed_by_index(x: Tensor, index: Tensor, levels: int) -> Tensor:
         index: integers ``[G, N]``, from 0 to ``levels - 1``.
         levels: at most 256.
     """
-    x, dtype = x.contiguous(), _compute(x.dtype)
+    x, dtype = x.contiguous(), compute_dtype(x)
     rows, count = x.shape
     padded = triton.next_power_of_2(levels)
     lanes = _SUMS // padded
@@ -52,7 +44,7 @@ def summed_by_index(x: Tensor, index: Tensor, levels: int) -> Tensor:
     chunks = max(1, triton.cdiv(count, chunk))
     parts = torch.empty(rows, chunks, levels, dtype=dtype, device=x.device)
     kernels.sum_by_index[(chunks * rows,)](
-        x, index, parts, count, chunk, chunks, _number(dtype), levels, padded, lanes, num_warps=8
+        x, index, parts, count, chunk, chunks, number(dtype), levels, padded, lanes, num_warps=8
     )
     return (parts[:, 0] if chunks == 1 else parts.sum(dim=1)).to(x.dtype)
 
@@ -68,7 +60,7 @@ class CodebookLookup(torch.autograd.Function):
         index, out = torch.empty_like(weight, dtype=torch.uint8), torch.empty_like(weight)
         block, blocks = _blocks(count)
         kernels.lookup[(blocks * rows,)](
-            weight, codebook, index, out, count, blocks, _number(_compute(weight.dtype)), levels,
+            weight, codebook, index, out, count, blocks, number(compute_dtype(weight)), levels,
             (levels - 1).bit_length(), block,
         )  # fmt: skip
         ctx.save_for_backward(index)

@@ -97,7 +97,7 @@ def _divided(x, y, DOUBLE: tl.constexpr):
 
 @triton.jit
 def _nearest(x, DOUBLE: tl.constexpr):
-    """``x``, below 2**21, rounded half to even: what is added leaves no bits behind the point."""
+    """``x``, below 2**21, rounded half to even: what is added leaves no bits after the point."""
     if DOUBLE:
         return (x + 6755399441055744.0) - 6755399441055744.0
     else:

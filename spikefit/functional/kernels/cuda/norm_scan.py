@@ -10,11 +10,11 @@ from typing import Any
 
 import torch
 import triton
-import triton.language as tl
 from torch import Tensor
 
 from spikefit.functional.devices import constants
 from spikefit.functional.kernels.cuda import norm_scan_kernels as kernels
+from spikefit.functional.kernels.cuda.precision import compute_dtype, number
 from spikefit.functional.lif import Dynamics, Norm, memory_order
 from spikefit.functional.surrogate import KERNEL_KINDS
 
@@ -86,16 +86,6 @@ class _Plan:
         """Threshold and surrogate's numbers on the device."""
         alpha = self.dynamics.alpha
         return constants((self.dynamics.threshold, alpha, math.pi / 2 * alpha), compute_dtype(like), like.device)
-
-
-def compute_dtype(x: Tensor) -> torch.dtype:
-    """What is computed in for ``x``: float64 for float64, else float32."""
-    return torch.float64 if x.dtype == torch.float64 else torch.float32
-
-
-def number(dtype: torch.dtype) -> Any:
-    """Triton's name of ``dtype``."""
-    return tl.float64 if dtype == torch.float64 else tl.float32
 
 
 def gradient_block(steps: int) -> int:
@@ -209,7 +199,9 @@ class _Gradient:
         programs = _programs(self.windows, self.rows, self.blocks)
         self.grid = (programs * self.blocks,)
         dtype = compute_dtype(y)
-        self.parts = torch.empty(programs, 2, shape.channels, dtype=dtype, device=y.device)
+        # Without a norm nothing is summed, and each neuron may be a channel.
+        sums = 0 if terms is None else programs
+        self.parts = torch.empty(sums, 2, shape.channels, dtype=dtype, device=y.device)
         self.amounts = torch.empty(self.grid, dtype=dtype, device=y.device) if learns else None
 
     def run(self, sums: bool, writes: bool, grad_terms: Tensor | None = None) -> Tensor | None:

@@ -1,4 +1,4 @@
-# make bench BENCH=scan runs scripts/bench_scan.py; results go to runs/, which git ignores.
+# make bench BENCH=scan runs scripts/bench/scan.py; results go to runs/, which git ignores.
 BENCH ?= training
 
 .PHONY: test lint bench
@@ -13,4 +13,4 @@ lint:
 
 bench:
 	mkdir -p runs
-	python scripts/bench_$(BENCH).py --out runs/bench_$(BENCH).json
+	python -m scripts.bench.$(BENCH) --out runs/bench_$(BENCH).json

@@ -31,7 +31,7 @@ class Place(IntEnum):
     CODEBOOKS = 3  # before pruning: scores are those of the quantised network
     UNITS = 4
     SYNAPSES = 5  # those of dead units count as gone
-    ARITHMETIC = 6  # of the network as it is by then
+    EMULATION = 6  # of the network as it is by then
     NORMS = 7
     POST_TRAINING = 8
     MONITOR = 9  # sees what the others did
@@ -211,7 +211,7 @@ def training_batches(trainer: pl.Trainer) -> Iterator[Any]:
 
 
 @contextmanager
-def undisturbed(module: nn.Module, *purpose: int | str) -> Iterator[None]:
+def side_effect_free(module: nn.Module, *purpose: int | str) -> Iterator[None]:
     """Random numbers of the global seed and ``purpose`` inside; random state and modes as they were after it."""
     modes = {name: child.training for name, child in module.named_modules()}
     try:

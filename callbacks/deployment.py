@@ -17,19 +17,20 @@ from callbacks.base import Place, run_directory
 from callbacks.float_accuracy import accuracy_on_test_part, batches_of_test_part, float_network
 from callbacks.provenance import provenance
 from spikefit.checkpoints import read_checkpoint
-from spikefit.deploy.emulate import ChipEmulation
+from spikefit.deploy.deployment import Deployment, require_structure
 from spikefit.deploy.report.data import Report
 from spikefit.deploy.report.files import write_report
 from spikefit.deploy.report.html import write_html
-from spikefit.deploy.report.text import layer_table, print_report, scalars
-from spikefit.deploy.run import Deployment, require_structure
+from spikefit.deploy.report.logger_values import layer_table, scalars
+from spikefit.deploy.report.terminal import print_report
 from spikefit.errors import ConfigurationError, check_choice, check_range
-from spikefit.hardware.context import DeploymentContext
+from spikefit.hardware.deployment_context import DeploymentContext
 from spikefit.hardware.energy import ENERGY_MODELS, EnergyModelName
 from spikefit.hardware.target import HardwareTarget
 from spikefit.module import STATE, SpikingClassifier
 from spikefit.networks.blocks import Network
 from spikefit.preflight import Preflight
+from spikefit.program.emulation import Emulator
 
 
 class DeploymentSimulation(pl.Callback):
@@ -262,5 +263,5 @@ def best_network(trainer: pl.Trainer, module: SpikingClassifier, path: str | Non
     prefix = "network."
     network.load_state_dict({name[len(prefix) :]: t for name, t in state.items() if name.startswith(prefix)})
     emulation = checkpoint.get(STATE, {}).get("emulation")
-    network.emulation = None if emulation is None else ChipEmulation.from_state_dict(emulation)
+    network.emulation = None if emulation is None else Emulator.from_state_dict(emulation)
     return network, checkpoint.get("epoch")

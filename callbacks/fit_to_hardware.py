@@ -9,16 +9,16 @@ from lightning_utilities.core.rank_zero import rank_zero_info
 from callbacks.base import Milestone, Place, ScheduledCallback
 from callbacks.fsc_pruning import FSCPruning, UnitKind
 from callbacks.schedule import Schedule
-from spikefit.deploy.costs import UnitCost
-from spikefit.deploy.emulate import ChipEmulation
+from spikefit.deploy.deployment import require_structure
 from spikefit.deploy.fitting import Trial, fewest_units, findings_on, masks_that_fit, suited_quantizers, towards
-from spikefit.deploy.run import require_structure
+from spikefit.deploy.unit_cost import UnitCost
 from spikefit.errors import ConfigurationError, TargetError
-from spikefit.hardware.check import Finding
+from spikefit.hardware.finding import Finding
 from spikefit.module import SpikingClassifier
 from spikefit.preflight import Preflight
-from spikefit.prune.schedule import Growth, growth_progress
-from spikefit.prune.scores import Score
+from spikefit.program.emulation import Emulator
+from spikefit.prune.fraction_schedule import Growth, growth_progress
+from spikefit.prune.scores.base import Score
 from spikefit.prune.selection import Masks
 
 
@@ -34,8 +34,8 @@ class FitToHardware(ScheduledCallback):
     as it is by then. As soon as all hold nothing more is removed; if training breaks one again, the next event
     fixes it.
 
-    From epoch ``arithmetic`` on the network computes with the integers of the chip
-    (:class:`~callbacks.chip_arithmetic.ChipArithmetic`), so that the validated accuracy is the deployed one.
+    From epoch ``emulate_from`` on the network computes with the integers of the chip
+    (:class:`~callbacks.chip_emulation.ChipEmulation`), so that the validated accuracy is the deployed one.
 
     It acts before ``CodebookReclustering``, which then finds the quantizers that it gave. Logs ``fit/findings``, how
     many limits pruning has still to fix, ``prune/units_alive`` and ``prune/fraction``.
@@ -43,12 +43,12 @@ class FitToHardware(ScheduledCallback):
     Args:
         schedule: of the events; the network fits by the last one. Checks go on after it, at the same distances.
         growth: of the share that is gone: ``one_shot``, ``linear`` or ``cubic``.
-        score: importance of units; :class:`~spikefit.prune.scores.FSC` on 8 batches by default.
+        score: importance of units; :class:`~spikefit.prune.scores.fsc.FSC` on 8 batches by default.
         units: which kinds to prune: ``channel``, ``neuron``, or both.
         min_units: every group of units keeps at least this many.
         cost: what a unit takes on a chip; scores are divided by it.
         quantize: whether to exchange quantizers that the chip can't hold.
-        arithmetic: position, after ``schedule.stop``, from which the network computes as the chip; None for never.
+        emulate_from: position, after ``schedule.stop``, from which the network computes as the chip; None for never.
         recovery: epochs (or steps) after the last event during which ``CompressedCheckpoint`` waits.
         name: tells two callbacks of the same schedule apart.
 
@@ -68,25 +68,25 @@ class FitToHardware(ScheduledCallback):
         min_units: int = 2,
         cost: UnitCost | None = None,
         quantize: bool = True,
-        arithmetic: int | None = None,
+        emulate_from: int | None = None,
         recovery: int = 0,
         name: str = "",
     ) -> None:
         super().__init__(schedule, name)
         schedule.require_end()
-        if arithmetic is not None and arithmetic <= (schedule.stop or 0):
+        if emulate_from is not None and emulate_from <= (schedule.stop or 0):
             raise ConfigurationError(
-                f"arithmetic: got {arithmetic!r}, expected a position after schedule.stop={schedule.stop}, or null."
+                f"emulate_from: got {emulate_from!r}, expected a position after schedule.stop={schedule.stop}, or null."
             )
         self.pruning = FSCPruning(0.0, schedule, growth, score, units, min_units, cost=cost, recovery=recovery)
-        self.growth, self.quantize, self.arithmetic, self.recovery = growth, quantize, arithmetic, recovery
+        self.growth, self.quantize, self.emulate_from, self.recovery = growth, quantize, emulate_from, recovery
         self.removed, self.fits = 0, False
         self._checked = False
 
     def due(self, position: int) -> bool:
         """Whether to act at epoch (or step) ``position``: also after the last event, until the arithmetic begins."""
-        if self.arithmetic is not None and position >= self.arithmetic:
-            return position == self.arithmetic
+        if self.emulate_from is not None and position >= self.emulate_from:
+            return position == self.emulate_from
         return self.schedule.endless.due(position)
 
     def settled(self, position: int) -> bool:
@@ -95,13 +95,13 @@ class FitToHardware(ScheduledCallback):
 
     def may_settle(self, position: int) -> bool:
         """The same for a network that fits."""
-        return self.pruning.settled(position) and (self.arithmetic is None or position >= self.arithmetic)
+        return self.pruning.settled(position) and (self.emulate_from is None or position >= self.emulate_from)
 
     def milestones(self) -> Iterator[Milestone]:
         """The last event, the end of the recovery, and the beginning of the arithmetic."""
         yield from self.pruning.milestones()
-        if self.arithmetic is not None:
-            yield Milestone("arithmetic", self.arithmetic, self.arithmetic)
+        if self.emulate_from is not None:
+            yield Milestone("emulate_from", self.emulate_from, self.emulate_from)
 
     def logged_metrics(self, module: SpikingClassifier) -> Iterable[str]:
         """How many limits are violated, and what pruning logs."""
@@ -125,7 +125,7 @@ class FitToHardware(ScheduledCallback):
         for layer, description in wanted.items():
             options = ", ".join(f"{option}={value}" for option, value in description.items() if option != "class")
             rank_zero_info(f"{chip.name}: {layer} gets {description['class']}({options}).")
-        module.give_quantizers(wanted)
+        module.replace_quantizers(wanted)
         groups, alive = self.pruning.prunable(module.network)
         trial = Trial(module.network, context, groups)
         left = trial.findings(fewest_units(groups, alive, self.pruning.min_units))
@@ -137,8 +137,8 @@ class FitToHardware(ScheduledCallback):
 
     def act(self, trainer: pl.Trainer, module: SpikingClassifier, position: int) -> None:
         """Remove what is due, equally in every process; begin the chip's arithmetic."""
-        if position == self.arithmetic:
-            module.network.emulation = ChipEmulation(module.context)
+        if position == self.emulate_from:
+            module.network.emulation = Emulator(module.context)
             chip = module.context.chip.name
             rank_zero_info(f"From {self.schedule.interval} {position} on the network computes as {chip}.")
             return

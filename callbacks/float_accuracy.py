@@ -10,14 +10,14 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 from lightning_utilities.core.rank_zero import rank_zero_warn
 from torch import Tensor
 
-from callbacks.base import undisturbed
+from callbacks.base import side_effect_free
 from callbacks.initial_weights import InitialWeights
-from spikefit.deploy.report.parts import Accuracy
-from spikefit.deploy.run import samples_checksum
+from spikefit.deploy.deployment import samples_checksum
+from spikefit.deploy.report.sections import Accuracy
 from spikefit.errors import SpikeFitError
 from spikefit.module import SpikingClassifier
 from spikefit.prune.groups import alive_units, unit_groups
-from spikefit.prune.mask import mask_of
+from spikefit.prune.synapse_mask import mask_of
 
 
 def batches_of_test_part(data: Any, module: pl.LightningModule) -> Iterator[tuple[Tensor, Tensor]]:
@@ -78,7 +78,7 @@ def accuracy_on_test_part(
     samples, seen = 0, 0
     correct = torch.zeros((), dtype=torch.int64, device=module.device)
     try:
-        with undisturbed(module, "before compression"), torch.no_grad(), in_floating_point(module):
+        with side_effect_free(module, "before compression"), torch.no_grad(), in_floating_point(module):
             module.eval()
             for inputs, labels in batches_of_test_part(data, module):
                 left = len(labels) if max_samples is None else min(len(labels), max_samples - samples)

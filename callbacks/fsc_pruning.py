@@ -9,19 +9,20 @@ import torch
 from lightning_utilities.core.rank_zero import rank_zero_warn
 from torch import Tensor
 
-from callbacks.base import Place, broadcast, reduce_sum, training_batches, undisturbed
+from callbacks.base import Place, broadcast, reduce_sum, side_effect_free, training_batches
 from callbacks.pruning_base import ROUNDING, PruningCallback
 from callbacks.schedule import Schedule
-from spikefit.deploy.budget import Budget
-from spikefit.deploy.costs import UnitCost
-from spikefit.deploy.footprint import Footprint, alive_by_block, with_groups
+from spikefit.deploy.unit_cost import UnitCost
 from spikefit.errors import check_choice, check_range
 from spikefit.module import SpikingClassifier
 from spikefit.networks.blocks import Network
 from spikefit.preflight import Preflight
+from spikefit.prune.budget import Budget
+from spikefit.prune.fraction_schedule import Growth
 from spikefit.prune.groups import UnitGroup, alive_units, set_alive, unit_groups
-from spikefit.prune.schedule import Growth
-from spikefit.prune.scores import FSC, Score
+from spikefit.prune.resources import ResourceUse, alive_by_block, with_groups
+from spikefit.prune.scores.base import Score
+from spikefit.prune.scores.fsc import FSC
 from spikefit.prune.selection import Masks, ranks_in_group, select, select_within
 
 UnitKind = Literal["channel", "neuron"]
@@ -41,11 +42,12 @@ class FSCPruning(PruningCallback):
         fraction: share of the prunable units that is gone after the last event, in [0, 1); 0.5 without a budget.
         schedule: of the events, with an end; fraction or budget is reached at the last one.
         growth: ``one_shot``, ``linear`` or ``cubic``.
-        score: importance of units; :class:`~spikefit.prune.scores.FSC` on 8 batches by default.
+        score: importance of units; :class:`~spikefit.prune.scores.fsc.FSC` on 8 batches by default.
         units: which kinds to prune: ``channel`` (after convolutions), ``neuron`` (after linear layers), or both.
         min_units: every group of units keeps at least this many.
         name: tells two callbacks of the same schedule apart.
-        cost: what a unit takes on a chip, such as :class:`~spikefit.deploy.costs.EnergyCost`; scores are divided by it.
+        cost: what a unit takes on a chip, such as :class:`~spikefit.deploy.unit_cost.EnergyCost`; scores are divided by
+            it.
         budget: neurons, synapses or energy that the network may take; given instead of ``fraction``.
         recovery: epochs (or steps) after the last event during which ``CompressedCheckpoint`` waits.
         ranking: ``network`` compares the scores of all units; ``layer`` those of one layer (or group tied by
@@ -95,7 +97,7 @@ class FSCPruning(PruningCallback):
             return
         groups, alive = self.prunable(network)
         fewest = select({group.name: torch.zeros(group.units) for group in groups}, groups, alive, 0, self.min_units)
-        least = self.budget.footprint(network, None).total(with_groups(alive_by_block(network), groups, fewest))
+        least = self.budget.resource_use(network, None).total(with_groups(alive_by_block(network), groups, fewest))
         self._require(least, self.budget.amount, groups)
 
     def prune_to_fraction(self, trainer: pl.Trainer, module: SpikingClassifier, position: int, fraction: float) -> None:
@@ -112,7 +114,7 @@ class FSCPruning(PruningCallback):
             )
 
     def prune_to_limit(
-        self, trainer: pl.Trainer, module: SpikingClassifier, position: int, footprint: Footprint, limit: float
+        self, trainer: pl.Trainer, module: SpikingClassifier, position: int, footprint: ResourceUse, limit: float
     ) -> float:
         """Remove the fewest units, in the order of their scores."""
         groups, alive = self.prunable(module.network)
@@ -163,7 +165,7 @@ class FSCPruning(PruningCallback):
         module: SpikingClassifier,
         position: int,
     ) -> dict[str, Tensor]:
-        with undisturbed(module, "cost", position, trainer.global_rank):
+        with side_effect_free(module, "cost", position, trainer.global_rank):
             module.eval()
             batches = islice(training_batches(trainer), cost.batches)
             costs = cost.per_unit(module.network, batches, module.context if cost.needs_chip else None)

@@ -7,7 +7,7 @@ import lightning.pytorch as pl
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import update_bn
 
-from callbacks.base import Milestone, Place, reduce_sum, too_late, training_batches, undisturbed
+from callbacks.base import Milestone, Place, reduce_sum, side_effect_free, too_late, training_batches
 from callbacks.schedule import Schedule, require_schedule
 from spikefit.errors import check_choice, check_range
 from spikefit.module import SpikingClassifier
@@ -20,7 +20,7 @@ class NormCalibration(pl.Callback):
     A moving average lags behind weights that jump between a few values, and mixes the statistics of many networks. Here
     they are the plain average over ``batches`` training batches that pass through the finished network (the precise
     batch norm of Wu and Johnson 2021, arXiv 2105.07576). Statistics fold into thresholds, so a chip profits in full.
-    A network that emulates a chip (:class:`~callbacks.chip_arithmetic.ChipArithmetic`) keeps those that it has.
+    A network that emulates a chip (:class:`~callbacks.chip_emulation.ChipEmulation`) keeps those that it has.
 
     Args:
         batches: how many training batches to average over; an epoch has at most its own number.
@@ -53,7 +53,7 @@ class NormCalibration(pl.Callback):
         due = trainer.is_last_batch and self.schedule.due(trainer.current_epoch)
         if not due or pl_module.network.emulation is not None:
             return
-        with undisturbed(pl_module, "norms", trainer.current_epoch, trainer.global_rank):
+        with side_effect_free(pl_module, "norms", trainer.current_epoch, trainer.global_rank):
             update_bn(islice(training_batches(trainer), self.batches), pl_module)
         for norm in (child for child in pl_module.modules() if isinstance(child, _BatchNorm)):
             for statistic in (norm.running_mean, norm.running_var):

@@ -5,8 +5,8 @@ from pathlib import Path
 import lightning.pytorch as pl
 
 import spikefit
-from spikefit.deploy.report.commit import checkout_commit
-from spikefit.deploy.report.parts import Provenance
+from spikefit.deploy.report.git_commit import checkout_commit
+from spikefit.deploy.report.sections import Provenance
 from spikefit.seeding import global_seed
 
 

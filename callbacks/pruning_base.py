@@ -10,16 +10,16 @@ import lightning.pytorch as pl
 import torch
 from torch import Tensor
 
-from callbacks.base import Milestone, ScheduledCallback, broadcast, reduce_sum, training_batches, undisturbed
+from callbacks.base import Milestone, ScheduledCallback, broadcast, reduce_sum, side_effect_free, training_batches
 from callbacks.schedule import Schedule
-from spikefit.deploy.budget import Budget
-from spikefit.deploy.footprint import Footprint, Traffic, alive_by_block, traffic
 from spikefit.errors import ConfigurationError, check_choice, check_range
 from spikefit.module import SpikingClassifier
 from spikefit.preflight import Preflight
+from spikefit.prune.budget import Budget
+from spikefit.prune.fraction_schedule import Growth, budget_limit, pruned_fraction
 from spikefit.prune.groups import live_synapses
-from spikefit.prune.schedule import Growth, budget_limit, pruned_fraction
-from spikefit.prune.scores import Score, SynapseScore
+from spikefit.prune.resources import ResourceUse, Traffic, alive_by_block, traffic
+from spikefit.prune.scores.base import Score, SynapseScore
 
 ROUNDING = 1 + 1e-9  # sums of the same terms in another order
 
@@ -110,7 +110,7 @@ class PruningCallback(ScheduledCallback):
             fraction = pruned_fraction(self.fraction, event, events, self.growth)
             self.prune_to_fraction(trainer, module, position, fraction)
             return
-        footprint = self._footprint(trainer, module, position)
+        footprint = self._resource_use(trainer, module, position)
         size = footprint.total(alive_by_block(module.network))
         if self.first_size is None:
             self.first_size = size
@@ -125,7 +125,7 @@ class PruningCallback(ScheduledCallback):
 
     @abstractmethod
     def prune_to_limit(
-        self, trainer: pl.Trainer, module: SpikingClassifier, position: int, footprint: Footprint, limit: float
+        self, trainer: pl.Trainer, module: SpikingClassifier, position: int, footprint: ResourceUse, limit: float
     ) -> float:
         """Remove what matters least until the size of ``footprint`` is at most ``limit``; the size that is left.
 
@@ -137,7 +137,7 @@ class PruningCallback(ScheduledCallback):
         self, trainer: pl.Trainer, module: SpikingClassifier, position: int, score: Score | SynapseScore
     ) -> dict[str, Tensor]:
         """Mean scores over the samples of all processes; the module's mode and the random state stay as they were."""
-        with undisturbed(module, "pruning", position, trainer.global_rank):
+        with side_effect_free(module, "pruning", position, trainer.global_rank):
             module.eval()
             totals, samples = score.accumulate(
                 module.network, islice(training_batches(trainer), score.batches), module.loss
@@ -155,16 +155,16 @@ class PruningCallback(ScheduledCallback):
         for name, _, quantizer in module.quantized_layers():
             quantizer.use(live_synapses(module.network, name))
 
-    def _footprint(self, trainer: pl.Trainer, module: SpikingClassifier, position: int) -> Footprint:
+    def _resource_use(self, trainer: pl.Trainer, module: SpikingClassifier, position: int) -> ResourceUse:
         """The budget's quantity, the same in every process."""
         assert self.budget is not None
-        with undisturbed(module, "traffic", position, trainer.global_rank):
+        with side_effect_free(module, "traffic", position, trainer.global_rank):
             module.eval()
             if not self.budget.needs_traffic:
-                return self.budget.footprint(module.network, None)
+                return self.budget.resource_use(module.network, None)
             context, batches = module.context, islice(training_batches(trainer), self.budget.batches)
             found = shared(trainer, traffic(module.network, batches, context.input_kind))
-            return self.budget.footprint(module.network, context, found)
+            return self.budget.resource_use(module.network, context, found)
 
     def state_dict(self) -> dict[str, Any]:
         """The position of the last action and the size before the first."""

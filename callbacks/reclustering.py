@@ -17,8 +17,8 @@ from callbacks.base import (
     announce_compression,
     broadcast,
     reduce_sum,
+    side_effect_free,
     training_batches,
-    undisturbed,
 )
 from callbacks.schedule import Schedule
 from spikefit.errors import ConfigurationError, check_choice, check_range
@@ -28,7 +28,7 @@ from spikefit.preflight import Preflight
 from spikefit.prune.groups import live_synapses
 from spikefit.quantize.base import Quantizer, latent_weight
 from spikefit.quantize.codebook import Codebook
-from spikefit.quantize.currents import input_moments
+from spikefit.quantize.input_moments import input_moments
 
 Metric = Literal["weights", "currents"]
 
@@ -49,9 +49,9 @@ class CodebookReclustering(ScheduledCallback):
     low-bit training loses most by: Nagel et al. 2022, arXiv 2203.11086).
 
     With the metric ``currents`` codebook and assignment are fitted to the currents that each layer delivers on some
-    training batches instead of to its weights (:mod:`spikefit.functional.matching`), layer after layer in network
-    order. That keeps a trained network almost as it was where nearest values do not, above all in a layer that reads
-    images. Weights move into the cells of their values, and the norm after them follows.
+    training batches instead of to its weights (:mod:`spikefit.functional.output_matching`), layer after layer in
+    network order. That keeps a trained network almost as it was where nearest values do not, above all in a layer that
+    reads images. Weights move into the cells of their values, and the norm after them follows.
 
     Several of these callbacks, each for some ``layers``, give every layer a schedule of its own.
 
@@ -203,7 +203,7 @@ class CodebookReclustering(ScheduledCallback):
         self, trainer: pl.Trainer, module: SpikingClassifier, name: str, layer: nn.Module, quantizer: Codebook
     ) -> None:
         """Fit to the currents: measured in every process, fitted on process 0."""
-        with undisturbed(module, "currents", self.position(trainer), trainer.global_rank):
+        with side_effect_free(module, "currents", self.position(trainer), trainer.global_rank):
             module.eval()
             inputs = (batch[0] for batch in islice(training_batches(trainer), self.batches))
             moments = input_moments(module.network, name, inputs)

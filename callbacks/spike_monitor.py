@@ -9,7 +9,7 @@ from torch import Tensor
 
 from callbacks.base import Place
 from spikefit.module import SpikingClassifier
-from spikefit.prune.scores import recorded_spikes
+from spikefit.prune.scores.recording import recorded_spikes
 
 
 class SpikeMonitor(pl.Callback):

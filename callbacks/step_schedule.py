@@ -6,7 +6,7 @@ import lightning.pytorch as pl
 
 from callbacks.base import Milestone, too_late
 from spikefit.errors import ConfigurationError, check_range
-from spikefit.inputs import InputKind
+from spikefit.input_kind import InputKind
 from spikefit.module import SpikingClassifier
 from spikefit.preflight import Preflight, training_end
 

@@ -11,16 +11,16 @@ from torch import Tensor
 from callbacks.base import Place, broadcast
 from callbacks.pruning_base import ROUNDING, PruningCallback
 from callbacks.schedule import Schedule
-from spikefit.deploy.budget import Budget
-from spikefit.deploy.footprint import Footprint, alive_by_block
 from spikefit.errors import ConfigurationError, check_range
 from spikefit.module import SpikingClassifier
 from spikefit.networks.blocks import Network
 from spikefit.preflight import Preflight
 from spikefit.prune import SynapseFisher, SynapseScore, live_synapses
-from spikefit.prune.mask import SynapseMask, mask_of
-from spikefit.prune.schedule import Growth
+from spikefit.prune.budget import Budget
+from spikefit.prune.fraction_schedule import Growth
+from spikefit.prune.resources import ResourceUse, alive_by_block
 from spikefit.prune.selection import Masks, cut_to, cut_within, rank_synapses
+from spikefit.prune.synapse_mask import SynapseMask, mask_of
 
 
 class SynapsePruning(PruningCallback):
@@ -28,10 +28,10 @@ class SynapsePruning(PruningCallback):
 
     A synapse is one entry of a layer's weight; in a convolution it goes at all places of the map at once. The model
     needs ``prunable_synapses: true``; a pruned synapse is then a False in its layer's
-    :class:`~spikefit.prune.mask.SynapseMask`, which a checkpoint restores. Synapses of dead units count as gone, so
-    that this callback and :class:`~callbacks.fsc_pruning.FSCPruning` may share a run. Logs ``prune/synapses_live`` and
-    ``prune/synapse_fraction``, and under a budget its quantity. What a budget does is told in
-    :class:`~callbacks.pruning_base.PruningCallback`.
+    :class:`~spikefit.prune.synapse_mask.SynapseMask`, which a checkpoint restores. Synapses of dead units count as
+    gone, so that this callback and :class:`~callbacks.fsc_pruning.FSCPruning` may share a run. Logs
+    ``prune/synapses_live`` and ``prune/synapse_fraction``, and under a budget its quantity. What a budget does is told
+    in :class:`~callbacks.pruning_base.PruningCallback`.
 
     Args:
         fraction: share of the synapses of ``layers`` that is gone after the last event, in [0, 1); 0.5 without a
@@ -96,7 +96,7 @@ class SynapsePruning(PruningCallback):
             )
 
     def prune_to_limit(
-        self, trainer: pl.Trainer, module: SpikingClassifier, position: int, footprint: Footprint, limit: float
+        self, trainer: pl.Trainer, module: SpikingClassifier, position: int, footprint: ResourceUse, limit: float
     ) -> float:
         """Remove the fewest synapses, in the order of their scores."""
         live = self._live(module.network)

@@ -1,6 +1,6 @@
 """Write a trained network for a chip: a bundle of its program, and if asked a NIR graph for other libraries.
 
-    python scripts/export.py runs/quickstart/version_0/checkpoints/best.ckpt --hardware loihi --out bundle --nir norse
+    python -m scripts.export runs/quickstart/version_0/checkpoints/best.ckpt --hardware loihi --out bundle --nir norse
 
 Reads the checkpoint, lowers the network for the target, prints what does not fit, writes ``OUT/program.json`` and
 ``OUT/program.safetensors`` (and ``OUT/network.nir``), reads everything back, and says so when it is equal. The bundle
@@ -14,15 +14,15 @@ from dataclasses import replace
 from pathlib import Path
 
 from spikefit.checkpoints import read_checkpoint
-from spikefit.deploy.bundle import TENSORS, differences, read_bundle, write_bundle
-from spikefit.deploy.export_nir import to_nir, write_nir
-from spikefit.deploy.run import Deployment, require_structure
+from spikefit.deploy.deployment import Deployment, require_structure
 from spikefit.errors import BundleError, CheckpointError, SpikeFitError, check_range
-from spikefit.hardware.check import unknown_limits
-from spikefit.hardware.program import Program
+from spikefit.hardware.check_capacity import unknown_limits
 from spikefit.hardware.target import HardwareTarget
 from spikefit.module import SpikingClassifier
-from spikefit.networks.nir_dialects import DIALECTS
+from spikefit.nir.dialects import DIALECTS
+from spikefit.nir.write import to_nir, write_nir
+from spikefit.program.bundle import TENSORS, differences, read_bundle, write_bundle
+from spikefit.program.ir import Program
 
 
 def trained_module(path: Path) -> SpikingClassifier:
@@ -35,7 +35,7 @@ def trained_module(path: Path) -> SpikingClassifier:
     if "network" not in content.get("hyper_parameters", {}):
         raise CheckpointError(
             f"checkpoint: {path} does not say which network it holds: it was trained from Python with a function. "
-            "Build the network there, load its weights, and call spikefit.deploy.bundle.write_bundle."
+            "Build the network there, load its weights, and call spikefit.program.bundle.write_bundle."
         )
     try:
         return SpikingClassifier.load_from_checkpoint(path, map_location="cpu")

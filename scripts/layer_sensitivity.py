@@ -1,9 +1,9 @@
 """What each layer of a trained float network loses when it alone gets a codebook, without training.
 
-    python scripts/layer_sensitivity.py runs/NAME/version_0/checkpoints/last.ckpt --levels 4 --bits 8
+    python -m scripts.layer_sensitivity runs/NAME/version_0/checkpoints/last.ckpt --levels 4 --bits 8
 
 Codebooks are fitted to the weights (exact k-means, nearest values) or to the currents that the layer delivers. Norm
-statistics are measured anew before each test. Data: an image data set of ``spikefit.data.static``, directly coded.
+statistics are measured anew before each test. Data: an image data set of ``spikefit.data.images``, directly coded.
 """
 
 import argparse
@@ -13,16 +13,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from bench import table, versions, write
 from torch import Tensor
 from torch.optim.swa_utils import update_bn
 
 from callbacks.reclustering import rescale
-from spikefit.data import SpikeDataModule, static
+from scripts.bench.timing import table, versions, write
+from spikefit.data import SpikeDataModule
+from spikefit.data import images as static
 from spikefit.module import SpikingClassifier
 from spikefit.networks import Network
 from spikefit.quantize import Codebook
-from spikefit.quantize.currents import input_moments
+from spikefit.quantize.input_moments import input_moments
 
 Batch = tuple[Tensor, Tensor]
 
@@ -60,7 +61,7 @@ def accuracy(network: Network, train: list[Batch], test: list[Batch]) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", type=Path)
-    parser.add_argument("--dataset", default="FashionMNIST", help="class of spikefit.data.static")
+    parser.add_argument("--dataset", default="FashionMNIST", help="class of spikefit.data.images")
     parser.add_argument("--time_steps", type=int, default=4)
     parser.add_argument("--levels", type=int, nargs="+", default=[4])
     parser.add_argument("--bits", type=int, default=8)

@@ -1,6 +1,6 @@
 """Plot what codebooks did in training, from the metrics.csv of runs with ``callbacks.CodebookMonitor``.
 
-    python scripts/plot_codebooks.py runs/a/version_0/metrics.csv runs/b/version_0/metrics.csv --out flips.png
+    python -m scripts.plot_codebooks runs/a/version_0/metrics.csv runs/b/version_0/metrics.csv --out flips.png
 
 One row of panels a run: share of the weights that changed their value within each epoch, way that the values went,
 values that no weight has; one line a layer.

@@ -1,6 +1,6 @@
 """Rank correlation (Spearman) of pruning scores with the true loss change of removing each unit, on digits.
 
-    python scripts/rank_scores.py --seeds 0 1 2 --out docs/results/rank_scores.json
+    python -m scripts.rank_scores --seeds 0 1 2 --out docs/results/rank_scores.json
 
 Each network is trained on scikit-learn's digits. The truth is the change of the mean loss over all training images when
 one unit falls silent; the scores see ``--samples`` of these images. ``--cost`` instead times one scoring batch of FSC
@@ -15,16 +15,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from bench import interleaved, spikefit_network, table, training_step, versions, write
 from scipy.stats import spearmanr
 from torch import Tensor
 
+from scripts.bench.timing import interleaved, spikefit_network, table, training_step, versions, write
 from spikefit.data.encode import direct
-from spikefit.data.static import Digits
+from spikefit.data.images import Digits
 from spikefit.losses import CrossEntropy
 from spikefit.networks import MLP, ConvSNN, Network
 from spikefit.prune import FSC, SVS, FiringRate, Magnitude, Oracle, Random, Score, unit_groups
-from spikefit.prune.scores import Batch, LossPerSample
+from spikefit.prune.scores.base import Batch, LossPerSample
 
 STEPS = 4
 NETWORKS: dict[str, Callable[[], Network]] = {

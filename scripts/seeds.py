@@ -1,6 +1,6 @@
 """Run one configuration over several seeds and print the deployment reports side by side.
 
-    python scripts/seeds.py --config configs/quickstart.yaml --seeds 0 1 2 --out docs/results/quickstart.json
+    python -m scripts.seeds --config configs/quickstart.yaml --seeds 0 1 2 --out docs/results/quickstart.json
 
 Options behind ``--`` go to every run. Each run is an ordinary ``spikefit fit`` in a process of its own.
 """
@@ -73,7 +73,7 @@ def main() -> None:
     spread = statistics.stdev(accuracies) if len(accuracies) > 1 else 0.0
     print(f"accuracy_deployed: mean {statistics.mean(accuracies):.4f}, standard deviation {spread:.4f}")
     if arguments.out:
-        command = " ".join(["python", "scripts/seeds.py", *sys.argv[1:]])
+        command = " ".join(["python", "-m", "scripts.seeds", *sys.argv[1:]])
         versions = {name: version(name) for name in PACKAGES}
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
         content = {"command": command, "versions": versions, "rows": rows}

@@ -13,18 +13,18 @@ from torchmetrics import MeanMetric, Metric
 from torchmetrics.classification import MulticlassAccuracy
 
 from spikefit import quantize as quantizers
-from spikefit.captured import CapturedNetwork
 from spikefit.checkpoints import require_same_tensors
-from spikefit.deploy.emulate import ChipEmulation
-from spikefit.deploy.report.parts import Accuracy
+from spikefit.cuda_graphs import CapturedNetwork
+from spikefit.deploy.report.sections import Accuracy
 from spikefit.errors import ConfigurationError, check_choice, check_range
-from spikefit.hardware.context import DeploymentContext
+from spikefit.hardware.deployment_context import DeploymentContext
 from spikefit.hardware.target import HardwareTarget
-from spikefit.inputs import InputKind
+from spikefit.input_kind import InputKind
 from spikefit.losses import CrossEntropy, require_loss_arguments
 from spikefit.networks.blocks import Network
 from spikefit.preflight import Preflight
-from spikefit.prune.mask import attach_mask
+from spikefit.program.emulation import Emulator
+from spikefit.prune.synapse_mask import attach_mask
 from spikefit.quantize.base import Quantizer, QuantizerFactory, attach, latent_weight, quantizer_of, replace
 from spikefit.seeding import global_seed, reseed
 
@@ -87,8 +87,8 @@ class SpikingClassifier(pl.LightningModule):
         gradient_checkpointing: keep the inputs of the blocks alone while training and compute the rest anew in the
             backward pass: memory for time, where there are many steps.
         compile: pass the network through ``torch.compile``. Measure before you keep it: on a CPU it rarely pays.
-        cuda_graphs: replay training passes from CUDA graphs (:mod:`spikefit.captured`), which takes the host's work out
-            of a step. Without effect on a CPU, with several processes and with gradients gathered over batches.
+        cuda_graphs: replay training passes from CUDA graphs (:mod:`spikefit.cuda_graphs`), which takes the host's work
+            out of a step. Without effect on a CPU, with several processes and with gradients gathered over batches.
         prunable_synapses: whether every layer carries a mask of its synapses, for ``callbacks.SynapsePruning``.
         hardware: the chip that the run is for, a name in ``configs/hardware`` or the path of a YAML file; ``hardware``
             at the top of a configuration. Every callback, cost and budget asks for it here. None for no chip.
@@ -230,7 +230,7 @@ class SpikingClassifier(pl.LightningModule):
         """Logits ``[B, num_classes]`` of frames or spikes ``[T, B, ...]``."""
         return self.network.logits(self.network(x))
 
-    def give_quantizers(self, wanted: Mapping[str, dict[str, Any]]) -> None:
+    def replace_quantizers(self, wanted: Mapping[str, dict[str, Any]]) -> None:
         """Exchange quantizers for others, before the optimizer is made; checkpoints remember it.
 
         Args:
@@ -272,7 +272,7 @@ class SpikingClassifier(pl.LightningModule):
             "hardware": None if self.hardware is None else {"name": self.hardware.name, **self.hardware.to_dict()},
             "input_kind": None if self.input_kind is None else self.input_kind.value,
             "time_steps": self.time_steps,
-            "emulation": emulation.state_dict() if isinstance(emulation, ChipEmulation) else None,
+            "emulation": emulation.state_dict() if isinstance(emulation, Emulator) else None,
             "accuracy_before_compression": None if before is None else asdict(before),
         }
 
@@ -286,9 +286,9 @@ class SpikingClassifier(pl.LightningModule):
         """
         state = {**NOTHING, **checkpoint.get(STATE, {})}
         layers = dict(self.network.named_synapses())
-        self.give_quantizers({name: given for name, given in state["quantizers"].items() if name in layers})
+        self.replace_quantizers({name: given for name, given in state["quantizers"].items() if name in layers})
         emulation = state["emulation"]
-        self.network.emulation = None if emulation is None else ChipEmulation.from_state_dict(emulation)
+        self.network.emulation = None if emulation is None else Emulator.from_state_dict(emulation)
         self._restore_context(state)
         before = state.get("accuracy_before_compression")  # a checkpoint of an earlier version has none
         self.accuracy_before_compression = None if before is None else Accuracy(**before)
@@ -305,7 +305,7 @@ class SpikingClassifier(pl.LightningModule):
         if self.hardware is None and state["hardware"] is not None:
             described = dict(state["hardware"])
             self.hardware = HardwareTarget.from_dict(described, name=described.pop("name"), file="checkpoint")
-        elif self.hardware is not None and isinstance(self.network.emulation, ChipEmulation):
+        elif self.hardware is not None and isinstance(self.network.emulation, Emulator):
             self._require_emulated(self.hardware, self.network.emulation.context.chip)
 
     @staticmethod

@@ -9,15 +9,15 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
-import compare
-import compare_grid
-import compare_results
-import compare_run
-import hand_made_report
 import pytest
 import yaml
+from helpers import hand_made_report
 
-from spikefit.cli import main as spikefit
+from scripts.compare import __main__ as compare
+from scripts.compare import grid as compare_grid
+from scripts.compare import results as compare_results
+from scripts.compare import run as compare_run
+from spikefit.cli.main import main as spikefit
 from spikefit.errors import ConfigurationError, SpikeFitError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -211,7 +211,7 @@ def background(*options):
     """compare.py in a process of its own."""
     return subprocess.Popen(
         [sys.executable, "-c", DRIVER, "grid.yaml", "--out", "results/out.json", "--no-plots", *options],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "scripts"), str(ROOT)])},
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

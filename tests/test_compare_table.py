@@ -2,9 +2,10 @@
 
 from itertools import pairwise
 
-import compare_plots
-import compare_table
 import pytest
+
+from scripts.compare import plots as compare_plots
+from scripts.compare import table as compare_table
 
 
 def result(name, seed, accuracy, fraction=None, **figures):

@@ -1,7 +1,7 @@
 """What a data module of the user's own declares of its batches, and what happens to a declaration that is not true."""
 
 import pytest
-from tiny_fit import TinyData, fit, module
+from helpers.tiny_fit import TinyData, fit, module
 
 from spikefit.errors import ConfigurationError, DataError
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from tiny_fit import TinyData, fit
+from helpers.tiny_fit import TinyData, fit
 
 from spikefit.distillation import Distillation
 from spikefit.errors import CheckpointError, ConfigurationError
@@ -95,7 +95,7 @@ def test_a_missing_teacher_is_told_before_training(tmp_path):
 
 
 def test_the_command_line_asks_for_the_teacher_before_it_loads_data(tmp_path, capsys, monkeypatch):
-    from spikefit.cli import main
+    from spikefit.cli.main import main
 
     monkeypatch.chdir(tmp_path)
     root = Path(__file__).resolve().parents[1]

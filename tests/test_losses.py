@@ -3,7 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from tiny_fit import TinyData, module
+from helpers.tiny_fit import TinyData, module
 
 from spikefit.distillation import Distillation
 from spikefit.errors import ConfigurationError

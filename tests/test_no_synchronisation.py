@@ -13,16 +13,16 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from spikefit.deploy.emulate import ChipEmulation
 from spikefit.distillation import Distillation
-from spikefit.hardware.context import DeploymentContext
+from spikefit.hardware.deployment_context import DeploymentContext
 from spikefit.hardware.target import HardwareTarget
-from spikefit.inputs import InputKind
+from spikefit.input_kind import InputKind
 from spikefit.losses import CrossEntropy
 from spikefit.module import SpikingClassifier
 from spikefit.networks import MLP, VGG, ConvSNN, ResidualSNN
 from spikefit.networks.norms import PositiveBatchNorm
 from spikefit.neurons import IF, LIF, CubaLIF, LinearLeakIF, ParametricLIF
+from spikefit.program.emulation import Emulator
 from spikefit.quantize import AxonCodebook, Codebook, PostTraining, RescaledUniform, Ternary, Uniform
 from spikefit.quantize.base import latent_weight
 
@@ -185,7 +185,7 @@ def no_autocast(monkeypatch):
 def emulated(chip="loihi", **options):
     module = make(**options)
     context = DeploymentContext(HardwareTarget.load(chip), 4, InputKind.GRADED)
-    module.network.emulation = ChipEmulation(context)
+    module.network.emulation = Emulator(context)
     step(module)
 
 

@@ -12,15 +12,15 @@ from tonic.collation import PadTensors
 
 from spikefit.networks import ConvSNN
 
-SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
+ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="peak memory is read from Linux's /proc")
 def test_peak_memory_grows_with_the_number_of_steps():
     def peak(steps):
-        command = [sys.executable, "-W", "ignore", "bench_training.py", "--peak", "spikefit", "CAT M=4"]
+        command = [sys.executable, "-W", "ignore", "-m", "scripts.bench.training", "--peak", "spikefit", "CAT M=4"]
         command += ["--steps", str(steps), "--batch", "4"]
-        done = subprocess.run(command, cwd=SCRIPTS, capture_output=True, text=True, check=True, timeout=300)
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=300)
         return float(done.stdout.split()[-1])
 
     few, many = peak(4), peak(32)
@@ -29,8 +29,7 @@ def test_peak_memory_grows_with_the_number_of_steps():
 
 
 def test_a_library_that_is_not_installed_costs_no_other_row(monkeypatch):
-    monkeypatch.syspath_prepend(str(SCRIPTS))
-    import bench_training
+    from scripts.bench import training as bench_training
 
     def absent():
         raise ModuleNotFoundError("no such library")
@@ -44,8 +43,7 @@ def test_a_library_that_is_not_installed_costs_no_other_row(monkeypatch):
 
 
 def test_reclustering_is_as_good_as_the_exact_one_and_no_worse_than_scikit_learn(monkeypatch):
-    monkeypatch.syspath_prepend(str(SCRIPTS))
-    import bench_codebook
+    from scripts.bench import codebook as bench_codebook
 
     rows = {row["reclustering"]: row for row in bench_codebook.reclustering(weights=5000, levels=4, rounds=3)}
     assert abs(rows["spikefit, k-means"]["excess_inertia"]) < 1e-6
@@ -55,8 +53,7 @@ def test_reclustering_is_as_good_as_the_exact_one_and_no_worse_than_scikit_learn
 
 
 def test_steps_are_compared_with_the_float_step(monkeypatch):
-    monkeypatch.syspath_prepend(str(SCRIPTS))
-    import bench_codebook
+    from scripts.bench import codebook as bench_codebook
 
     rows = bench_codebook.steps(time_steps=2, batch=4, rounds=3)
     assert [row["input"] for row in rows] == ["direct"] * 3 + ["frames"] * 3
@@ -66,16 +63,15 @@ def test_steps_are_compared_with_the_float_step(monkeypatch):
 
 def test_inertia_by_hand(monkeypatch):
     """0 and 1 are each 0.5 from 0.5, 4 is 1 from 3."""
-    monkeypatch.syspath_prepend(str(SCRIPTS))
-    import bench_codebook
+    from scripts.bench import codebook as bench_codebook
 
     assert bench_codebook.inertia(torch.tensor([0.0, 1.0, 4.0]).double(), [3.0, 0.5]) == 1.5
 
 
 def test_event_data_are_compared_with_tonic(tmp_path, monkeypatch):
-    monkeypatch.syspath_prepend(str(SCRIPTS))
-    import bench_data
-    import fake_data
+    from helpers import fake_data
+
+    from scripts.bench import data as bench_data
 
     fake_data.write_nmnist(tmp_path)
     cold, warm, waiting = (
@@ -89,9 +85,9 @@ def test_event_data_are_compared_with_tonic(tmp_path, monkeypatch):
 
 
 def test_what_the_benchmark_compares_is_equal(tmp_path, monkeypatch):
-    monkeypatch.syspath_prepend(str(SCRIPTS))
-    import bench_data
-    import fake_data
+    from helpers import fake_data
+
+    from scripts.bench import data as bench_data
 
     fake_data.write_nmnist(tmp_path)
     recordings = bench_data.Recorded(tmp_path, 40, held=True)
@@ -103,7 +99,6 @@ def test_what_the_benchmark_compares_is_equal(tmp_path, monkeypatch):
 
 
 def test_codebooks_are_plotted_from_a_runs_metrics(tmp_path, monkeypatch):
-    monkeypatch.syspath_prepend(str(SCRIPTS))
     import plot_codebooks
 
     metrics = tmp_path / "metrics.csv"
@@ -118,7 +113,6 @@ def test_codebooks_are_plotted_from_a_runs_metrics(tmp_path, monkeypatch):
 
 def test_a_layer_by_currents_loses_less_than_by_weights(monkeypatch, wake):
     """A network that is told apart by its own answers: quantised by currents it keeps more of them."""
-    monkeypatch.syspath_prepend(str(SCRIPTS))
     import layer_sensitivity
 
     torch.manual_seed(0)
@@ -139,7 +133,7 @@ def test_a_layer_by_currents_loses_less_than_by_weights(monkeypatch, wake):
 
 
 def test_batches_of_images_are_timed():
-    import bench_images
+    from scripts.bench import images as bench_images
 
     rows = bench_images.measured(number=600, rounds=2, accelerator="cpu")
     assert [row["images"] for row in rows] == [
@@ -155,8 +149,7 @@ def test_batches_of_images_are_timed():
 
 def test_the_gpu_script_runs_on_a_cpu(tmp_path, monkeypatch):
     """Kernels are checked, rows may be chosen, and a peer that is absent costs no other row."""
-    monkeypatch.syspath_prepend(str(SCRIPTS))
-    import bench_gpu
+    from scripts.bench import gpu as bench_gpu
 
     out = tmp_path / "bench.json"
     bench_gpu.main(["--device", "cpu", "--out", str(out), "--rounds", "3", "--only", "check"])

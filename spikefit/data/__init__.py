@@ -1,7 +1,7 @@
 """Data sets as frames or spikes, time first."""
 
 from spikefit.data.datamodule import SpikeDataModule
-from spikefit.data.pipeline import EventPipeline
+from spikefit.data.events.pipeline import EventPipeline
 from spikefit.data.source import DataSource
 
 __all__ = ["DataSource", "EventPipeline", "SpikeDataModule"]

@@ -15,10 +15,10 @@ from spikefit.data import encode
 from spikefit.data.augment import BatchTransform
 from spikefit.data.batches import AugmentedBatches, TensorBatches
 from spikefit.data.device_cache import Choice, DeviceCache
+from spikefit.data.images import Augmented, stratified_split
 from spikefit.data.source import DataSource, LabelledDataset
-from spikefit.data.static import Augmented, stratified_split
 from spikefit.errors import ConfigurationError, check_choice, check_range
-from spikefit.inputs import InputKind
+from spikefit.input_kind import InputKind
 from spikefit.seeding import derived_seed, reseed
 
 Encoding = Literal["direct", "rate", "latency", "frames"]

@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 
 from spikefit.data.batches import SampleTensors
 from spikefit.errors import DataError
-from spikefit.inputs import InputKind
+from spikefit.input_kind import InputKind
 
 Part = Literal["train", "valid", "test"]
 

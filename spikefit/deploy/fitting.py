@@ -1,7 +1,7 @@
 """What it takes to make a network fit a chip: other quantizers, and fewer units.
 
 What a chip can't do at all (a neuron model, a pooling, a readout) is left to
-:func:`~spikefit.deploy.run.require_structure`; everything here is a matter of size and of weights.
+:func:`~spikefit.deploy.deployment.require_structure`; everything here is a matter of size and of weights.
 """
 
 import copy
@@ -11,13 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from spikefit.deploy.lower import lower
-from spikefit.hardware.check import Finding, check
-from spikefit.hardware.context import DeploymentContext
-from spikefit.hardware.figures import known
+from spikefit.hardware.check_capacity import check
+from spikefit.hardware.deployment_context import DeploymentContext
+from spikefit.hardware.finding import Finding
 from spikefit.hardware.placement import place
+from spikefit.hardware.sourced_value import known
 from spikefit.hardware.target import HardwareTarget
 from spikefit.networks.blocks import Network
+from spikefit.program.lower import lower
 from spikefit.prune.groups import UnitGroup, set_alive
 from spikefit.prune.selection import Masks, select, select_within
 from spikefit.quantize import AxonCodebook, Codebook
@@ -33,7 +34,7 @@ def findings_on(network: Network, context: DeploymentContext) -> list[Finding]:
     return [*check(context.chip, program), *place(context.chip, program, hops=False).findings]
 
 
-def mendable_by_pruning(findings: Sequence[Finding]) -> list[Finding]:
+def solvable_by_pruning(findings: Sequence[Finding]) -> list[Finding]:
     """The findings that go away when enough units do."""
     return [finding for finding in findings if finding.prune_blocks]
 
@@ -52,10 +53,10 @@ class Trial:
         self.context, self.groups = context, groups
 
     def findings(self, masks: Masks) -> list[Finding]:
-        """What pruning would have to mend if ``masks`` lived."""
+        """What pruning would have to remedy if ``masks`` lived."""
         for group in self.groups:
             set_alive(self.network, group, masks[group.name])
-        return mendable_by_pruning(findings_on(self.network, self.context))
+        return solvable_by_pruning(findings_on(self.network, self.context))
 
 
 def masks_that_fit(trial: Trial, scores: Scores, alive: Masks, min_units: int) -> tuple[Masks, list[Finding]]:
@@ -76,7 +77,7 @@ def masks_that_fit(trial: Trial, scores: Scores, alive: Masks, min_units: int) -
     while findings:
         finding = min(findings, key=lambda finding: len(finding.prune_blocks))
         chosen = [group for group in trial.groups if set(group.blocks) & set(finding.prune_blocks)]
-        smaller = _mended(trial, finding, chosen, scores, masks, min_units)
+        smaller = _with_fewer_units(trial, finding, chosen, scores, masks, min_units)
         if all(torch.equal(smaller[name], masks[name]) for name in masks):
             break
         masks = smaller
@@ -84,7 +85,7 @@ def masks_that_fit(trial: Trial, scores: Scores, alive: Masks, min_units: int) -
     return masks, findings
 
 
-def _mended(
+def _with_fewer_units(
     trial: Trial, finding: Finding, chosen: list[UnitGroup], scores: Scores, masks: Masks, min_units: int
 ) -> Masks:
     """``masks`` less the fewest units of ``chosen`` such that ``finding`` is gone, or all that may go."""

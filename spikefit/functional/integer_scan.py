@@ -1,9 +1,9 @@
 """The multi-step scan of a chip's neurons, differentiable, so that a network can be trained with the chip's integers.
 
-Forward, it computes what :mod:`spikefit.functional.integer_dynamics` says. Backward, the rounding is taken as none and
-the reset as a constant. A constant that was rounded keeps the gradient of its real value (straight through, Bengio et
-al. 2013, arXiv 1308.3432), and spikes have a surrogate gradient in the network's own units. The backward pass computes
-the membranes anew.
+Forward, it computes what :mod:`spikefit.functional.integer_arithmetic` says. Backward, the rounding is taken as none
+and the reset as a constant. A constant that was rounded keeps the gradient of its real value (straight through, Bengio
+et al. 2013, arXiv 1308.3432), and spikes have a surrogate gradient in the network's own units. The backward pass
+computes the membranes anew.
 """
 
 import math
@@ -17,7 +17,7 @@ from torch import Tensor
 from spikefit.errors import ConfigurationError, check_choice
 from spikefit.functional.current_based import synaptic_filter
 from spikefit.functional.devices import runs_triton
-from spikefit.functional.integer_dynamics import IntegerDynamics, charges, per_channel, synaptic_scan
+from spikefit.functional.integer_arithmetic import IntegerDynamics, charges, per_channel, synaptic_scan
 from spikefit.functional.quantize import straight_through
 from spikefit.functional.surrogate import SURROGATES
 
@@ -27,7 +27,7 @@ LARGEST_FRAME = 2**31 - 2048  # currents of one step, in a kernel on a GPU: its 
 def integer_filter(delivered: Tensor, decay: float | Tensor, leak: Tensor, dynamics: IntegerDynamics) -> Tensor:
     """Synaptic currents in a chip's integers, with the gradient of those of the network.
 
-    Forward :func:`~spikefit.functional.integer_dynamics.synaptic_scan`, backward
+    Forward :func:`~spikefit.functional.integer_arithmetic.synaptic_scan`, backward
     :func:`~spikefit.functional.current_based.synaptic_filter`.
 
     Args:
@@ -80,7 +80,7 @@ def integer_multi_step(
     if window > 1 and y.dim() != 5:
         raise ConfigurationError(f"window: got {window} for {y.dim()} dimensions, expected [T, B, C, H, W].")
     if y.device.type == "cpu":
-        from spikefit.functional.integer_scan_cpu import integer_multi_step_cpu  # numba takes a while to import
+        from spikefit.functional.kernels.cpu.integer_scan import integer_multi_step_cpu  # numba takes a while to import
 
         return integer_multi_step_cpu(y, steps, bias, threshold, leak, slope, dynamics, alive, window)
     if runs_triton(y) and y[0].numel() < LARGEST_FRAME:

@@ -1,7 +1,7 @@
 """Exact one-dimensional k-means.
 
 In one dimension clusters are intervals, so that the optimum is found by dynamic programming instead of by restarts
-(Wang and Song 2011). The search itself is in :mod:`spikefit.functional.kmeans_cpu`.
+(Wang and Song 2011). The search itself is in :mod:`spikefit.functional.kernels.cpu.kmeans`.
 """
 
 import torch
@@ -28,7 +28,7 @@ def kmeans_1d(values: Tensor, clusters: int) -> tuple[Tensor, Tensor]:
         ConfigurationError: for ``clusters`` below 1.
         ValueError: for no values or non-finite ones.
     """
-    from spikefit.functional.kmeans_cpu import cluster  # numba takes a while to import
+    from spikefit.functional.kernels.cpu.kmeans import cluster  # numba takes a while to import
 
     check_range("clusters", clusters, 1)
     wide = values.dtype == torch.float64

@@ -163,11 +163,11 @@ def multi_step(current: Tensor, dynamics: Dynamics, amount: Tensor | float = 0.0
             from spikefit.functional.kernels.cuda.norm_scan import multi_step_cuda
 
             return multi_step_cuda(current, amount, dynamics)
-        from spikefit.functional.kernels.cuda.scan import long_multi_step
+        from spikefit.functional.kernels.cuda.long_scan import long_multi_step
 
         return long_multi_step(current, amount, dynamics)
     if current.device.type == "cpu":
-        from spikefit.functional.lif_cpu import multi_step_cpu  # numba takes a while to import
+        from spikefit.functional.kernels.cpu.norm_scan import multi_step_cpu  # numba takes a while to import
 
         return multi_step_cpu(current, amount, dynamics)
     if isinstance(amount, Tensor):
@@ -214,6 +214,6 @@ def normed_multi_step(
         from spikefit.functional.kernels.cuda.norm_scan import normed_multi_step_cuda
 
         return normed_multi_step_cuda(y, steps, dynamics, amount, norm, alive, pool)
-    from spikefit.functional.lif_cpu import normed_multi_step_cpu  # numba takes a while to import
+    from spikefit.functional.kernels.cpu.norm_scan import normed_multi_step_cpu  # numba takes a while to import
 
     return normed_multi_step_cpu(y, steps, dynamics, amount, norm, alive, pool)

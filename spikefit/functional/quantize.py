@@ -100,7 +100,7 @@ def codebook_lookup(weight: Tensor, codebook: Tensor) -> Tensor:
     """
     native = weight.dtype == codebook.dtype and codebook.shape[1] <= _KERNEL_LEVELS
     if native and weight.device.type == "cpu" and weight.dtype in _KERNEL_DTYPES:
-        from spikefit.functional.quantize_cpu import codebook_lookup_cpu  # numba takes a while to import
+        from spikefit.functional.kernels.cpu.codebook import codebook_lookup_cpu  # numba takes a while to import
 
         return codebook_lookup_cpu(weight, codebook)
     if native and runs_triton(weight):

@@ -10,17 +10,17 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from spikefit.errors import ConfigurationError, check_choice
-from spikefit.hardware.figures import Figure, figures_of
-from spikefit.hardware.memory_energy import CONSTANTS, memory_terms
+from spikefit.hardware.energy_of_memory import CONSTANTS, memory_terms
 from spikefit.hardware.placement import Placement
-from spikefit.hardware.program import LayerActivity, Program
+from spikefit.hardware.sourced_value import SourcedValue, sourced_values_of
 from spikefit.hardware.target import HardwareTarget
+from spikefit.program.ir import LayerActivity, Program
 
 EnergyModelName = Literal["target", "horowitz45", "memory"]
 ENERGY_MODELS: tuple[EnergyModelName, ...] = get_args(EnergyModelName)
 
-HOROWITZ_AC_J = Figure(0.9e-12, "float32 addition at 45 nm: Horowitz 2014, ISSCC", "P")
-HOROWITZ_MAC_J = Figure(4.6e-12, "float32 multiplication and addition at 45 nm: Horowitz 2014, ISSCC", "P")
+HOROWITZ_AC_J = SourcedValue(0.9e-12, "float32 addition at 45 nm: Horowitz 2014, ISSCC", "P")
+HOROWITZ_MAC_J = SourcedValue(4.6e-12, "float32 multiplication and addition at 45 nm: Horowitz 2014, ISSCC", "P")
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def estimate(
         time_steps: steps of the inference, for static power.
         model: ``target``, the chip's own constants, or ``horowitz45``, operations of 45 nm CMOS (0.9 pJ an
             accumulate, 4.6 pJ a multiply-accumulate; neither memory nor neuron updates), which most papers
-            print; or ``memory`` (:mod:`spikefit.hardware.memory_energy`), which alone shows what narrow weights
+            print; or ``memory`` (:mod:`spikefit.hardware.energy_of_memory`), which alone shows what narrow weights
             save.
         program: what was simulated; needed for the model ``memory``.
 
@@ -93,7 +93,7 @@ def estimate(
     )
 
 
-def constants(target: HardwareTarget, model: EnergyModelName) -> dict[str, Figure[Any]]:
+def constants(target: HardwareTarget, model: EnergyModelName) -> dict[str, SourcedValue[Any]]:
     """What ``model`` multiplies counts with, by name; a value of None is unknown, what is left out does not apply.
 
     Raises:
@@ -104,12 +104,12 @@ def constants(target: HardwareTarget, model: EnergyModelName) -> dict[str, Figur
         return dict(CONSTANTS)
     if model == "horowitz45":
         return {"accumulate_j": HOROWITZ_AC_J, "multiply_accumulate_j": HOROWITZ_MAC_J}
-    return {path.removeprefix("energy."): figure for path, figure in figures_of(target.energy, "energy")}
+    return {path.removeprefix("energy."): figure for path, figure in sourced_values_of(target.energy, "energy")}
 
 
 def _prices(target: HardwareTarget, model: EnergyModelName) -> dict[str, float | None]:
     """Joule an operation, by the term that counts it."""
-    figures: dict[str, Figure[float] | None]
+    figures: dict[str, SourcedValue[float] | None]
     if model == "horowitz45":
         figures = {"synops": HOROWITZ_AC_J, "encoder": HOROWITZ_MAC_J}
     else:

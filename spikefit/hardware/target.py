@@ -1,4 +1,4 @@
-"""What a chip can do, read from YAML with the source of every figure (:mod:`spikefit.hardware.figures`).
+"""What a chip can do, read from YAML with the source of every figure (:mod:`spikefit.hardware.sourced_value`).
 
 ``value: null`` says that nobody published a figure: what depends on it is skipped or reported as unknown. A
 figure that is left out altogether does not apply to the chip.
@@ -16,31 +16,31 @@ from torch import Tensor
 
 from spikefit.errors import TargetError
 from spikefit.functional.neuron_models import MODELS, lacks_integer
-from spikefit.hardware.figures import (
+from spikefit.hardware.sourced_value import (
     BITS,
     BOOLEAN,
     COUNT,
     INTEGER,
     Amount,
     Count,
-    Figure,
     Integer,
     Kind,
+    SourcedValue,
     any_of,
     choice,
     expect,
     expect_keys,
-    figures_of,
     key_of,
     known,
     read_section,
     some,
+    sourced_values_of,
     to_plain,
 )
-from spikefit.hardware.program import Arithmetic, Population
+from spikefit.program.ir import Arithmetic, Population
 
 Value = TypeVar("Value")
-Scope = Literal["neuron", "core", "layer"]
+UniqueValuesScope = Literal["neuron", "core", "layer"]
 
 _REGISTERED = "a neuron of your own once its module has registered it, see spikefit.functional.neuron_models"
 FAMILIES = ("memory", "crossbar", "layer_per_core", "single_core")
@@ -73,18 +73,18 @@ class Limits:
     threshold_configurations_per_core: Count = None
     decay_configurations_per_core: Count = None
     destination_layers: Count = None
-    kernel_entries: Annotated[Figure[tuple[int, ...]] | None, some(COUNT)] = None
-    neuron_entries: Annotated[Figure[tuple[int, ...]] | None, some(COUNT)] = None
-    bias_entries: Annotated[Figure[tuple[int, ...]] | None, some(COUNT)] = None
+    kernel_entries: Annotated[SourcedValue[tuple[int, ...]] | None, some(COUNT)] = None
+    neuron_entries: Annotated[SourcedValue[tuple[int, ...]] | None, some(COUNT)] = None
+    bias_entries: Annotated[SourcedValue[tuple[int, ...]] | None, some(COUNT)] = None
 
 
 @dataclass(frozen=True)
 class UniqueValues:
     """How many distinct weights a neuron, core or layer may use, and whether zero counts."""
 
-    count: Annotated[Figure[int], COUNT]
-    scope: Annotated[Figure[Scope], choice("neuron", "core", "layer")]
-    zero_is_free: Annotated[Figure[bool], BOOLEAN]
+    count: Annotated[SourcedValue[int], COUNT]
+    scope: Annotated[SourcedValue[UniqueValuesScope], choice("neuron", "core", "layer")]
+    zero_is_free: Annotated[SourcedValue[bool], BOOLEAN]
 
 
 @dataclass(frozen=True)
@@ -101,13 +101,13 @@ class Weights:
         unique_values: left out when weights are not shared.
     """
 
-    bits: Annotated[Figure[tuple[int, ...]], some(BITS)]
-    min: Annotated[Figure[int], INTEGER]
-    max: Annotated[Figure[int], INTEGER]
+    bits: Annotated[SourcedValue[tuple[int, ...]], some(BITS)]
+    min: Annotated[SourcedValue[int], INTEGER]
+    max: Annotated[SourcedValue[int], INTEGER]
     exponent_min: Integer = None
     exponent_max: Integer = None
-    left_aligned: Annotated[Figure[bool] | None, BOOLEAN] = None
-    sign_by_source: Annotated[Figure[bool] | None, BOOLEAN] = None
+    left_aligned: Annotated[SourcedValue[bool] | None, BOOLEAN] = None
+    sign_by_source: Annotated[SourcedValue[bool] | None, BOOLEAN] = None
     unique_values: UniqueValues | None = None
 
 
@@ -124,14 +124,14 @@ class NeuronLimits:
         bias_mantissa_max: a bias is a mantissa up to this, times a power of two.
         leak_max: of a linear leak.
         decay: how a membrane decays, ``scale`` (the default) or ``shift``; see
-            :class:`~spikefit.hardware.program.Arithmetic`.
+            :class:`~spikefit.program.ir.Arithmetic`.
         decay_bits: fraction bits of a ``scale`` decay.
         shift_max: largest shift of a ``shift`` decay; the smallest is 1.
         spikes_max: how often a neuron may fire in one step (once when left out).
     """
 
-    models: Annotated[Figure[tuple[str, ...]], any_of(key_of(MODELS, _REGISTERED))]
-    resets: Annotated[Figure[tuple[str, ...]], any_of(choice("subtract", "zero"))]
+    models: Annotated[SourcedValue[tuple[str, ...]], any_of(key_of(MODELS, _REGISTERED))]
+    resets: Annotated[SourcedValue[tuple[str, ...]], any_of(choice("subtract", "zero"))]
     cells_for_subtract: Count = None
     threshold_min: Integer = None
     threshold_max: Integer = None
@@ -143,12 +143,14 @@ class NeuronLimits:
     leak_max: Count = None
     state_min: Integer = None
     state_max: Integer = None
-    overflow: Annotated[Figure[Literal["saturate", "wrap"]] | None, choice("saturate", "wrap")] = None
-    decay: Annotated[Figure[Literal["scale", "shift"]] | None, choice("scale", "shift")] = None
-    decay_bits: Annotated[Figure[int] | None, BITS] = None
+    overflow: Annotated[SourcedValue[Literal["saturate", "wrap"]] | None, choice("saturate", "wrap")] = None
+    decay: Annotated[SourcedValue[Literal["scale", "shift"]] | None, choice("scale", "shift")] = None
+    decay_bits: Annotated[SourcedValue[int] | None, BITS] = None
     shift_max: Count = None
     spikes_max: Count = None
-    decay_rounding: Annotated[Figure[Literal["toward_zero", "floor"]] | None, choice("toward_zero", "floor")] = None
+    decay_rounding: Annotated[SourcedValue[Literal["toward_zero", "floor"]] | None, choice("toward_zero", "floor")] = (
+        None
+    )
 
 
 @dataclass(frozen=True)
@@ -169,26 +171,26 @@ class LayerLimits:
         input_spikes_max: how many spikes of an input in one step the chip takes, what exceeds it being lost (any number
             when left out).
         readout_spikes_max: how often a neuron of a spiking readout may fire in one step (as any other when left out).
-        biases_behind_neurons: False where spikes travel a step from layer to layer, so that a bias behind the first
+        biases_after_neurons: False where spikes travel a step from layer to layer, so that a bias behind the first
             layer would charge membranes before the first spikes arrive.
     """
 
-    kinds: Annotated[Figure[tuple[str, ...]], some(choice("conv", "dense"))]
-    readouts: Annotated[Figure[tuple[str, ...]], some(choice("membrane", "spikes"))]
-    pooling: Annotated[Figure[tuple[str, ...]], some(choice("sum", "max"))]
-    graded_input: Annotated[Figure[Literal["host", "chip"]], choice("host", "chip")]
+    kinds: Annotated[SourcedValue[tuple[str, ...]], some(choice("conv", "dense"))]
+    readouts: Annotated[SourcedValue[tuple[str, ...]], some(choice("membrane", "spikes"))]
+    pooling: Annotated[SourcedValue[tuple[str, ...]], some(choice("sum", "max"))]
+    graded_input: Annotated[SourcedValue[Literal["host", "chip"]], choice("host", "chip")]
     input_scale: Amount = None
     input_min: Integer = None
     input_max: Count = None
     input_spikes_max: Count = None
     readout_spikes_max: Count = None
-    biases_behind_neurons: Annotated[Figure[bool] | None, BOOLEAN] = None
-    dense_as_conv: Annotated[Figure[bool] | None, BOOLEAN] = None
+    biases_after_neurons: Annotated[SourcedValue[bool] | None, BOOLEAN] = None
+    dense_as_conv: Annotated[SourcedValue[bool] | None, BOOLEAN] = None
     kernel_max: Count = None
-    strides: Annotated[Figure[tuple[int, ...]] | None, some(COUNT)] = None
+    strides: Annotated[SourcedValue[tuple[int, ...]] | None, some(COUNT)] = None
     padding_max: Count = None
     dilation_max: Count = None
-    pool_sizes: Annotated[Figure[tuple[int, ...]] | None, some(COUNT)] = None
+    pool_sizes: Annotated[SourcedValue[tuple[int, ...]] | None, some(COUNT)] = None
     input_size_max: Count = None
     output_size_max: Count = None
     channels_max: Count = None
@@ -215,7 +217,7 @@ class HardwareTarget:
         description: one line.
         family: how networks are placed on its cores, one of ``memory``, ``crossbar``, ``layer_per_core``,
             ``single_core``.
-        limits, weights, neuron, layers, energy: its figures.
+        limits, weights, neuron, layers, energy: its sourced values.
     """
 
     name: str
@@ -279,10 +281,10 @@ class HardwareTarget:
         plain = {key: to_plain(section) for key, section in sections.items() if dataclasses.is_dataclass(section)}
         return {"description": self.description, "placement": {"family": self.family}, **plain}
 
-    def figures(self) -> Iterator[tuple[str, Figure[Any]]]:
+    def sourced_values(self) -> Iterator[tuple[str, SourcedValue[Any]]]:
         """Every figure that applies to the chip, with its dotted path."""
         for entry in dataclasses.fields(self):
-            yield from figures_of(getattr(self, entry.name), entry.name)
+            yield from sourced_values_of(getattr(self, entry.name), entry.name)
 
     @property
     def widest_bits(self) -> int:
@@ -359,11 +361,11 @@ class HardwareTarget:
         return (known(self.neuron.cells_for_subtract) or 1) if subtracts else 1
 
     def differing_arithmetic(self, other: "HardwareTarget") -> list[str]:
-        """Dotted names of the figures of weights, neurons and layers in which ``other`` differs.
+        """Dotted names of the values of weights, neurons and layers in which ``other`` differs.
 
         These decide on a program's integers; sizes and energies do not.
         """
-        ours, theirs = ({name: figure.value for name, figure in chip.figures()} for chip in (self, other))
+        ours, theirs = ({name: figure.value for name, figure in chip.sourced_values()} for chip in (self, other))
         differing = (name for name in {**ours, **theirs} if ours.get(name) != theirs.get(name))
         return [name for name in differing if name.startswith(("weights.", "neuron.", "layers."))]
 
@@ -395,6 +397,6 @@ def _shipped_folder() -> Path:
     return installed if installed.is_dir() else package.parent / "configs" / "hardware"
 
 
-def _need(figure: Figure[Value]) -> Value:
+def _need(figure: SourcedValue[Value]) -> Value:
     """Value of a required figure."""
     return cast(Value, figure.value)

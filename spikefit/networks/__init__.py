@@ -1,7 +1,6 @@
 """Spiking networks, every one an ordered list of blocks."""
 
 from spikefit.networks.blocks import Block, IdentitySkip, Network
-from spikefit.networks.from_nir import FromNIR
 from spikefit.networks.norms import FixedNorm, GainNorm, PositiveBatchNorm
 from spikefit.networks.plain import MLP, VGG, ConvSNN
 from spikefit.networks.residual import ResidualSNN
@@ -12,7 +11,6 @@ __all__ = [
     "Block",
     "ConvSNN",
     "FixedNorm",
-    "FromNIR",
     "GainNorm",
     "IdentitySkip",
     "Network",

@@ -18,7 +18,7 @@ from torch.utils.checkpoint import checkpoint
 from spikefit.errors import ConfigurationError, check_choice
 from spikefit.functional.lif import fusible, normed_multi_step
 from spikefit.networks.emulated import FoldedBlock
-from spikefit.networks.layout import laid_out_for
+from spikefit.networks.memory_format import laid_out_for
 from spikefit.networks.norms import PositiveBatchNorm
 from spikefit.neurons import SpikingNeuron
 
@@ -149,7 +149,7 @@ class Block(nn.Module):
             if self.neuron is None:
                 return chip.readout(current, steps)
             window = self.pool if self.pool_kind == "avg" else 1
-            if self._watched():
+            if self._has_hooks():
                 return self._summed(self.neuron(current.expand(steps, *current.shape[1:]), chip))
             spikes = chip.fire(current, steps, self.neuron, window)
             return spikes if window == self.pool else self.pooled(spikes)
@@ -160,7 +160,7 @@ class Block(nn.Module):
             return self.pooled(spikes)
         return F.avg_pool2d(spikes.flatten(0, 1), self.pool, divisor_override=1).unflatten(0, spikes.shape[:2])
 
-    def _watched(self) -> bool:
+    def _has_hooks(self) -> bool:
         """Whether somebody looks at what passes from the norm to the neurons or from these to the pooling."""
         parts = [part for part in (self.norm, self.neuron) if part is not None]
         return any(part._forward_hooks or part._forward_pre_hooks or part._backward_hooks for part in parts)
@@ -174,7 +174,7 @@ class Block(nn.Module):
             and not self.neuron.entry.synaptic
             and self.neuron.max_spikes == 1
             and (self.norm is None or type(self.norm).forward is PositiveBatchNorm.forward)
-            and not self._watched()
+            and not self._has_hooks()
         )
 
     def _fused(self, x: Tensor, skip: Tensor | None) -> Tensor:
@@ -228,7 +228,7 @@ class Network(nn.Module):
         gradient_checkpointing: whether training keeps the inputs of the blocks alone and computes what lies between
             anew in the backward pass: memory for time, where T is large. Off at first.
         emulation: gives, for the network, the integers with which each block is to compute instead of its own numbers
-            (:mod:`spikefit.deploy.emulate`); None, as at first, for the network as it is.
+            (:mod:`spikefit.program.emulation`); None, as at first, for the network as it is.
 
     Shape:
         ``[T, B, C, H, W]`` -> ``[T, B, num_classes]``.

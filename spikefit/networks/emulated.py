@@ -11,13 +11,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from spikefit.functional.integer_dynamics import IntegerDynamics
+from spikefit.functional.integer_arithmetic import IntegerDynamics
 from spikefit.functional.integer_scan import integer_filter, integer_multi_step
 from spikefit.functional.neuron_models import require_emulated
-from spikefit.hardware.program import Arithmetic
-from spikefit.inputs import InputKind
-from spikefit.networks.layout import laid_out_for
+from spikefit.input_kind import InputKind
+from spikefit.networks.memory_format import laid_out_for
 from spikefit.neurons import SpikingNeuron
+from spikefit.program.ir import Arithmetic
 
 
 @dataclass(frozen=True)

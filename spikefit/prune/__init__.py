@@ -1,12 +1,17 @@
 """Pruning of units and synapses: which die together, which matter least, when they go, and the network that is left."""
 
-from spikefit.prune.activity_scores import SVS, FiringRate
 from spikefit.prune.compact import compact
 from spikefit.prune.groups import UnitGroup, alive_units, live_synapses, unit_groups
-from spikefit.prune.oracle import Oracle
-from spikefit.prune.scores import FSC, Score, SynapseScore
-from spikefit.prune.synapse_scores import SynapseFisher, SynapseMagnitude, SynapseRandom
-from spikefit.prune.weight_scores import Magnitude, Random
+from spikefit.prune.scores.base import Score, SynapseScore
+from spikefit.prune.scores.firing_rate import FiringRate
+from spikefit.prune.scores.fsc import FSC
+from spikefit.prune.scores.magnitude import Magnitude
+from spikefit.prune.scores.oracle import Oracle
+from spikefit.prune.scores.random import Random
+from spikefit.prune.scores.svs import SVS
+from spikefit.prune.scores.synapse_fisher import SynapseFisher
+from spikefit.prune.scores.synapse_magnitude import SynapseMagnitude
+from spikefit.prune.scores.synapse_random import SynapseRandom
 
 __all__ = [
     "FSC",

@@ -9,7 +9,7 @@ from spikefit.errors import ConfigurationError
 from spikefit.networks.blocks import Block, Network
 from spikefit.networks.norms import PositiveBatchNorm
 from spikefit.prune.groups import input_alive, source_alive
-from spikefit.prune.mask import attach_mask, mask_of
+from spikefit.prune.synapse_mask import attach_mask, mask_of
 from spikefit.quantize.base import attach, latent_weight, quantizer_of
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from spikefit.networks.blocks import Block, IdentitySkip, Network
-from spikefit.prune.mask import mask_of
+from spikefit.prune.synapse_mask import mask_of
 from spikefit.quantize.base import latent_weight
 
 

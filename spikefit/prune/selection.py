@@ -6,11 +6,41 @@ import torch
 from torch import Tensor
 
 from spikefit.prune.groups import UnitGroup
-from spikefit.prune.scores import select
-
-__all__ = ["cut_to", "cut_within", "rank_synapses", "ranks_in_group", "select", "select_within"]
 
 Masks = dict[str, Tensor]
+
+
+def select(
+    scores: dict[str, Tensor], groups: list[UnitGroup], alive: dict[str, Tensor], keep: int, min_units: int
+) -> dict[str, Tensor]:
+    """New alive masks: the ``keep`` units of highest score over all groups live on.
+
+    The dead stay dead. Every group keeps at least ``min_units`` (or all it still has), whatever its scores. Equal
+    scores fall in the order of groups and units, so that every process decides alike.
+
+    Args:
+        scores: ``{group: [units]}``.
+        groups: the groups that may lose units.
+        alive: ``{group: bool [units]}``.
+        keep: how many units over all of ``groups`` to keep.
+        min_units: least number of units of a group.
+
+    Returns:
+        ``{group: bool [units]}``.
+    """
+    protected, candidates = [], []
+    for position, group in enumerate(groups):
+        living = alive[group.name].nonzero().flatten().tolist()
+        score = scores[group.name].double().cpu()
+        ranked = sorted(living, key=lambda unit, score=score: (-float(score[unit]), unit))  # type: ignore[misc]
+        protected += [(position, unit) for unit in ranked[:min_units]]
+        candidates += [(-float(score[unit]), position, unit) for unit in ranked[min_units:]]
+    spare = max(0, keep - len(protected))
+    kept = protected + [(position, unit) for _, position, unit in sorted(candidates)[:spare]]
+    masks = {group.name: torch.zeros_like(alive[group.name]) for group in groups}
+    for position, unit in kept:
+        masks[groups[position].name][unit] = True
+    return masks
 
 
 def ranks_in_group(scores: dict[str, Tensor], groups: list[UnitGroup], alive: Masks) -> dict[str, Tensor]:

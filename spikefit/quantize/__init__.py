@@ -1,6 +1,6 @@
 """Quantizers: maps from latent weights to the few values that a chip can store."""
 
-from spikefit.quantize.axon import AxonCodebook
+from spikefit.quantize.axon_codebook import AxonCodebook
 from spikefit.quantize.base import Quantizer, QuantizerFactory
 from spikefit.quantize.codebook import Codebook
 from spikefit.quantize.post_training import PostTraining

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from spikefit.errors import ConfigurationError
-from spikefit.hardware.codebook import StoredWeights, store
+from spikefit.program.stored_weights import StoredWeights, store
 
 
 @dataclass(frozen=True)

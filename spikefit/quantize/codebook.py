@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from spikefit.errors import ConfigurationError, check_choice, check_range
 from spikefit.functional.kmeans import kmeans_1d
-from spikefit.functional.matching import Match, match_codebook, prepared, rematch
+from spikefit.functional.output_matching import Match, match_codebook, prepared, rematch
 from spikefit.functional.quantize import (
     Zero,
     assign,
@@ -21,10 +21,10 @@ from spikefit.functional.quantize import (
     soft_lookup,
     spread_evenly,
 )
-from spikefit.hardware.codebook import store
+from spikefit.program.stored_weights import store
 from spikefit.quantize.base import IntegerWeights, Quantizer
 
-Scope = Literal["layer", "channel", "core"]
+CodebookScope = Literal["layer", "channel", "core"]
 Grid = Literal["fitted", "learned", "power_of_two"]
 Handover = Literal["blend", "fraction", "soft"]
 
@@ -71,7 +71,7 @@ class Codebook(Quantizer):
         weight: Tensor,
         levels: int = 4,
         bits: int = 4,
-        scope: Scope = "layer",
+        scope: CodebookScope = "layer",
         core_outputs: int | None = None,
         zero: Zero = "counted",
         grid: Grid = "fitted",
@@ -187,11 +187,11 @@ class Codebook(Quantizer):
     def match(self, weight: Tensor, gram: Tensor, free_gain: bool, live: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Fit codebook and assignment to the currents that the layer delivers instead of to its weights.
 
-        See :mod:`spikefit.functional.matching`. A frozen assignment is given up.
+        See :mod:`spikefit.functional.output_matching`. A frozen assignment is given up.
 
         Args:
             weight: the latent weights ``[out, ...]``.
-            gram: ``[n, n]``, covariance of what an output reads (:mod:`spikefit.quantize.currents`).
+            gram: ``[n, n]``, covariance of what an output reads (:mod:`spikefit.quantize.input_moments`).
             free_gain: whether a norm behind the layer undoes a factor on each output.
             live: bool, the shape of ``weight``; outputs without a live synapse stay as they are.
 
@@ -286,7 +286,7 @@ class Codebook(Quantizer):
         return f"levels={self.levels}, bits={self.bits}, scope={self.scope!r}, zero={self.zero!r}"
 
 
-def _groups(outputs: int, scope: Scope, core_outputs: int | None) -> Tensor:
+def _groups(outputs: int, scope: CodebookScope, core_outputs: int | None) -> Tensor:
     """The codebook of each output, int64 ``[out]``, ascending from 0."""
     if (scope == "core") != (core_outputs is not None):
         raise ConfigurationError(

@@ -7,13 +7,13 @@ from torch import Tensor
 
 from spikefit.errors import check_choice
 from spikefit.quantize.base import IntegerWeights, on_grid
-from spikefit.quantize.following import Following
+from spikefit.quantize.weight_derived import WeightDerived
 
 Coefficient = Literal["mean", "max"]
 RescalingScope = Literal["layer", "channel"]
 
 
-class RescaledUniform(Following):
+class RescaledUniform(WeightDerived):
     """Weight rescaling (ReScaW) of QP-SNN (Wei et al., ICLR 2025, arXiv 2502.05905).
 
     The paper quantises ``w`` to the ``2**bits`` values that part [-1, 1] into ``s = 2**bits - 1`` equal steps. Weights

@@ -5,14 +5,15 @@ from torch import Tensor
 
 from spikefit.errors import ConfigurationError
 from spikefit.quantize.base import IntegerWeights, on_grid
-from spikefit.quantize.following import Following
+from spikefit.quantize.weight_derived import WeightDerived
 
 
-class Ternary(Following):
+class Ternary(WeightDerived):
     """Ternary weight networks (Li et al. 2016, arXiv 1605.04711).
 
     A weight beyond ``threshold * mean(|w|)`` becomes ``sign(w) * a``, with ``a`` the mean magnitude of those weights;
-    the others become 0. Border and amplitude follow the weights (:class:`~spikefit.quantize.following.Following`).
+    the others become 0. Border and amplitude follow the weights
+    (:class:`~spikefit.quantize.weight_derived.WeightDerived`).
 
     Args:
         weight: the layer's initial weight.

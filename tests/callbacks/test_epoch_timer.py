@@ -3,7 +3,7 @@
 import time
 
 import lightning.pytorch as pl
-from tiny_fit import fit
+from helpers.tiny_fit import fit
 
 from callbacks import EpochTimer
 

@@ -6,8 +6,8 @@ import lightning.pytorch as pl
 import pytest
 import torch
 import yaml
-from contexts import context
-from tiny_fit import fit, module
+from helpers.deployment_contexts import context
+from helpers.tiny_fit import fit, module
 
 from callbacks import CodebookReclustering, CompressedCheckpoint, FitToHardware, FSCPruning
 from callbacks.schedule import Schedule
@@ -156,9 +156,9 @@ def test_the_units_of_least_score_go():
     assert part["fc1"].tolist() == [True] * 14 + [False] * 2
 
 
-def test_arithmetic_must_come_after_the_last_event():
-    with pytest.raises(ConfigurationError, match=r"arithmetic: got 5, .* after schedule\.stop=5"):
-        FitToHardware(Schedule(1, 5), arithmetic=5)
+def test_the_emulation_must_come_after_the_last_event():
+    with pytest.raises(ConfigurationError, match=r"emulate_from: got 5, .* after schedule\.stop=5"):
+        FitToHardware(Schedule(1, 5), emulate_from=5)
 
 
 def test_two_callbacks_do_not_disturb_the_key_of_fsc_pruning():
@@ -173,6 +173,6 @@ def test_the_shipped_residual_network_fits_loihi(tmp_path):
         return ResidualSNN(shape, classes, (6, 8), neuron=partial(LIF, reset="zero"))
 
     model = SpikingClassifier(network, (1, 8, 8), 2, partial(Codebook, levels=4, bits=8), hardware="loihi")
-    fit(tmp_path, [FitToHardware(Schedule(1, 2), arithmetic=3), CodebookReclustering(Schedule(1))], model)
+    fit(tmp_path, [FitToHardware(Schedule(1, 2), emulate_from=3), CodebookReclustering(Schedule(1))], model)
     assert findings_on(model.network, model.context) == []
     assert model.network.emulation is not None

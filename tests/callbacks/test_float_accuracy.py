@@ -6,10 +6,11 @@ from pathlib import Path
 import lightning.pytorch as pl
 import pytest
 import torch
-from tiny_fit import TinyData, TinyDataWithTest, module
+from helpers.compression_cases import SMALL_CHIP
+from helpers.tiny_fit import TinyData, TinyDataWithTest, module
 
 from callbacks import (
-    ChipArithmetic,
+    ChipEmulation,
     CodebookReclustering,
     DeploymentSimulation,
     FSCPruning,
@@ -153,7 +154,7 @@ def test_the_reports_of_fit_and_test_have_it(tmp_path):
         list,
         lambda: [CodebookReclustering(Schedule(0))],
         lambda: [FSCPruning(0.4, schedule=Schedule(1, 1))],
-        lambda: [ChipArithmetic(Schedule(1))],
+        lambda: [ChipEmulation(Schedule(1))],
     ],
     ids=["nothing compresses", "quantizers are on", "pruned when quantizers are on", "integers alone"],
 )
@@ -211,14 +212,13 @@ def test_a_test_part_that_can_not_be_loaded_is_said(tmp_path):
 
 def test_a_network_with_the_chips_integers_says_so(tmp_path):
     deployment = DeploymentSimulation(at_fit_end=True)
-    train(tmp_path, [CodebookReclustering(Schedule(1)), ChipArithmetic(Schedule(2)), deployment])
+    train(tmp_path, [CodebookReclustering(Schedule(1)), ChipEmulation(Schedule(2)), deployment])
     assert deployment.report.trained_with_integers_of == "loihi"
     assert deployment.report.accuracy_float == deployment.report.accuracy_deployed
 
 
 def test_a_network_that_does_not_fit_is_partial(tmp_path):
-    small = Path(__file__).parents[1] / "small_chip.yaml"
-    deployment = DeploymentSimulation([str(small)], at_fit_end=True)
+    deployment = DeploymentSimulation([SMALL_CHIP], at_fit_end=True)
     train(tmp_path, [CodebookReclustering(Schedule(1)), deployment], epochs=2)
     assert not deployment.report.fits
     assert deployment.report.partial

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import lightning.pytorch as pl
 import pytest
 import torch
-from tiny_fit import fit, module
+from helpers.tiny_fit import fit, module
 
 from callbacks import CodebookReclustering, InitialWeights, PostTrainingQuantization
 from spikefit.errors import CheckpointError

@@ -3,7 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from tiny_fit import TinyData, fit
+from helpers.tiny_fit import TinyData, fit
 
 from callbacks import NormCalibration
 from callbacks.schedule import Schedule

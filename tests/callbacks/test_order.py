@@ -6,10 +6,10 @@ from functools import partial
 import lightning.pytorch as pl
 import pytest
 import torch
-from tiny_fit import fit, module
+from helpers.tiny_fit import fit, module
 
 from callbacks import (
-    ChipArithmetic,
+    ChipEmulation,
     CodebookMonitor,
     CodebookReclustering,
     EpochTimer,
@@ -36,7 +36,7 @@ def compressing(start):
         CodebookReclustering(Schedule(1)),
         FSCPruning(fraction=0.3, schedule=Schedule(1, 2), score=Magnitude()),
         SynapsePruning(0.5, Schedule(1, 2), score=SynapseMagnitude()),
-        ChipArithmetic(Schedule(2)),
+        ChipEmulation(Schedule(2)),
         NormCalibration(2),
         CodebookMonitor(),
         SpikeMonitor(),

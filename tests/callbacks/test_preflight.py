@@ -2,11 +2,11 @@
 
 import lightning.pytorch as pl
 import pytest
+from helpers.tiny_fit import TinyData, fit, module
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
-from tiny_fit import TinyData, fit, module
 
 from callbacks import (
-    ChipArithmetic,
+    ChipEmulation,
     CodebookMonitor,
     CodebookReclustering,
     CompressedCheckpoint,
@@ -58,10 +58,10 @@ TOO_LATE = {
     "ramp": (CodebookReclustering(Schedule(1), ramp=2.5), r"CodebookReclustering\.ramp: got 2\.5, .* at most 1\.5"),
     "stop": (FSCPruning(schedule=Schedule(1, 3)), r"FSCPruning\.schedule\.stop: got 3, .* at most 2"),
     "recovery": (FSCPruning(schedule=Schedule(1, 2), recovery=1), r"FSCPruning\.recovery: got 1, .* at most 0"),
-    "chip": (ChipArithmetic(schedule=Schedule(3)), r"ChipArithmetic\.schedule\.start: got 3, .* at most 2"),
-    "arithmetic": (
-        FitToHardware(schedule=Schedule(0, 1), arithmetic=3),
-        r"FitToHardware\.arithmetic: got 3, .* at most 2",
+    "chip": (ChipEmulation(schedule=Schedule(3)), r"ChipEmulation\.schedule\.start: got 3, .* at most 2"),
+    "emulate_from": (
+        FitToHardware(schedule=Schedule(0, 1), emulate_from=3),
+        r"FitToHardware\.emulate_from: got 3, .* at most 2",
     ),
     "norms": (NormCalibration(schedule=Schedule(3)), r"NormCalibration\.schedule\.start: got 3, .* at most 2"),
     "own": (Recorder(Schedule(5, every=2)), r"Recorder\.schedule\.start: got 5, .* epoch 5, .* 3 epochs, .* 0 to 2"),
@@ -211,7 +211,7 @@ def test_a_checkpoint_that_could_never_be_saved_is_refused(tmp_path, callback, o
 
 def test_a_network_that_has_yet_to_fit_may_be_saved_later(tmp_path):
     checkpoint = CompressedCheckpoint(tmp_path, monitor="val/loss")
-    fit(tmp_path, [checkpoint, FitToHardware(schedule=Schedule(0, 1), arithmetic=2)], epochs=3)
+    fit(tmp_path, [checkpoint, FitToHardware(schedule=Schedule(0, 1), emulate_from=2)], epochs=3)
     assert checkpoint.best_model_path
 
 
@@ -221,7 +221,7 @@ def test_a_schedule_of_another_kind_is_named():
             make(8)
     with pytest.raises(ConfigurationError, match=r"schedule\.stop: got None, expected the last position, at least 4"):
         FSCPruning(schedule=Schedule(4))
-    with pytest.raises(ConfigurationError, match=r"ChipArithmetic\.schedule\.stop: got 5, expected null"):
-        ChipArithmetic(schedule=Schedule(2, 5))
+    with pytest.raises(ConfigurationError, match=r"ChipEmulation\.schedule\.stop: got 5, expected null"):
+        ChipEmulation(schedule=Schedule(2, 5))
     with pytest.raises(ConfigurationError, match=r"NormCalibration\.schedule\.interval: got 'step'"):
         NormCalibration(schedule=Schedule(interval="step"))

@@ -3,13 +3,13 @@
 import lightning.pytorch as pl
 import pytest
 import torch
-from tiny_fit import TinyData, module
+from helpers.tiny_fit import TinyData, module
 
 from callbacks import FSCPruning, SynapsePruning
 from callbacks.schedule import Schedule
-from spikefit.deploy.budget import Budget
-from spikefit.deploy.costs import EnergyCost
+from spikefit.deploy.unit_cost import EnergyCost
 from spikefit.prune import FSC, SynapseFisher
+from spikefit.prune.budget import Budget
 
 # Events at the steps 3, 6, 9 and 12; an epoch has 4 steps.
 STEPS = {"schedule": Schedule(3, 12, every=3, interval="step"), "growth": "linear"}

@@ -6,19 +6,19 @@ from itertools import pairwise
 import lightning.pytorch as pl
 import pytest
 import torch
-from contexts import context
-from planned_energy import PlannedEnergy
-from tiny_fit import fit, module
+from helpers.deployment_contexts import context
+from helpers.planned_energy import PlannedEnergy
+from helpers.tiny_fit import fit, module
 
 from callbacks import CodebookReclustering, FSCPruning, SynapsePruning
 from callbacks.schedule import Schedule
-from spikefit.deploy.budget import Budget
-from spikefit.deploy.lower import lower
 from spikefit.errors import ConfigurationError
 from spikefit.module import SpikingClassifier
 from spikefit.networks import ConvSNN
+from spikefit.program.lower import lower
 from spikefit.prune import Random, SynapseFisher, SynapseMagnitude, SynapseRandom, live_synapses
-from spikefit.prune.mask import mask_of
+from spikefit.prune.budget import Budget
+from spikefit.prune.synapse_mask import mask_of
 from spikefit.quantize import Codebook
 
 # 6 x 1 x 9, 8 x 6 x 9, 10 x 8 x 4, 2 x 10

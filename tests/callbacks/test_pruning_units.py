@@ -3,17 +3,17 @@
 import lightning.pytorch as pl
 import pytest
 import torch
-from planned_energy import PlannedEnergy
-from tiny_fit import fit, module
+from helpers.planned_energy import PlannedEnergy
+from helpers.tiny_fit import fit, module
 
 from callbacks import CodebookReclustering, CompressedCheckpoint, FSCPruning
 from callbacks.checkpoint import compression_settled
 from callbacks.schedule import Schedule
-from spikefit.deploy.budget import Budget
-from spikefit.deploy.costs import EnergyCost, SynapseCost, UnitCost
-from spikefit.deploy.footprint import alive_by_block, neurons, synapses
+from spikefit.deploy.unit_cost import EnergyCost, SynapseCost, UnitCost
 from spikefit.errors import ConfigurationError
 from spikefit.prune import FiringRate, Random, Score, alive_units, unit_groups
+from spikefit.prune.budget import Budget
+from spikefit.prune.resources import alive_by_block, neurons, synapses
 
 # 6 channels of 8 x 8, 8 channels of 4 x 4, 10 neurons, 2 outputs.
 ALL_NEURONS = 6 * 64 + 8 * 16 + 10 + 2

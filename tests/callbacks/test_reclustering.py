@@ -5,7 +5,7 @@ import copy
 import lightning.pytorch as pl
 import pytest
 import torch
-from tiny_fit import TinyData, fit, module
+from helpers.tiny_fit import TinyData, fit, module
 
 from callbacks import CodebookMonitor, CodebookReclustering
 from callbacks.schedule import Schedule

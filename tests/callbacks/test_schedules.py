@@ -3,7 +3,7 @@
 import lightning.pytorch as pl
 import pytest
 import torch
-from tiny_fit import fit, module
+from helpers.tiny_fit import fit, module
 
 from callbacks import CodebookReclustering, CompressedCheckpoint, FSCPruning, ScheduledCallback, SpikeMonitor
 from callbacks.checkpoint import compression_settled

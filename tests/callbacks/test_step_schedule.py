@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from tiny_fit import TinyData, fit, module
+from helpers.tiny_fit import TinyData, fit, module
 
 from callbacks import StepSchedule
 from spikefit.errors import ConfigurationError
-from spikefit.inputs import InputKind
+from spikefit.input_kind import InputKind
 from spikefit.losses import CrossEntropy
 
 
@@ -33,7 +33,7 @@ class Constant(TinyData):
 
 
 def train(tmp_path, schedule, monkeypatch, data=Constant):
-    monkeypatch.setattr("tiny_fit.TinyData", data)
+    monkeypatch.setattr("helpers.tiny_fit.TinyData", data)
     seen = Seen()
     _, model = fit(tmp_path, [StepSchedule(schedule)], module(loss=seen), epochs=4)
     return seen.steps, model

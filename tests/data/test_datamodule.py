@@ -12,8 +12,8 @@ from sklearn.datasets import load_digits
 from spikefit.data import SpikeDataModule
 from spikefit.data.augment import Cutout, RandomCrop
 from spikefit.data.events import NMNIST, POKERDVS
+from spikefit.data.images import CIFAR10, MNIST, Digits, FashionMNIST
 from spikefit.data.source import LabelledDataset
-from spikefit.data.static import CIFAR10, MNIST, Digits, FashionMNIST
 from spikefit.errors import ConfigurationError, DataError
 from spikefit.seeding import reseed
 
@@ -246,7 +246,7 @@ def test_shapes_are_known_before_any_file_is_touched(tmp_path):
 
 def test_data_libraries_are_imported_only_when_data_are_loaded():
     code = (
-        "import sys, spikefit.data.datamodule, spikefit.data.events, spikefit.data.static;"
+        "import sys, spikefit.data.datamodule, spikefit.data.events, spikefit.data.images;"
         "print([name for name in ('tonic', 'sklearn') if name in sys.modules])"
     )
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"

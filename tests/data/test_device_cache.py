@@ -6,7 +6,7 @@ import lightning.pytorch as pl
 import numpy as np
 import pytest
 import torch
-from event_source import CountsCalledSpikes, MadeUp, MadeUpEvents
+from helpers.event_source import CountsCalledSpikes, MadeUp, MadeUpEvents
 from torch.utils.data import DataLoader
 from torchvision.transforms import v2
 
@@ -14,9 +14,9 @@ from spikefit.data import EventPipeline, SpikeDataModule, device_cache
 from spikefit.data.augment import BatchTransform, Cutout, RandomCrop, RandomHorizontalFlip
 from spikefit.data.batches import AugmentedBatches, TensorBatches
 from spikefit.data.device_cache import DeviceCache
-from spikefit.data.pipeline import unpack_bits
+from spikefit.data.events.pipeline import unpack_bits
+from spikefit.data.images import Digits, Images
 from spikefit.data.source import LabelledDataset
-from spikefit.data.static import Digits, Images
 from spikefit.errors import ConfigurationError, DataError
 
 QUIET = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)

@@ -4,26 +4,26 @@ import json
 from functools import partial
 from pathlib import Path
 
-import fake_events
 import lightning.pytorch as pl
 import pytest
 import torch
+from helpers import fake_events
 from lightning.pytorch.loggers import CSVLogger
 
 from callbacks import CodebookReclustering, DeploymentSimulation, FSCPruning
 from callbacks.schedule import Schedule
 from spikefit.data import SpikeDataModule
 from spikefit.data.events import SHD
-from spikefit.deploy.bundle import read_bundle, write_bundle
-from spikefit.deploy.export_nir import to_nir
-from spikefit.deploy.lower import lower
-from spikefit.deploy.parity import compare
-from spikefit.deploy.simulate import Simulator
-from spikefit.hardware.context import DeploymentContext
+from spikefit.hardware.deployment_context import DeploymentContext
 from spikefit.hardware.target import HardwareTarget
 from spikefit.module import SpikingClassifier
 from spikefit.networks import MLP
 from spikefit.neurons import LIF, ParametricLIF
+from spikefit.nir.write import to_nir
+from spikefit.program.bundle import read_bundle, write_bundle
+from spikefit.program.lower import lower
+from spikefit.program.parity import compare
+from spikefit.program.simulate import Simulator
 from spikefit.quantize import Codebook
 
 

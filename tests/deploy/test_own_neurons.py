@@ -6,22 +6,21 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from contexts import context
-from own_neurons import MyLIF, floor_step, forgotten
+from helpers.compression_cases import SMALL_CHIP
+from helpers.custom_neurons import MyLIF, floor_step, forgotten
+from helpers.deployment_contexts import context
 
-from spikefit.deploy.bundle import differences, read_bundle, write_bundle
-from spikefit.deploy.export_nir import to_nir
-from spikefit.deploy.lower import lower
-from spikefit.deploy.simulate import Simulator
 from spikefit.errors import BundleError, ExchangeError, TargetError
 from spikefit.functional.neuron_models import MODELS, NeuronModel, register
-from spikefit.hardware.check import check_structure
-from spikefit.hardware.memory_energy import memory_terms
-from spikefit.hardware.program import LayerActivity, Population, Program, Projection
+from spikefit.hardware.check_structure import check_structure
+from spikefit.hardware.energy_of_memory import memory_terms
 from spikefit.hardware.target import HardwareTarget
 from spikefit.networks import MLP
-
-SMALL_CHIP = Path(__file__).resolve().parents[1] / "small_chip.yaml"
+from spikefit.nir.write import to_nir
+from spikefit.program.bundle import differences, read_bundle, write_bundle
+from spikefit.program.ir import LayerActivity, Population, Program, Projection
+from spikefit.program.lower import lower
+from spikefit.program.simulate import Simulator
 
 
 @pytest.fixture(autouse=True)
@@ -31,7 +30,7 @@ def registry():
 
 
 def chip_file(tmp_path, models):
-    content = yaml.safe_load(SMALL_CHIP.read_text())
+    content = yaml.safe_load(Path(SMALL_CHIP).read_text())
     content["neuron"]["models"]["value"] = models
     path = tmp_path / "mine.yaml"
     path.write_text(yaml.safe_dump(content))
@@ -69,15 +68,15 @@ def program(model):
 def test_check_names_chips_neurons_and_what_a_new_one_lacks(tmp_path):
     register(NeuronModel("my_lif", "MyLIF", "decay"))
     (finding,) = check_structure(HardwareTarget.load("loihi"), program("my_lif"))
-    assert (finding.needed, finding.available, finding.mend) == ("my_lif", "if, lif", "use IF or LIF neurons")
+    assert (finding.needed, finding.available, finding.remedy) == ("my_lif", "if, lif", "use IF or LIF neurons")
     mine = HardwareTarget.load(chip_file(tmp_path, ["my_lif"]))
     assert check_structure(mine, program("my_lif")) == []
     (finding,) = check_structure(mine, program("lif"))
-    assert finding.mend == "use MyLIF neurons"
+    assert finding.remedy == "use MyLIF neurons"
     register(NeuronModel("floor_if", "FloorIF", None, step=floor_step))
     (finding,) = check_structure(HardwareTarget.load("loihi"), program("floor_if"))
-    assert finding.mend.startswith("FloorIF has no integer form: ")
-    assert finding.mend.endswith("; use IF or LIF neurons")
+    assert finding.remedy.startswith("FloorIF has no integer form: ")
+    assert finding.remedy.endswith("; use IF or LIF neurons")
 
 
 def test_nir_writes_a_new_neuron_as_the_node_that_its_entry_names():

@@ -12,7 +12,7 @@ from torch.nn.functional import avg_pool2d
 
 from spikefit.errors import ConfigurationError
 from spikefit.functional.current_based import synaptic_filter
-from spikefit.functional.integer_dynamics import IntegerDynamics, bounded, charges, leaked, synaptic_scan
+from spikefit.functional.integer_arithmetic import IntegerDynamics, bounded, charges, leaked, synaptic_scan
 from spikefit.functional.integer_scan import integer_filter, integer_multi_step, plain_multi_step
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sklearn.cluster import KMeans
 
 from spikefit.errors import ConfigurationError
-from spikefit.functional import kmeans_cpu
+from spikefit.functional.kernels.cpu import kmeans as kmeans_cpu
 from spikefit.functional.kmeans import kmeans_1d
 
 SHAPES = {

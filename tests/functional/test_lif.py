@@ -2,9 +2,9 @@
 
 import pytest
 import torch
+from helpers.scan_reference import PSEUDO, assert_equals_reference, reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scan_reference import PSEUDO, assert_equals_reference, reference
 
 from spikefit.errors import ConfigurationError
 from spikefit.functional import lif

@@ -4,7 +4,7 @@ import textwrap
 
 import pytest
 import torch
-from own_neurons import FloorIF, MyLIF, floor_step, forgotten
+from helpers.custom_neurons import FloorIF, MyLIF, floor_step, forgotten
 
 from spikefit import neurons
 from spikefit.errors import ConfigurationError, ExchangeError
@@ -21,10 +21,10 @@ from spikefit.functional.neuron_models import (
     require_integer,
     require_nir_form,
 )
-from spikefit.hardware.program import Population
 from spikefit.hardware.target import HardwareTarget, available_targets
 from spikefit.networks import MLP
 from spikefit.neurons import IF, LIF, SpikingNeuron
+from spikefit.program.ir import Population
 
 SHIPPED = ("if", "lif", "linear_leak_if", "cuba_lif")
 CLASSES = [

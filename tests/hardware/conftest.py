@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from spikefit.hardware.program import Population, Program, Projection
-from spikefit.inputs import InputKind
+from spikefit.input_kind import InputKind
+from spikefit.program.ir import Population, Program, Projection
 
 
 def make_population(name: str, shape: tuple[int, ...], model: str = "if", **options: Any) -> Population:

@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spikefit.errors import ConfigurationError
-from spikefit.hardware.check import check
-from spikefit.hardware.figures import Figure
+from spikefit.hardware.check_capacity import check
 from spikefit.hardware.placement import Placement, place
-from spikefit.hardware.program import Program, Projection
+from spikefit.hardware.sourced_value import SourcedValue
 from spikefit.hardware.target import HardwareTarget
+from spikefit.program.ir import Program, Projection
 from spikefit.quantize import AxonCodebook, Codebook
 
 TRUENORTH = HardwareTarget.load("truenorth")
@@ -22,7 +22,7 @@ Chain = Callable[..., Program]
 
 
 def shrunk(**limits: int) -> HardwareTarget:
-    figures = {name: Figure(value, "test", "D") for name, value in limits.items()}
+    figures = {name: SourcedValue(value, "test", "D") for name, value in limits.items()}
     return replace(TRUENORTH, limits=replace(TRUENORTH.limits, **figures))
 
 
@@ -146,6 +146,6 @@ def test_a_chip_with_too_few_cores_names_the_layers_whose_axons_are_copied(chain
     plain = torch.randint(1, 5, (200, 200), generator=torch.Generator().manual_seed(0))
     layers = ((plain, {}, {}), (obeying(types, 200, 200), {"axon_types": types}, {}), (torch.ones(9, 200), {}, {}))
     (finding,) = place(shrunk(cores=5), chain((200,), *layers)).findings
-    assert finding.mend.endswith("use codebook scope axon (spikefit.quantize.AxonCodebook) in l1")
+    assert finding.remedy.endswith("use codebook scope axon (spikefit.quantize.AxonCodebook) in l1")
     (finding,) = place(shrunk(cores=1), chain((200,), *layers[1:])).findings
-    assert "AxonCodebook" not in finding.mend
+    assert "AxonCodebook" not in finding.remedy

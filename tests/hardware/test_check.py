@@ -4,10 +4,12 @@ from typing import Any
 import pytest
 import torch
 
-from spikefit.hardware.check import Finding, check, check_capacity, check_structure, unknown_limits
-from spikefit.hardware.figures import Figure
-from spikefit.hardware.program import Program, Projection
+from spikefit.hardware.check_capacity import check, check_capacity, unknown_limits
+from spikefit.hardware.check_structure import check_structure
+from spikefit.hardware.finding import Finding
+from spikefit.hardware.sourced_value import SourcedValue
 from spikefit.hardware.target import HardwareTarget
+from spikefit.program.ir import Program, Projection
 
 ONES = torch.ones(10, 20, dtype=torch.int64)
 IF: dict[str, Any] = {}
@@ -42,7 +44,7 @@ def test_lif_on_truenorth(targets, chain):
 def test_membrane_readout_on_truenorth(targets, chain):
     program = chain((20,), (ONES, {}, IF), (ONES[:, :10], {}, {"model": "readout"}))
     (finding,) = check_structure(targets["truenorth"], program)
-    assert (finding.limit, finding.where, finding.mend) == ("readout", "l2", "use a spiking readout")
+    assert (finding.limit, finding.where, finding.remedy) == ("readout", "l2", "use a spiking readout")
     assert check_structure(targets["loihi"], program) == []
 
 
@@ -51,14 +53,14 @@ def test_max_pooling(targets, chain, name):
     weight = torch.ones(2, 1, 3, 3, dtype=torch.int64)
     program = chain((1, 8, 8), (weight, {"pool": 2, "pool_kind": "max"}, IF))
     (finding,) = check_structure(targets[name], program)
-    assert (finding.limit, finding.mend, finding.kind) == ("pooling", "use average pooling", "structure")
+    assert (finding.limit, finding.remedy, finding.kind) == ("pooling", "use average pooling", "structure")
     assert check_structure(targets[name], chain((1, 8, 8), (weight, {"pool": 2}, IF))) == []
 
 
 def test_reset(targets, chain):
-    native = replace(targets["loihi"].neuron, resets=Figure(("zero",), "test", "D"))
+    native = replace(targets["loihi"].neuron, resets=SourcedValue(("zero",), "test", "D"))
     (finding,) = check_structure(replace(targets["loihi"], neuron=native), chain((20,), (ONES, {}, IF)))
-    assert (finding.limit, finding.needed, finding.mend) == ("reset", "subtract", "reset to zero")
+    assert (finding.limit, finding.needed, finding.remedy) == ("reset", "subtract", "reset to zero")
 
 
 @pytest.mark.parametrize(
@@ -83,7 +85,7 @@ def test_speck_maps(targets, chain):
     # a dense layer behind a 20 x 20 map would be a 20 x 20 kernel
     dense = chain((1, 20, 20), (torch.ones(4, 400, dtype=torch.int64), {}, IF))
     (finding,) = check_structure(targets["speck2f"], dense)
-    assert (finding.limit, finding.needed, finding.mend) == (
+    assert (finding.limit, finding.needed, finding.remedy) == (
         "kernel",
         20,
         "pool the map before the dense layer",
@@ -102,18 +104,20 @@ def test_neurons_per_chip(targets, chain):
     weight = torch.ones(70_000, 1, dtype=torch.int64)
     (finding,) = check_capacity(targets["loihi"], chain((1,), (weight, {"bits": 8}, IF)))
     assert (finding.limit, finding.needed, finding.available) == ("neurons per chip", 140_000, 131_072)
-    assert finding.mend.startswith("prune 8928 neurons")
+    assert finding.remedy.startswith("prune 8928 neurons")
     assert check_capacity(targets["loihi"], chain((1,), (weight, {"bits": 8}, {"reset": "zero"}))) == []
 
 
 def test_fan_in_and_fan_out(targets, chain):
     small = replace(
         targets["loihi"],
-        limits=replace(targets["loihi"].limits, fan_in=Figure(8, "test", "D"), fan_out=Figure(9, "test", "D")),
+        limits=replace(
+            targets["loihi"].limits, fan_in=SourcedValue(8, "test", "D"), fan_out=SourcedValue(9, "test", "D")
+        ),
     )
     fan_in, fan_out = check_capacity(small, chain((20,), (ONES, {"bits": 8}, IF)))
     assert (fan_in.limit, fan_in.where, fan_in.needed) == ("fan-in", "l1", 20)
-    assert fan_in.mend == "prune 12 synapses of its densest neuron"
+    assert fan_in.remedy == "prune 12 synapses of its densest neuron"
     assert (fan_out.limit, fan_out.where, fan_out.needed) == ("fan-out", "input", 10)
 
 
@@ -128,10 +132,10 @@ def test_unique_values_by_scope(targets, chain):
     def with_rule(**changes: Any) -> HardwareTarget:
         return replace(truenorth, weights=replace(truenorth.weights, unique_values=replace(rule, **changes)))
 
-    (finding,) = check_capacity(with_rule(scope=Figure("layer", "test", "D")), program)
+    (finding,) = check_capacity(with_rule(scope=SourcedValue("layer", "test", "D")), program)
     assert (finding.limit, finding.needed, finding.available) == ("unique weights per layer", 8, 4)
-    assert finding.mend == "use a codebook of 4 values"
-    (counted,) = check_capacity(with_rule(zero_is_free=Figure(False, "test", "D")), program)
+    assert finding.remedy == "use a codebook of 4 values"
+    (counted,) = check_capacity(with_rule(zero_is_free=SourcedValue(False, "test", "D")), program)
     assert counted.needed == 5
 
 
@@ -187,7 +191,7 @@ def test_linear_leak_range(targets, chain):
 def test_destination_layers_and_channels(targets, chain, population):
     program = chain((2,), (torch.ones(1025, 2, dtype=torch.int64), {"bits": 8}, IF))
     (finding,) = check_capacity(targets["speck2f"], program)
-    assert (finding.limit, finding.mend) == ("channels", "prune 1 of 1025 neurons of l1")
+    assert (finding.limit, finding.remedy) == ("channels", "prune 1 of 1025 neurons of l1")
     names = ("a", "b", "c")
     fan = Program(
         (program.populations[0], *(population(name, (1,)) for name in names)),
@@ -201,7 +205,7 @@ def test_destination_layers_and_channels(targets, chain, population):
 
 def test_unknown_limits_are_listed_and_skipped(targets, chain):
     assert unknown_limits(targets["speck2f"]) == ["neuron.overflow"]
-    unknown = replace(targets["loihi"].limits, fan_in=Figure(None), neurons_per_chip=Figure(None))
+    unknown = replace(targets["loihi"].limits, fan_in=SourcedValue(None), neurons_per_chip=SourcedValue(None))
     target = replace(targets["loihi"], limits=unknown)
     assert unknown_limits(target) == ["limits.neurons_per_chip", "limits.fan_in"]
     assert check_capacity(target, chain((20,), (ONES, {"bits": 8}, IF))) == []

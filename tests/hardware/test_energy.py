@@ -1,14 +1,14 @@
 from dataclasses import replace
 
 import pytest
-from joules import joules
+from helpers.joules import joules
 
 from spikefit.errors import ConfigurationError
 from spikefit.hardware.energy import ENERGY_MODELS, HOROWITZ_AC_J, HOROWITZ_MAC_J, estimate
-from spikefit.hardware.figures import Figure
 from spikefit.hardware.placement import Placement
-from spikefit.hardware.program import LayerActivity
+from spikefit.hardware.sourced_value import SourcedValue
 from spikefit.hardware.target import EnergyConstants, HardwareTarget
+from spikefit.program.ir import LayerActivity
 
 ENCODER = LayerActivity("conv1", neurons=100, synapses=900, spikes=50, synops=0, macs=3600, updates=400)
 HIDDEN = LayerActivity("fc1", neurons=20, synapses=2000, spikes=10, synops=1000, macs=0, updates=80)
@@ -52,9 +52,9 @@ def test_speck_is_unknown_and_not_zero():
 
 def test_hops_and_static_power():
     constants = EnergyConstants(
-        hop_j=Figure(2e-12, "test", "D"),
-        static_w=Figure(0.5, "test", "D"),
-        time_step_s=Figure(1e-3, "test", "D"),
+        hop_j=SourcedValue(2e-12, "test", "D"),
+        static_w=SourcedValue(0.5, "test", "D"),
+        time_step_s=SourcedValue(1e-3, "test", "D"),
     )
     target = replace(HardwareTarget.load("loihi"), energy=constants)
     placement = Placement("memory", (), hops_per_spike=3.0)

@@ -5,18 +5,20 @@ from functools import partial
 
 import pytest
 import torch
-from contexts import context
+from helpers.deployment_contexts import context
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spikefit.deploy.lower import lower
 from spikefit.errors import TargetError
-from spikefit.hardware.check import Finding, check, check_structure, unknown_limits
-from spikefit.hardware.figures import Figure, known
+from spikefit.hardware.check_capacity import check, unknown_limits
+from spikefit.hardware.check_structure import check_structure
+from spikefit.hardware.finding import Finding
 from spikefit.hardware.placement import place
+from spikefit.hardware.sourced_value import SourcedValue, known
 from spikefit.hardware.target import HardwareTarget, available_targets
 from spikefit.networks import MLP, ConvSNN, ResidualSNN
 from spikefit.neurons import IF, LIF, LinearLeakIF
+from spikefit.program.lower import lower
 from spikefit.prune.groups import set_alive, unit_groups
 from spikefit.quantize import Codebook
 from spikefit.quantize.base import attach
@@ -28,11 +30,13 @@ SHAPE = (2, 8, 8)
 @pytest.mark.parametrize("name", TARGETS)
 def test_figures_have_sources_and_unknown_ones_are_listed(name):
     target = HardwareTarget.load(name)
-    for path, figure in target.figures():
+    for path, figure in target.sourced_values():
         if figure.value is not None:
             assert figure.source, path
             assert figure.confidence in "PVTSDR", path
-    unknown = [path for path, figure in target.figures() if figure.value is None and not path.startswith("energy")]
+    unknown = [
+        path for path, figure in target.sourced_values() if figure.value is None and not path.startswith("energy")
+    ]
     assert unknown_limits(target) == unknown
 
 
@@ -54,28 +58,30 @@ def test_odin_takes_the_sign_from_the_sender(chain, weight, mixed):
     findings = [f for f in check(HardwareTarget.load("odin"), program) if f.limit == "signs per source"]
     assert len(findings) == (mixed > 0)
     if mixed:
-        assert findings[0].mend.startswith(f"split {mixed} of its sources")
+        assert findings[0].remedy.startswith(f"split {mixed} of its sources")
 
 
 def test_a_channel_is_one_source_of_a_convolution(chain):
     kernel = torch.tensor([[[[1, 2]], [[3, -1]]], [[[0, 1]], [[2, 2]]]])  # the second input has both signs
     program = chain((2, 1, 4), (kernel, {"bits": 4}, {}))
     (finding,) = [f for f in check(HardwareTarget.load("odin"), program) if f.limit == "signs per source"]
-    assert finding.mend.startswith("split 1 of its sources")
+    assert finding.remedy.startswith("split 1 of its sources")
 
 
 def test_a_chip_without_spiking_neurons_says_so(chain):
     program = chain((3,), (torch.ones(2, 3, dtype=torch.int64), {"bits": 4}, {}))
     first = check_structure(HardwareTarget.load("akida_akd1000"), program)[0]
     assert (first.limit, first.available) == ("neuron model", "none")
-    assert "another chip" in first.mend
+    assert "another chip" in first.remedy
 
 
 def test_findings_say_whose_units_would_mend_them(chain):
     ones = partial(torch.ones, dtype=torch.int64)
     program = chain((20,), (ones(30, 20), {"bits": 8}, {}), (ones(12, 30), {"bits": 8}, {}), (ones(4, 12), {}, {}))
     target = HardwareTarget.load("generic")
-    limits = replace(target.limits, neurons_per_chip=Figure(40), fan_in=Figure(25), fan_out=Figure(10))
+    limits = replace(
+        target.limits, neurons_per_chip=SourcedValue(40), fan_in=SourcedValue(25), fan_out=SourcedValue(10)
+    )
     found = {(f.limit, f.where): f.prune_blocks for f in check(replace(target, limits=limits), program)}
     assert found == {
         ("neurons per chip", "generic"): ("l1", "l2"),
@@ -118,14 +124,14 @@ def test_no_network_breaks_check_or_placement(network, name, data):
     limited = {}
     for field in ("neurons_per_chip", "fan_in", "fan_out", "axons_in_per_core", "neurons_per_core", "cores"):
         if known(getattr(target.limits, field)) is not None and data.draw(st.booleans()):
-            limited[field] = Figure(data.draw(st.integers(1, 60)), "drawn", "D")
+            limited[field] = SourcedValue(data.draw(st.integers(1, 60)), "drawn", "D")
     target = replace(target, limits=replace(target.limits, **limited))
     program = lower(network, context(3, data.draw(st.booleans()), target=target), "target")
     findings = [*check(target, program), *place(target, program).findings]
     hidden = {population.name for population in program.populations[1:-1]}
     for finding in findings:
         assert isinstance(finding, Finding)
-        assert finding.mend
+        assert finding.remedy
         assert set(finding.prune_blocks) <= hidden
 
 

@@ -9,9 +9,9 @@ from hardware.conftest import dense_matrix, make_chain
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spikefit.hardware.figures import Figure
 from spikefit.hardware.placement import place
 from spikefit.hardware.placement.mesh import hilbert_order, on_mesh, traffic
+from spikefit.hardware.sourced_value import SourcedValue
 from spikefit.hardware.target import HardwareTarget
 
 
@@ -25,7 +25,7 @@ def test_the_curve_visits_every_place_once_and_goes_step_by_step(side):
 
 def small_cores(neurons, cores=9):
     target = HardwareTarget.load("generic")
-    limits = replace(target.limits, neurons_per_core=Figure(neurons), cores=Figure(cores))
+    limits = replace(target.limits, neurons_per_core=SourcedValue(neurons), cores=SourcedValue(cores))
     return replace(target, limits=limits)
 
 
@@ -66,7 +66,7 @@ def test_messages_and_hops_against_brute_force(program, neurons, family):
         target = small_cores(neurons, cores=400)
     else:
         target = HardwareTarget.load("altai1")
-        limits = replace(target.limits, neurons_per_core=Figure(neurons), cores=Figure(400))
+        limits = replace(target.limits, neurons_per_core=SourcedValue(neurons), cores=SourcedValue(400))
         target = replace(target, limits=limits)
     placement = place(target, program)
     messages = counted(program, placement.cores)

@@ -9,13 +9,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spikefit.hardware.codebook import from_weights
-from spikefit.hardware.figures import Figure
 from spikefit.hardware.placement import Placement, place
 from spikefit.hardware.placement.crossbar import axon_types
 from spikefit.hardware.placement.layer_per_core import Needs, assign, core_sizes, layer_needs
-from spikefit.hardware.program import Program, Projection
+from spikefit.hardware.sourced_value import SourcedValue
 from spikefit.hardware.target import HardwareTarget
+from spikefit.program.ir import Program, Projection
+from spikefit.program.stored_weights import from_weights
 
 LOIHI, SPECK, TRUENORTH = (HardwareTarget.load(name) for name in ("loihi", "speck2f", "truenorth"))
 IF: dict[str, Any] = {}
@@ -27,7 +27,7 @@ def ones(*shape: int) -> torch.Tensor:
 
 
 def shrunk(target: HardwareTarget, **limits: int) -> HardwareTarget:
-    figures = {name: Figure(value, "test", "D") for name, value in limits.items()}
+    figures = {name: SourcedValue(value, "test", "D") for name, value in limits.items()}
     return replace(target, limits=replace(target.limits, **figures))
 
 
@@ -40,7 +40,7 @@ class TestCrossbar:
         placement = place(TRUENORTH, chain((300,), (ones(10, 300), {}, IF)))
         (finding,) = placement.findings
         assert (finding.limit, finding.needed, finding.available) == ("fan-in (axons of a core)", 300, 256)
-        assert (finding.where, finding.mend) == ("l1", "prune 44 synapses of its densest neuron")
+        assert (finding.where, finding.remedy) == ("l1", "prune 44 synapses of its densest neuron")
         assert placement.unplaced == ("l1",)
 
     def test_four_values_take_four_copies_of_each_axon(self, chain):
@@ -153,7 +153,7 @@ class TestMemory:
     def test_a_neuron_too_large_for_a_core(self, chain):
         placement = place(LOIHI, chain((5000,), (ones(4, 5000), {"bits": 8}, ZERO)))
         (finding,) = placement.findings
-        assert (finding.limit, finding.needed, finding.mend) == (
+        assert (finding.limit, finding.needed, finding.remedy) == (
             "fan-in",
             5000,
             "prune 904 synapses of its densest neuron",
@@ -381,7 +381,7 @@ def test_a_core_smaller_than_a_neuron_is_a_finding(chain):
     """A neuron that subtracts takes two of Loihi's compartments; a core of one compartment holds none."""
     program = chain((3,), (torch.ones(2, 3, dtype=torch.int64), {"bits": 8}, {"reset": "subtract"}))
     loihi = HardwareTarget.load("loihi")
-    target = replace(loihi, limits=replace(loihi.limits, neurons_per_core=Figure(1)))
+    target = replace(loihi, limits=replace(loihi.limits, neurons_per_core=SourcedValue(1)))
     placement = place(target, program)
     (finding,) = placement.findings
     assert (finding.limit, finding.where, finding.needed, finding.available) == ("neurons per core", "l1", 2, 1)
@@ -392,7 +392,7 @@ def test_cores_of_one_neuron_cannot_split(chain):
     """A relay needs two neurons to send to two places: without them there are no splitters, but a finding."""
     program = chain((2,), (torch.ones(2, 2, dtype=torch.int64), {}, {}), (torch.ones(2, 2, dtype=torch.int64), {}, {}))
     truenorth = HardwareTarget.load("truenorth")
-    target = replace(truenorth, limits=replace(truenorth.limits, neurons_per_core=Figure(1)))
+    target = replace(truenorth, limits=replace(truenorth.limits, neurons_per_core=SourcedValue(1)))
     placement = place(target, program)
     (finding,) = placement.findings
     assert (finding.limit, finding.needed, finding.available) == ("neurons per core", 2, 1)

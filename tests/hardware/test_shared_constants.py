@@ -8,8 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spikefit.hardware.figures import Figure
 from spikefit.hardware.placement import place
+from spikefit.hardware.sourced_value import SourcedValue
 from spikefit.hardware.target import HardwareTarget
 
 LOIHI = HardwareTarget.load("loihi")
@@ -19,8 +19,8 @@ def limited(thresholds, decays):
     """Loihi with other numbers of configurations."""
     limits = replace(
         LOIHI.limits,
-        threshold_configurations_per_core=thresholds and Figure(thresholds, "test", "D"),
-        decay_configurations_per_core=decays and Figure(decays, "test", "D"),
+        threshold_configurations_per_core=thresholds and SourcedValue(thresholds, "test", "D"),
+        decay_configurations_per_core=decays and SourcedValue(decays, "test", "D"),
     )
     return replace(LOIHI, limits=limits)
 
@@ -59,7 +59,7 @@ def test_few_constants_leave_the_order_of_places(chain):
 @settings(max_examples=80, deadline=None)
 def test_no_core_holds_more_than_it_may(chain, constants, thresholds, decays, neurons):
     target = limited(thresholds, decays)
-    target = replace(target, limits=replace(target.limits, neurons_per_core=Figure(neurons, "test", "D")))
+    target = replace(target, limits=replace(target.limits, neurons_per_core=SourcedValue(neurons, "test", "D")))
     program = layer(chain, [theta for theta, _ in constants], [leak for _, leak in constants])
     placement = place(target, program)
     placed = sorted(int(neuron) for core in placement.cores for part in core.parts for neuron in part.neurons)

@@ -4,9 +4,10 @@ from dataclasses import replace
 
 import torch
 
-from spikefit.hardware.check import check, check_structure
-from spikefit.hardware.figures import Figure
+from spikefit.hardware.check_capacity import check
+from spikefit.hardware.check_structure import check_structure
 from spikefit.hardware.placement import place
+from spikefit.hardware.sourced_value import SourcedValue
 from spikefit.hardware.target import HardwareTarget
 
 XYLO = HardwareTarget.load("xylo_audio3")
@@ -42,8 +43,8 @@ def test_every_count_has_its_finding(chain):
         ("hidden neurons", "xylo_audio3"): (1000, 992),
     }
     finding = next(f for f in check(XYLO, program) if f.limit == "hidden neurons")
-    assert (finding.mend, finding.prune_blocks) == ("prune 8 hidden neurons", ("l1", "l2"))
-    few = replace(XYLO, limits=replace(XYLO.limits, synapses_per_chip=Figure(1000, "drawn", "D")))
+    assert (finding.remedy, finding.prune_blocks) == ("prune 8 hidden neurons", ("l1", "l2"))
+    few = replace(XYLO, limits=replace(XYLO.limits, synapses_per_chip=SourcedValue(1000, "drawn", "D")))
     assert found(program, few)["synapses per chip", "xylo_audio3"] == (600 * 17 + 400 * 600 + 33 * 400, 1000)
 
 
@@ -54,12 +55,12 @@ def test_a_bias_behind_neurons_would_come_too_early(chain):
     later = chain((4,), layer(5, 4), layer(3, 5, bias=bias, max_spikes=1))
     (finding,) = check_structure(XYLO, later)
     assert (finding.limit, finding.where, finding.needed) == ("biases behind neurons", "l2", 2)
-    assert "norm gain" in finding.mend
+    assert "norm gain" in finding.remedy
 
 
 def test_other_neurons_are_refused_there_and_these_elsewhere(chain):
     plain = chain((4,), (torch.ones(3, 4, dtype=torch.int64), {"bits": 8}, {"model": "lif"}))
-    assert next(f for f in check_structure(XYLO, plain) if f.limit == "neuron model").mend == "use CubaLIF neurons"
+    assert next(f for f in check_structure(XYLO, plain) if f.limit == "neuron model").remedy == "use CubaLIF neurons"
     program = chain((4,), layer(3, 4))
     limits = {f.limit for f in check_structure(HardwareTarget.load("loihi"), program)}
     assert limits == {"neuron model", "spikes a step"}

@@ -6,7 +6,7 @@ import torch
 import yaml
 
 from spikefit.errors import TargetError
-from spikefit.hardware.figures import Figure, known
+from spikefit.hardware.sourced_value import SourcedValue, known
 from spikefit.hardware.target import HardwareTarget, available_targets
 
 
@@ -26,7 +26,7 @@ def test_round_trip(name, tmp_path):
 
 @pytest.mark.parametrize("name", available_targets())
 def test_every_known_figure_has_a_source(name):
-    figures = dict(HardwareTarget.load(name).figures())
+    figures = dict(HardwareTarget.load(name).sourced_values())
     assert len(figures) > 20
     for path, figure in figures.items():
         if figure.value is not None:
@@ -35,8 +35,8 @@ def test_every_known_figure_has_a_source(name):
 
 
 def test_recalled_figures_are_unverified():
-    assert Figure(1, "memory", "R").unverified
-    assert not Figure(1, "a paper", "P").unverified
+    assert SourcedValue(1, "memory", "R").unverified
+    assert not SourcedValue(1, "a paper", "P").unverified
     assert known(None) is None
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import torch
 from hypothesis import strategies as st
 
-from spikefit.functional.integer_dynamics import IntegerDynamics
+from spikefit.functional.integer_arithmetic import IntegerDynamics
 
 LEAKS = {
     "none": IntegerDynamics(),

@@ -3,7 +3,8 @@
 import triton
 import triton.language as tl
 
-from spikefit.functional.kernels.cuda import codebook_kernels, integer_scan_kernels, norm_scan_kernels, scan
+from spikefit.functional.kernels.cuda import codebook_kernels, integer_scan_kernels, norm_scan_kernels
+from spikefit.functional.kernels.cuda import long_scan as scan
 from spikefit.functional.kernels.cuda.integer_scan import _TILE
 from spikefit.functional.kernels.cuda.norm_scan import gradient_block
 

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import lightning.pytorch as pl
 import torch
-from compression_cases import CASES
-from tiny_fit import TinyData, TinyDataWithTest, module
+from helpers.compression_cases import CASES
+from helpers.tiny_fit import TinyData, TinyDataWithTest, module
 
 from callbacks import DeploymentSimulation
 from spikefit.data import SpikeDataModule
 from spikefit.data.augment import RandomCrop
-from spikefit.data.static import Digits
+from spikefit.data.images import Digits
 
 warnings.filterwarnings("ignore")
 torch.set_num_threads(1)

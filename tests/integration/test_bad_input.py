@@ -60,7 +60,7 @@ def test_a_target_that_can_not_run_the_network_is_refused_before_training(run, t
 
 
 def test_a_missing_data_folder_is_named(run):
-    data = '{"class_path": "spikefit.data.static.FashionMNIST", "init_args": {"root": "no/such", "download": false}}'
+    data = '{"class_path": "spikefit.data.images.FashionMNIST", "init_args": {"root": "no/such", "download": false}}'
     status, printed = run("fit", *QUICK, f"--data.init_args.dataset={data}")
     assert status == 2, printed
     assert "no/such" in printed

@@ -6,13 +6,13 @@ from functools import partial
 from itertools import takewhile
 from pathlib import Path
 
-import fake_data
-import fake_events
 import pytest
 import torch
 import yaml
-from compare_grid import load_grid
-from compare_run import all_runs
+from helpers import fake_data, fake_events
+
+from scripts.compare.grid import load_grid
+from scripts.compare.run import all_runs
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 DIGITS = ("configs/base.yaml", "configs/data/digits.yaml")
@@ -166,7 +166,7 @@ def compared_rows() -> dict[str, tuple[str, str]]:
 
 @pytest.mark.parametrize(("grid", "name"), compared_rows().values(), ids=list(compared_rows()))
 def test_compared_row(run, fake_root, grid, name):
-    """As scripts/compare.py runs it; with the checkpoints that it reads if an option names one, else without."""
+    """As scripts/compare runs it; with the checkpoints that it reads if an option names one, else without."""
     runs = {entry.row.name: entry for entry in all_runs(load_grid(Path("configs/compare") / grid), seeds=(0,))}
     small = ("--data.init_args.train_samples=40", "--data.init_args.batch_size=8", "--trainer.accelerator=cpu")
     checkpoints = {}

@@ -6,11 +6,11 @@ import sys
 from pathlib import Path
 
 import torch
-from compression_cases import CASES
+from helpers.compression_cases import CASES
 from torch.utils.data import DistributedSampler
 
 from spikefit.data import SpikeDataModule
-from spikefit.data.static import Digits
+from spikefit.data.images import Digits
 from spikefit.seeding import derived_seed
 
 ROOT = Path(__file__).resolve().parents[2]

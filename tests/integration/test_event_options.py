@@ -2,10 +2,9 @@
 
 from pathlib import Path
 
-import fake_data
-import fake_events
 import pytest
 import yaml
+from helpers import fake_data, fake_events
 
 ONE_BATCH = ("--trainer.fast_dev_run=1", "--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false")
 

@@ -9,17 +9,17 @@ import lightning.pytorch as pl
 import pytest
 import torch
 import yaml
-from event_source import MadeUpEvents
+from helpers.event_source import MadeUpEvents
 
 from spikefit.data import SpikeDataModule
-from spikefit.data.pipeline import EventPipeline
+from spikefit.data.events.pipeline import EventPipeline
 from spikefit.seeding import reseed
 
 ROOT = Path(__file__).resolve().parents[2]
 ONE_BATCH = ("--trainer.fast_dev_run=1", "--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false")
 
 
-def arguments(pipeline, source="event_source.MadeUpEvents"):
+def arguments(pipeline, source="helpers.event_source.MadeUpEvents"):
     """Of a fit of a small network on events behind this pipeline."""
     settings = {
         "dataset": {"class_path": source, "init_args": {"pipeline": pipeline}},
@@ -40,7 +40,7 @@ PIPELINE = {
         {"class_path": "tonic.transforms.DropEvent", "init_args": {"p": [0.0, 0.4]}},
     ],
     "framing": {
-        "class_path": "spikefit.data.framing.TimeWindows",
+        "class_path": "spikefit.data.events.framing.TimeWindows",
         "init_args": {"microseconds": 20_000, "overlap": 0, "incomplete": True},
     },
     "binary": False,
@@ -62,7 +62,7 @@ def test_a_pipeline_trains(run):
 
 
 def test_an_option_of_a_pipeline_on_the_command_line(run):
-    option = "--data.init_args.dataset.init_args.pipeline.init_args.framing=spikefit.data.framing.VoxelGrid"
+    option = "--data.init_args.dataset.init_args.pipeline.init_args.framing=spikefit.data.events.framing.VoxelGrid"
     status, printed = run(*arguments({"cache": "none"}), option, *ONE_BATCH)
     assert status == 0, printed
 
@@ -79,9 +79,9 @@ def test_an_option_of_a_pipeline_on_the_command_line(run):
          ["augment[0]", "RandomCrop", "12 x 10 x 2"]),
         ({"augment": [{"class_path": "tonic.transforms.RandomCrop", "init_args": {"target_size": [3, 4]}}]},
          ["augment: training frames", "(3, 4, 2)", "(12, 10, 2)"]),
-        ({"framing": {"class_path": "spikefit.data.framing.TimeWindows", "init_args": {"microseconds": 0}}},
+        ({"framing": {"class_path": "spikefit.data.events.framing.TimeWindows", "init_args": {"microseconds": 0}}},
          ["microseconds", "got 0", "at least 1"]),
-        ({"framing": "spikefit.data.framing.TimeBin"}, ["TimeBin"]),
+        ({"framing": "spikefit.data.events.framing.TimeBin"}, ["TimeBin"]),
         ({"cache": "tape"}, ["cache", "tape", "memory"]),
         ({"cache_limit": -1}, ["cache_limit", "-1"]),
     ],
@@ -100,7 +100,7 @@ def test_a_mistake_is_named_before_data_are_loaded(run, pipeline, named, monkeyp
 def test_reading_a_configuration_imports_no_data_library(run):
     words = [*arguments(PIPELINE)[:5], "--config", "configs/model/mlp.yaml", "--print_config"]
     code = (
-        f"import sys; from spikefit.cli import main; sys.argv = ['lightning', *{json.dumps(words)}]\n"
+        f"import sys; from spikefit.cli.main import main; sys.argv = ['lightning', *{json.dumps(words)}]\n"
         "try: main()\nexcept SystemExit: print('tonic' in sys.modules)"
     )
     environment = {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "PATH": "/usr/bin:/bin"}

@@ -2,21 +2,17 @@
 
 import re
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from helpers.deployment_contexts import context
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
-
-import export
-from contexts import context
-
-from spikefit.deploy.bundle import TENSORS, read_bundle
-from spikefit.deploy.lower import lower
-from spikefit.deploy.simulate import Simulator
+from scripts import export
 from spikefit.module import SpikingClassifier
+from spikefit.program.bundle import TENSORS, read_bundle
+from spikefit.program.lower import lower
+from spikefit.program.simulate import Simulator
 
 pytest.importorskip("safetensors", reason="bundles need safetensors")
 
@@ -95,7 +91,7 @@ def test_the_nir_graph_starts_another_training(checkpoint, run, csv_only, capsys
     assert "its reset is 'zero', a sinabs graph means 'subtract'" in capsys.readouterr().err
     assert not Path("bundle").exists(), "refused before anything is written"
     assert export.main([str(checkpoint), "--hardware", "loihi", "--out", "bundle", "--nir"]) == 0
-    network = '--model.init_args.network={"class_path": "spikefit.networks.FromNIR", "init_args": {"path": "PATH"}}'
+    network = '--model.init_args.network={"class_path": "spikefit.nir.FromNIR", "init_args": {"path": "PATH"}}'
     status, printed = run(
         "fit",
         "--config",

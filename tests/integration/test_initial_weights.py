@@ -18,7 +18,7 @@ def starting_from(path):
 
 
 def test_a_missing_start_is_refused_before_data_is_loaded(run, monkeypatch):
-    monkeypatch.setattr("spikefit.data.static.Digits.load", lambda *_: 1 / 0)
+    monkeypatch.setattr("spikefit.data.images.Digits.load", lambda *_: 1 / 0)
     status, printed = run("fit", *SMALL, starting_from("nowhere.ckpt"))
     assert status == 2, printed
     assert "InitialWeights.checkpoint: no file nowhere.ckpt" in printed

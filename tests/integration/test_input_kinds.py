@@ -13,7 +13,7 @@ NETWORK = {
 PIPELINES = {
     "spikes": {},
     "counts": {"binary": False},
-    "graded": {"framing": {"class_path": "spikefit.data.framing.VoxelGrid"}},
+    "graded": {"framing": {"class_path": "spikefit.data.events.framing.VoxelGrid"}},
 }
 
 
@@ -31,7 +31,7 @@ def callbacks(*others):
     return f"--trainer.callbacks={json.dumps(chosen)}"
 
 
-ON_CHIP = {"class_path": "callbacks.ChipArithmetic", "init_args": {"schedule": {"start": 2}}}
+ON_CHIP = {"class_path": "callbacks.ChipEmulation", "init_args": {"schedule": {"start": 2}}}
 
 
 def assert_trained_is_deployed(folder, kind):
@@ -99,7 +99,7 @@ def test_images(run, csv_only, encoding):
 
 def test_a_batch_that_contradicts_the_declaration_is_refused(run, csv_only):
     """A data set of a user's own that says spikes and gives counts."""
-    dataset = {"class_path": "event_source.CountsCalledSpikes"}
+    dataset = {"class_path": "helpers.event_source.CountsCalledSpikes"}
     status, printed = run(
         "fit", "--config", "configs/quickstart.yaml", csv_only, "--trainer.max_epochs=1",
         "--data.init_args.encoding=frames", f"--data.init_args.dataset={json.dumps(dataset)}",

@@ -4,7 +4,7 @@ from functools import partialmethod
 
 import pytest
 import torch
-from tiny_fit import fit, module
+from helpers.tiny_fit import fit, module
 
 from callbacks import CodebookReclustering, FSCPruning, NormCalibration
 from callbacks.schedule import Schedule

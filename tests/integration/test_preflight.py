@@ -27,7 +27,7 @@ def fsc(**options):
 
 @pytest.fixture
 def no_data(monkeypatch):
-    monkeypatch.setattr("spikefit.data.static.Digits.load", lambda *_: 1 / 0)
+    monkeypatch.setattr("spikefit.data.images.Digits.load", lambda *_: 1 / 0)
 
 
 REFUSED = {
@@ -36,13 +36,13 @@ REFUSED = {
     "ramp": ([recluster(ramp=3)], ["CodebookReclustering.ramp: got 3", "at most 2"]),
     "stop": ([fsc()], ["FSCPruning.schedule.stop: got 5", "at most 1"]),
     "recovery": ([fsc(schedule={"start": 0, "stop": 1}, recovery=3)], ["FSCPruning.recovery: got 3", "at most 0"]),
-    "arithmetic": (
-        [added("callbacks.FitToHardware", schedule={"start": 0, "stop": 1}, arithmetic=4)],
-        ["FitToHardware.arithmetic: got 4"],
+    "emulate_from": (
+        [added("callbacks.FitToHardware", schedule={"start": 0, "stop": 1}, emulate_from=4)],
+        ["FitToHardware.emulate_from: got 4"],
     ),
     "chip": (
-        [added("callbacks.ChipArithmetic", schedule={"start": 9})],
-        ["ChipArithmetic.schedule.start: got 9", "epoch 9"],
+        [added("callbacks.ChipEmulation", schedule={"start": 9})],
+        ["ChipEmulation.schedule.start: got 9", "epoch 9"],
     ),
     "norms": (
         [added("callbacks.NormCalibration", schedule={"start": 3})],

@@ -30,7 +30,7 @@ def report_of(run_directory: Path) -> dict:
     return json.loads((run_directory / "deployment" / "report.json").read_text())
 
 
-def figures_of(run_directory: Path) -> dict:
+def sourced_values_of(run_directory: Path) -> dict:
     """All of the report but which run it is of."""
     report = report_of(run_directory)
     for key in ("run", "configuration", "checkpoint"):
@@ -89,7 +89,7 @@ def test_fit_then_test_then_predict(run, monkeypatch):
     checkpoint = str(first / "checkpoints" / "best.ckpt")
     status, printed = run("test", *QUICK, "--ckpt_path", checkpoint)
     assert status == 0, printed
-    assert figures_of(Path("runs/quickstart/version_1")) == figures_of(first)
+    assert sourced_values_of(Path("runs/quickstart/version_1")) == sourced_values_of(first)
     assert report_of(Path("runs/quickstart/version_1"))["provenance"]["checkpoint"] == checkpoint
 
     status, printed = run("predict", *QUICK, "--ckpt_path", checkpoint)
@@ -112,7 +112,7 @@ def test_a_second_run_overwrites_nothing_and_its_config_can_be_used_again(run, c
     assert yaml.safe_load(saved.read_text())["trainer"]["logger"]["init_args"]["version"] is None
     assert run("fit", "--config", saved)[0] == 0
     assert {path: path.stat().st_mtime_ns for path in first.rglob("*") if path.is_file()} == before
-    assert figures_of(Path("runs/quickstart/version_1")) == figures_of(first)
+    assert sourced_values_of(Path("runs/quickstart/version_1")) == sourced_values_of(first)
 
 
 def test_an_interrupted_run_resumes_bit_for_bit(run, csv_only):
@@ -134,7 +134,7 @@ def test_an_interrupted_run_resumes_bit_for_bit(run, csv_only):
     assert any(name.endswith("alive") and not bool(expected["state_dict"][name].all()) for name in names)
     for name in names:
         assert torch.equal(expected["state_dict"][name], found["state_dict"][name]), name
-    assert figures_of(whole) == figures_of(resumed)
+    assert sourced_values_of(whole) == sourced_values_of(resumed)
 
 
 def test_the_best_checkpoint_survives_a_resumed_run(run, csv_only):

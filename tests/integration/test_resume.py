@@ -3,8 +3,8 @@
 import lightning.pytorch as pl
 import pytest
 import torch
-from compression_cases import CASES
-from tiny_fit import TinyData, module
+from helpers.compression_cases import CASES
+from helpers.tiny_fit import TinyData, module
 
 EPOCHS = 5
 

@@ -5,22 +5,22 @@ The same weights run as plain PyTorch modules with SpikingJelly's neurons (:mod:
 
 from functools import partial
 
-import energy_referees as referees
 import pytest
 import torch
-from contexts import context
-from joules import joules
+from helpers import energy_references as referees
+from helpers.deployment_contexts import context
+from helpers.joules import joules
 from torch import nn
 
-from spikefit.deploy.lower import lower
-from spikefit.deploy.simulate import Simulator
-from spikefit.hardware.context import DeploymentContext
+from spikefit.hardware.deployment_context import DeploymentContext
 from spikefit.hardware.energy import estimate
-from spikefit.hardware.memory_energy import access_j, index_bits
+from spikefit.hardware.energy_of_memory import access_j, index_bits
 from spikefit.hardware.target import HardwareTarget
-from spikefit.inputs import InputKind
+from spikefit.input_kind import InputKind
 from spikefit.networks import MLP, ConvSNN
 from spikefit.neurons import IF, LIF
+from spikefit.program.lower import lower
+from spikefit.program.simulate import Simulator
 
 pytest.importorskip("spikingjelly", reason="spikingjelly is not installed")
 

@@ -2,16 +2,16 @@
 
 from functools import partial
 
-import interop_cases as cases
 import pytest
 import torch
-from contexts import context
+from helpers import interop_cases as cases
+from helpers.deployment_contexts import context
 
-from spikefit.deploy.export_nir import write_nir
-from spikefit.deploy.lower import lower
-from spikefit.deploy.simulate import Simulator
 from spikefit.networks import MLP
 from spikefit.neurons import IF, LIF
+from spikefit.nir.write import write_nir
+from spikefit.program.lower import lower
+from spikefit.program.simulate import Simulator
 
 for package in ("nir", "nirtorch"):
     pytest.importorskip(package, reason=f"{package} is not installed")

@@ -7,20 +7,20 @@ from pathlib import Path
 
 import pytest
 import torch
-from contexts import context
-from interop_cases import recording
-from tiny_fit import TinyData, fit
+from helpers.deployment_contexts import context
+from helpers.interop_cases import recording
+from helpers.tiny_fit import TinyData, fit
 from torch import Tensor, nn
 
 from callbacks import CodebookReclustering, FSCPruning
 from callbacks.schedule import Schedule
-from spikefit.deploy.run import Deployment
+from spikefit.deploy.deployment import Deployment
 from spikefit.errors import ExchangeError
 from spikefit.module import SpikingClassifier
-from spikefit.networks import FromNIR
 from spikefit.networks.blocks import Network
 from spikefit.networks.norms import FixedNorm
-from spikefit.prune.scores import recorded_spikes
+from spikefit.nir import FromNIR
+from spikefit.prune.scores.recording import recorded_spikes
 from spikefit.quantize import Codebook
 
 for package in ("nir", "nirtorch"):
@@ -279,7 +279,7 @@ def test_a_network_comes_from_a_configuration(tmp_path):
     source, expected = quiet(written_by_spikingjelly, tmp_path / "network.nir")
     parser = ArgumentParser(exit_on_error=False)
     parser.add_subclass_arguments(SpikingClassifier, "model")
-    network = {"class_path": "spikefit.networks.FromNIR", "init_args": {"path": str(source), "dialect": "spikingjelly"}}
+    network = {"class_path": "spikefit.nir.FromNIR", "init_args": {"path": str(source), "dialect": "spikingjelly"}}
     options = {"network": network, "input_shape": [1, 8, 8], "num_classes": 2}
     parsed = parser.parse_object({"model": {"class_path": "spikefit.module.SpikingClassifier", "init_args": options}})
     model = parser.instantiate_classes(parsed).model

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from spikefit.deploy.simulate import Simulator
-from spikefit.hardware.program import Population, Program, Projection
 from spikefit.hardware.target import HardwareTarget
+from spikefit.program.ir import Population, Program, Projection
+from spikefit.program.simulate import Simulator
 
 STEPS, CASES = 60, 24
 LOIHI = HardwareTarget.load("loihi")

@@ -6,18 +6,18 @@ from pathlib import Path
 
 import pytest
 import torch
-from contexts import context
-from joules import joules
+from helpers.deployment_contexts import context
+from helpers.joules import joules
 
-from spikefit.deploy.lower import lower
-from spikefit.deploy.simulate import Simulator
 from spikefit.hardware.energy import estimate
-from spikefit.hardware.figures import Figure
 from spikefit.hardware.placement.base import as_kernel
-from spikefit.hardware.program import Program
+from spikefit.hardware.sourced_value import SourcedValue
 from spikefit.hardware.target import HardwareTarget
 from spikefit.networks import MLP, ConvSNN
 from spikefit.neurons import IF, LIF
+from spikefit.program.ir import Program
+from spikefit.program.lower import lower
+from spikefit.program.simulate import Simulator
 
 sanafe = pytest.importorskip("sanafe", reason="sanafe is not installed")
 
@@ -84,7 +84,9 @@ def test_energy_of_synapses(name, pruned):
     inputs = (torch.rand(STEPS, 1, *shape, generator=torch.Generator().manual_seed(1)) < 0.4).float()
     ours = Simulator(program)(inputs, record=True)
     signals = {"input": inputs, **ours.spikes}
-    target = replace(LOIHI, energy=replace(LOIHI.energy, synop_j=Figure(DENSE_SYNAPSE_J, "SANA-FE loihi.yaml", "T")))
+    target = replace(
+        LOIHI, energy=replace(LOIHI.energy, synop_j=SourcedValue(DENSE_SYNAPSE_J, "SANA-FE loihi.yaml", "T"))
+    )
     energy = estimate(target, ours.activity, None, STEPS, "target", program)
     theirs = 0.0
     for projection in program.projections:

@@ -6,17 +6,17 @@ of the sources, the simulator after their sum, and it counts such steps as overf
 
 import pytest
 import torch
-from contexts import context
-from interop_cases import digits
-from xylo_referee import XyloReferee
+from helpers.deployment_contexts import context
+from helpers.interop_cases import digits
+from helpers.xylosim_reference import XyloReferee
 
-from spikefit.deploy.lower import lower
-from spikefit.deploy.simulate import Simulator
-from spikefit.hardware.program import Population, Program, Projection
 from spikefit.hardware.target import HardwareTarget
-from spikefit.inputs import InputKind
+from spikefit.input_kind import InputKind
 from spikefit.networks import MLP
 from spikefit.neurons import CubaLIF
+from spikefit.program.ir import Population, Program, Projection
+from spikefit.program.lower import lower
+from spikefit.program.simulate import Simulator
 from spikefit.quantize import Codebook
 from spikefit.quantize.base import attach
 

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from spikefit.networks.emulated import exact_dtype
-from spikefit.networks.layout import channels_last
+from spikefit.networks.memory_format import channels_last
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from torch import nn
 
 from spikefit.networks import MLP, Block, ConvSNN, PositiveBatchNorm, ResidualSNN
 from spikefit.neurons import IF, LIF, LinearLeakIF, ParametricLIF
-from spikefit.prune.scores import recorded_spikes
+from spikefit.prune.scores.recording import recorded_spikes
 
 NEURONS = [LIF, IF, ParametricLIF, partial(LinearLeakIF, reset="zero"), partial(LIF, surrogate="triangle")]
 NETWORKS = {

@@ -11,8 +11,8 @@ from spikefit.networks import MLP, VGG, Block, ConvSNN, Network, PositiveBatchNo
 from spikefit.neurons import IF, LinearLeakIF, ParametricLIF
 from spikefit.prune import compact, unit_groups
 from spikefit.prune.groups import set_alive
-from spikefit.prune.mask import attach_mask, mask_of
-from spikefit.prune.scores import recorded_spikes
+from spikefit.prune.scores.recording import recorded_spikes
+from spikefit.prune.synapse_mask import attach_mask, mask_of
 from spikefit.quantize import Codebook, Ternary, Uniform
 from spikefit.quantize.base import attach
 

@@ -4,9 +4,9 @@ from functools import partial
 
 import pytest
 import torch
+from helpers.tiny_fit import TinyData, fit, module
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_fit import TinyData, fit, module
 
 from callbacks import PostTrainingQuantization
 from spikefit.quantize import Codebook, PostTraining

@@ -4,33 +4,33 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from spikefit.deploy.emulate import ChipEmulation
-from spikefit.deploy.parity import Parity
 from spikefit.deploy.report.data import Report
-from spikefit.deploy.report.parts import (
+from spikefit.deploy.report.sections import (
     Accuracy,
     CoresEntry,
     EnergyEntry,
-    FigureEntry,
     FindingEntry,
     LayerEntry,
     ParityEntry,
     Provenance,
+    SourcedEntry,
     Utilisation,
 )
-from spikefit.deploy.simulate import merge_activity
-from spikefit.deploy.size import model_size
-from spikefit.hardware.check import unknown_limits
+from spikefit.hardware.check_capacity import unknown_limits
 from spikefit.hardware.energy import EnergyEstimate, constants, estimate
-from spikefit.hardware.figures import Figure, known, to_plain
 from spikefit.hardware.placement import Placement
-from spikefit.hardware.program import LayerActivity, Program
+from spikefit.hardware.sourced_value import SourcedValue, known, to_plain
 from spikefit.hardware.target import HardwareTarget
 from spikefit.networks.blocks import Network
+from spikefit.program.emulation import Emulator
+from spikefit.program.ir import LayerActivity, Program
+from spikefit.program.model_size import model_size
+from spikefit.program.parity import Parity
+from spikefit.program.simulate import merge_activity
 from spikefit.prune.groups import alive_units, unit_groups
 
 if TYPE_CHECKING:
-    from spikefit.deploy.run import Deployment
+    from spikefit.deploy.deployment import Deployment
 
 
 def build_report(
@@ -39,7 +39,7 @@ def build_report(
     """Everything that ``deployment`` measured.
 
     Args:
-        deployment: after at least one :meth:`~spikefit.deploy.run.Deployment.update`.
+        deployment: after at least one :meth:`~spikefit.deploy.deployment.Deployment.update`.
         before_compression: of the float network; None where there was none.
         provenance: where network and samples come from.
 
@@ -59,12 +59,12 @@ def build_report(
         target=target.name,
         findings=tuple(FindingEntry(**asdict(finding), text=str(finding)) for finding in deployment.findings),
         unknown_limits=tuple(unknown_limits(target)),
-        figures=tuple(_figure(name, figure) for name, figure in target.figures()),
+        figures=tuple(_figure(name, figure) for name, figure in target.sourced_values()),
         samples=tally.samples,
         accuracy_before_compression=None if before_compression is None else before_compression.share,
         samples_before_compression=None if before_compression is None else before_compression.samples,
         accuracy_float=tally.correct_float / tally.samples,
-        trained_with_integers_of=emulation.context.chip.name if isinstance(emulation, ChipEmulation) else None,
+        trained_with_integers_of=emulation.context.chip.name if isinstance(emulation, Emulator) else None,
         accuracy_deployed=tally.correct_deployed / tally.samples,
         time_steps=program.time_steps,
         input_kind=deployment.context.input_kind.value,
@@ -88,9 +88,9 @@ def build_report(
     )
 
 
-def _figure(name: str, figure: Figure[Any]) -> FigureEntry:
+def _figure(name: str, figure: SourcedValue[Any]) -> SourcedEntry:
     value = to_plain(figure.value)
-    return FigureEntry(name, tuple(value) if isinstance(value, list) else value, figure.source, figure.confidence)
+    return SourcedEntry(name, tuple(value) if isinstance(value, list) else value, figure.source, figure.confidence)
 
 
 def _units(network: Network) -> tuple[int, int]:

@@ -4,16 +4,16 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
-from spikefit.deploy.report.parts import (
+from spikefit.deploy.report.json_values import from_plain, to_plain
+from spikefit.deploy.report.sections import (
     CoresEntry,
     EnergyEntry,
-    FigureEntry,
     FindingEntry,
     LayerEntry,
     ParityEntry,
     Provenance,
+    SourcedEntry,
 )
-from spikefit.deploy.report.plain import from_plain, to_plain
 from spikefit.errors import ReportError
 
 
@@ -35,7 +35,7 @@ class Report:
         trained_with_integers_of: chip whose integers the trained network computes with; None for its own numbers.
         accuracy_deployed: of the program on the chip, 0 to 1.
         time_steps: of an inference.
-        input_kind: what the network reads in a step, a value of :class:`~spikefit.inputs.InputKind`;
+        input_kind: what the network reads in a step, a value of :class:`~spikefit.input_kind.InputKind`;
             None in reports of before.
         units_total: channels and neurons that can be pruned.
         units_alive: those that are left.
@@ -66,7 +66,7 @@ class Report:
     partial: bool = field(init=False)
     findings: tuple[FindingEntry, ...]
     unknown_limits: tuple[str, ...]
-    figures: tuple[FigureEntry, ...]
+    figures: tuple[SourcedEntry, ...]
     samples: int
     accuracy_before_compression: float | None = None
     samples_before_compression: int | None = None

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from spikefit.deploy.report.data import Report
 from spikefit.deploy.report.files import write_whole
-from spikefit.deploy.report.parts import FigureEntry
-from spikefit.deploy.report.text import quantity
+from spikefit.deploy.report.sections import SourcedEntry
+from spikefit.deploy.report.terminal import quantity
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -92,11 +92,11 @@ def count(value: Any) -> str:
 
 
 def amount(value: float | None, unit: str) -> str:
-    """:func:`~spikefit.deploy.report.text.quantity` with the micro sign, which a page can hold."""
+    """:func:`~spikefit.deploy.report.terminal.quantity` with the micro sign, which a page can hold."""
     return quantity(value, unit).replace(" u", " µ")
 
 
-def figure(entry: FigureEntry) -> str:
+def figure(entry: SourcedEntry) -> str:
     """A figure's value, in the unit that its name ends with."""
     value, unit = entry.value, UNITS.get(entry.name.rpartition("_")[2])
     if unit is None:

@@ -8,10 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from spikefit.hardware.check import Finding
-from spikefit.hardware.figures import known
-from spikefit.hardware.program import Program, Projection
+from spikefit.hardware.finding import Finding
+from spikefit.hardware.sourced_value import known
 from spikefit.hardware.target import HardwareTarget
+from spikefit.program.ir import Program, Projection
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,8 +88,8 @@ def too_many_cores(target: HardwareTarget, cores: int, prune_blocks: tuple[str, 
     if available is None or cores <= available:
         return []
     share = math.ceil(100 * (1 - available / cores))
-    mend = f"prune about {share} % of its neurons or synapses, or spread the network over more chips{other}"
-    return [Finding("cores", target.name, cores, available, mend, "capacity", prune_blocks)]
+    remedy = f"prune about {share} % of its neurons or synapses, or spread the network over more chips{other}"
+    return [Finding("cores", target.name, cores, available, remedy, "capacity", prune_blocks)]
 
 
 @dataclass(frozen=True, eq=False)

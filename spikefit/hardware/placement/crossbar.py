@@ -22,10 +22,8 @@ from torch import Tensor
 from torch.nn.functional import conv_transpose2d
 
 from spikefit.errors import ConfigurationError
-from spikefit.hardware.check import Finding, chip_projections
-from spikefit.hardware.codebook import StoredWeights, joined
-from spikefit.hardware.figures import known
-from spikefit.hardware.mends import fewer_inputs, prunable, senders
+from spikefit.hardware.finding import Finding
+from spikefit.hardware.host import chip_projections
 from spikefit.hardware.placement.base import (
     CoreLoad,
     Kernel,
@@ -37,8 +35,11 @@ from spikefit.hardware.placement.base import (
     too_many_cores,
     ungrouped,
 )
-from spikefit.hardware.program import Population, Program
+from spikefit.hardware.remedies import fewer_inputs, prunable, senders
+from spikefit.hardware.sourced_value import known
 from spikefit.hardware.target import HardwareTarget
+from spikefit.program.ir import Population, Program
+from spikefit.program.stored_weights import StoredWeights, joined
 
 
 def place_on_crossbars(target: HardwareTarget, program: Program) -> Placement:
@@ -68,8 +69,8 @@ def place_on_crossbars(target: HardwareTarget, program: Program) -> Placement:
     splitters = 0
     splits = any(bool((destinations[p.name] > 1).any()) for p in program.populations[1:])
     if known(limits.axons_out_per_neuron) == 1 and splits and size.neurons < 2:
-        mend = "a neuron that sends to several cores needs relays, and a relay two neurons of a core"
-        findings.append(Finding("neurons per core", target.name, 2, size.neurons, mend, "capacity"))
+        remedy = "a neuron that sends to several cores needs relays, and a relay two neurons of a core"
+        findings.append(Finding("neurons per core", target.name, 2, size.neurons, remedy, "capacity"))
     elif known(limits.axons_out_per_neuron) == 1:
         rows = [r for p in program.populations[1:] for r in _splitter_rows(destinations[p.name], size.neurons)]
         splitters = sum(rows)
@@ -315,8 +316,10 @@ def _one_axon_a_source(populations: list[str]) -> str:
 
 def _too_many_axons(layer: _Layer, program: Program, available: int, prune_blocks: tuple[str, ...]) -> Finding:
     needed = int(layer.fan_in.max())
-    mend = fewer_inputs(program, layer.population.name, needed, available)
-    return Finding("fan-in (axons of a core)", layer.population.name, needed, available, mend, "capacity", prune_blocks)
+    remedy = fewer_inputs(program, layer.population.name, needed, available)
+    return Finding(
+        "fan-in (axons of a core)", layer.population.name, needed, available, remedy, "capacity", prune_blocks
+    )
 
 
 def _splitter_rows(destinations: Tensor, largest: int) -> list[int]:

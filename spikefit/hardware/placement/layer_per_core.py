@@ -18,12 +18,13 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from spikefit.hardware.check import Finding, chip_projections, on_host
-from spikefit.hardware.figures import known
-from spikefit.hardware.mends import fewer_inputs, fewer_units, prunable, senders
+from spikefit.hardware.finding import Finding
+from spikefit.hardware.host import chip_projections, on_host
 from spikefit.hardware.placement.base import CoreLoad, Part, Placement, kernels_of, map_shape, too_many_cores
-from spikefit.hardware.program import Population, Program, Projection
+from spikefit.hardware.remedies import fewer_inputs, fewer_units, prunable, senders
+from spikefit.hardware.sourced_value import known
 from spikefit.hardware.target import HardwareTarget
+from spikefit.program.ir import Population, Program, Projection
 
 
 @dataclass(frozen=True)
@@ -138,11 +139,11 @@ def _homeless(
             sizes = int(needed), int(available)
             # Filters count as the next power of two, input channels one by one: these are easier to do without.
             kernel = limit == "kernel entries"
-            mend = fewer_inputs(program, where, *sizes) if kernel else fewer_units(population, *sizes)
-            return Finding(limit, where, *sizes, mend + other, "capacity", prune_blocks)
+            remedy = fewer_inputs(program, where, *sizes) if kernel else fewer_units(population, *sizes)
+            return Finding(limit, where, *sizes, remedy + other, "capacity", prune_blocks)
     wanted = f"{int(need.kernel)} kernel and {int(need.neurons)} neuron entries on one core"
-    mend = "prune its channels or those of a layer as large"
-    return Finding("cores", where, wanted, "no core of that size left", mend, "capacity", prune_blocks)
+    remedy = "prune its channels or those of a layer as large"
+    return Finding("cores", where, wanted, "no core of that size left", remedy, "capacity", prune_blocks)
 
 
 def _encoded(target: HardwareTarget, program: Program, population: Population) -> bool:

@@ -15,11 +15,11 @@ import torch
 from scipy.sparse import coo_array, csr_array
 from torch.nn.functional import conv_transpose2d
 
-from spikefit.hardware.check import chip_projections
-from spikefit.hardware.figures import known
+from spikefit.hardware.host import chip_projections
 from spikefit.hardware.placement.base import CoreLoad, Kernel, add_pooled, kernels_of, map_shape
-from spikefit.hardware.program import Program
+from spikefit.hardware.sourced_value import known
 from spikefit.hardware.target import HardwareTarget
+from spikefit.program.ir import Program
 
 _SWEEPS = 20
 
@@ -44,7 +44,7 @@ def on_mesh(target: HardwareTarget, program: Program, cores: list[CoreLoad]) -> 
     """Places for ``cores`` on a square grid as large as the chip, larger where it has too few; None without cores."""
     if not cores:
         return None
-    from spikefit.functional.mesh_cpu import improve  # numba takes a while to import
+    from spikefit.functional.kernels.cpu.core_positions import improve  # numba takes a while to import
 
     side = math.isqrt(max(len(cores), known(target.limits.cores) or 0) - 1) + 1
     order = hilbert_order(side)[: len(cores)]

@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from spikefit.hardware.check import chip_projections
-from spikefit.hardware.figures import known
+from spikefit.hardware.host import chip_projections
 from spikefit.hardware.placement.base import CoreLoad, Part, Placement
-from spikefit.hardware.program import Program
+from spikefit.hardware.sourced_value import known
 from spikefit.hardware.target import HardwareTarget
+from spikefit.program.ir import Program
 
 
 def place_on_one_core(target: HardwareTarget, program: Program) -> Placement:

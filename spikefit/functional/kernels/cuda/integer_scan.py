@@ -14,7 +14,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from spikefit.functional.integer_dynamics import IntegerDynamics
+from spikefit.functional.integer_arithmetic import IntegerDynamics
 from spikefit.functional.kernels.cuda import integer_scan_kernels as kernels
 from spikefit.functional.surrogate import KERNEL_KINDS
 

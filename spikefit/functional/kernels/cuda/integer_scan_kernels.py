@@ -3,7 +3,7 @@
 
 Membranes are float64, which holds the integers of all chips. The caller makes sure that every value stays below 2**53
 in magnitude, the products of a decay included. The same in plain torch is
-:mod:`spikefit.functional.integer_dynamics`.
+:mod:`spikefit.functional.integer_arithmetic`.
 """
 
 import triton

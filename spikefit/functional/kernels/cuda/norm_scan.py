@@ -1,7 +1,7 @@
 """Norm, integrate-and-fire scan and average pooling as one differentiable operation on a CUDA device.
 
-The same as :mod:`spikefit.functional.lif_cpu`; kernels are in :mod:`.norm_scan_kernels`. Arithmetic is float32, or
-float64 for float64. Nothing here waits for the device.
+The same as :mod:`spikefit.functional.kernels.cpu.norm_scan`; kernels are in :mod:`.norm_scan_kernels`. Arithmetic is
+float32, or float64 for float64. Nothing here waits for the device.
 """
 
 import math

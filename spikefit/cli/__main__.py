@@ -1,0 +1,6 @@
+"""``python -m spikefit.cli`` is the command ``spikefit``."""
+
+from spikefit.cli.main import main
+
+if __name__ == "__main__":
+    main()

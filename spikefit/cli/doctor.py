@@ -1,0 +1,168 @@
+"""``spikefit doctor``: whether this machine has what spikefit needs, and how fast it is."""
+
+import os
+import platform
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from spikefit.cuda_graphs import CapturedNetwork
+from spikefit.data.source import data_folder
+from spikefit.functional.devices import has_triton
+from spikefit.hardware.deployment_context import DeploymentContext
+from spikefit.hardware.target import HardwareTarget
+from spikefit.input_kind import InputKind
+from spikefit.networks import ConvSNN
+from spikefit.networks.blocks import Network
+from spikefit.program.emulation import Emulator
+from spikefit.quantize import Codebook
+from spikefit.quantize.base import attach
+
+PACKAGES = ("torch", "lightning", "torchmetrics", "torchvision", "tonic", "jsonargparse", "wandb", "numba")
+TOLERANCE = 0.05  # of what training changes: convolutions round differently, and a neuron near its threshold may fire
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the report; ``ok`` is None for what is told and not judged."""
+
+    name: str
+    text: str
+    ok: bool | None = None
+
+    def __str__(self) -> str:
+        mark = {True: "ok", False: "FAILS", None: ""}[self.ok]
+        return f"{mark:5}  {self.name:24}  {self.text}"
+
+
+def packages() -> Iterator[Finding]:
+    """Versions of Python and of every package that spikefit needs."""
+    yield Finding("python", platform.python_version())
+    for name in PACKAGES:
+        try:
+            yield Finding(name, version(name), True)
+        except PackageNotFoundError:
+            yield Finding(name, f"not installed: pip install {name}", False)
+
+
+def data() -> Finding:
+    """The folder of data sets and what lies in it."""
+    folder = data_folder(None)
+    if not folder.is_dir():
+        return Finding("data folder", f"{folder} is not there; it is made when a data set is downloaded")
+    content = ", ".join(sorted(path.name for path in folder.iterdir() if path.is_dir())) or "empty"
+    named = "SPIKEFIT_DATA_DIR" if os.environ.get("SPIKEFIT_DATA_DIR") else "default"
+    return Finding("data folder", f"{folder} ({named}): {content}")
+
+
+def _network() -> Network:
+    torch.manual_seed(0)
+    network = ConvSNN((2, 16, 16), 10, channels=(16, 32), hidden=(64,))
+    for _, layer in network.named_synapses():
+        attach(layer, Codebook(layer.weight.detach(), levels=4, bits=8))
+    return network
+
+
+def _trained(network: Network, device: torch.device, run: Callable[[Tensor], Tensor] | None = None) -> list[Tensor]:
+    """What three steps of SGD on ``device`` change in the network's weights, on the CPU."""
+    network = network.to(device)
+    before = [p.detach().clone() for p in network.parameters()]
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.01)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(3):
+        x = (torch.rand(4, 8, 2, 16, 16, generator=generator) < 0.4).float().to(device)
+        optimizer.zero_grad(set_to_none=True)
+        logits = network.logits((run or network)(x))
+        F.cross_entropy(logits, torch.arange(8, device=device)).backward()
+        optimizer.step()
+    return [(p.detach() - old).cpu() for p, old in zip(network.parameters(), before, strict=True)]
+
+
+def _on_chip() -> Network:
+    network = _network()
+    network.emulation = Emulator(DeploymentContext(HardwareTarget.load("loihi"), 4, InputKind.SPIKES))
+    return network
+
+
+def _same(found: list[Tensor], expected: list[Tensor]) -> str | None:
+    """What is wrong with ``found``; None if it is near enough."""
+    a, b = torch.cat([x.flatten() for x in found]), torch.cat([x.flatten() for x in expected])
+    apart = float((a - b).norm() / b.norm())
+    return None if apart < TOLERANCE else f"what training changes differs from the CPU by {apart:.0%}"
+
+
+def attempt(name: str, check: Callable[[], str | None], good: str) -> Finding:
+    """``check`` as a line: ``good`` when it finds nothing wrong."""
+    start = time.perf_counter()
+    try:
+        wrong = check()
+    except Exception as error:  # a broken driver or compiler may raise anything: the report tells it
+        wrong = f"{type(error).__name__}: {error}".splitlines()[0]
+    seconds = time.perf_counter() - start
+    return Finding(name, f"{good} ({seconds:.1f} s)" if wrong is None else wrong, wrong is None)
+
+
+def steps(device: torch.device) -> Iterator[Finding]:
+    """Training steps on ``device`` against the same steps on the CPU."""
+
+    def plain() -> str | None:
+        return _same(_trained(_network(), device), _trained(_network(), torch.device("cpu")))
+
+    def chip() -> str | None:
+        return _same(_trained(_on_chip(), device), _trained(_on_chip(), torch.device("cpu")))
+
+    def captured() -> str | None:
+        network = _network().to(device)
+        return _same(_trained(network, device, CapturedNetwork(network, patience=1)), _trained(_network(), device))
+
+    yield attempt(f"training, {device.type}", plain, "three steps of a network with codebooks")
+    yield attempt(f"chip's integers, {device.type}", chip, "three steps on the integers of loihi")
+    if device.type == "cuda":
+        yield attempt("CUDA graph", captured, "the same steps, replayed")
+
+
+def copy_bandwidth(device: torch.device, count: int = 1 << 26) -> float:
+    """GB/s of a copy, read and written."""
+    source = torch.empty(count, device=device)
+    target = torch.empty_like(source)
+    target.copy_(source)
+    torch.cuda.synchronize()
+    start = time.perf_counter()
+    for _ in range(10):
+        target.copy_(source)
+    torch.cuda.synchronize()
+    return 10 * 8 * count / 1e9 / (time.perf_counter() - start)
+
+
+def gpu() -> Iterator[Finding]:
+    """The GPU, and whether its kernels compile and compute what the CPU's do."""
+    if not torch.cuda.is_available():
+        built = (
+            f"torch was built for CUDA {torch.version.cuda}" if torch.version.cuda else "torch was built without CUDA"
+        )
+        yield Finding("GPU", f"none ({built}); everything runs on the CPU")
+        return
+    properties = torch.cuda.get_device_properties(0)
+    memory = f"{properties.total_memory / 2**30:.0f} GiB"
+    capability = f"compute capability {properties.major}.{properties.minor}"
+    yield Finding("GPU", f"{properties.name}, {memory}, {capability}", properties.major >= 7)
+    there = has_triton()
+    yield Finding("triton", version("triton") if there else "not installed: neurons run in plain torch, slowly", there)
+    yield Finding("copy", f"{copy_bandwidth(torch.device('cuda')):.0f} GB/s")
+    yield from steps(torch.device("cuda"))
+
+
+def main() -> int:
+    """Print the report; 0 if nothing fails."""
+    failed = 0
+    for section in (packages(), iter([data()]), steps(torch.device("cpu")), gpu()):
+        for finding in section:
+            print(finding, flush=True)
+            failed += finding.ok is False
+    print(f"{failed} of these fail." if failed else "Everything that this machine can run works.")
+    return 1 if failed else 0

@@ -1,0 +1,222 @@
+"""The command line: ``lightning fit --config ...`` and ``spikefit fit --config ...`` are the same program."""
+
+import copy
+import importlib
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import torch
+from jsonargparse.typing import PositiveInt
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.loggers import CSVLogger, WandbLogger
+from lightning.pytorch.utilities.model_helpers import is_overridden
+
+from spikefit.checkpoints import read_checkpoint
+from spikefit.cli.errors import explain
+from spikefit.cli.run_directory import assign_run_directory, discard_if_empty
+from spikefit.data.datamodule import SpikeDataModule
+from spikefit.errors import CheckpointError, ConfigurationError, SpikeFitError
+from spikefit.module import SpikingClassifier
+from spikefit.preflight import Preflight
+
+# Warnings that ask nothing of the user.
+EXPECTED_WARNINGS = (
+    r".*isinstance\(treespec, LeafSpec\)",  # Lightning's own use of a deprecated torch name
+    r"Total length of `list` across ranks is zero",  # val_fraction: 0 asks for no validation
+    "The AccumulateGrad node's stream does not match",  # a recorded CUDA graph holds nodes of its own stream
+    "The dirpath has changed",  # every run has a directory of its own, and CompressedCheckpoint keeps its best
+)
+COMMANDS = ("fit", "validate", "test", "predict")
+CHECKPOINT_KEYWORDS = ("best", "last", "hpc")
+
+
+class SaveConfig(SaveConfigCallback):
+    """Saves the configuration into the run's directory and shows it to W&B."""
+
+    def logged_metrics(self, module: LightningModule) -> tuple[str, ...]:
+        """None. Said here as ``python -m spikefit.cli`` hides that this class is ours."""
+        return ()
+
+    def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Log the configuration as W&B's run config."""
+        for logger in trainer.loggers:
+            if isinstance(logger, WandbLogger):
+                logger.log_hyperparams(self.config.as_dict())
+
+
+class ConciseParser(LightningArgumentParser):
+    """Says what is wrong and what is allowed, without several screens of usage."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Print the message and exit with status 2."""
+        if self.exit_on_error:
+            print(f"spikefit: error: {explain(message)}", file=sys.stderr)
+            sys.exit(2)
+        super().error(message, ex)
+
+
+class SpikeFitCLI(LightningCLI):
+    """``LightningCLI`` with the data's shape linked to the model, a directory a run, and early checks."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Link what the model must know of the data; add ``cpu_threads``."""
+        parser.add_argument(
+            "--cpu_threads",
+            type=PositiveInt | None,
+            default=None,
+            help="threads of one operation on the CPU; null leaves it to torch. For layers that take less than a "
+            "millisecond 1 is as fast, and several times faster on a machine that other programs share.",
+        )
+        parser.add_argument(
+            "--hardware",
+            type=str | None,
+            default=None,
+            help="the chip that the run is for: a name in configs/hardware, or the path of a YAML file. Every "
+            "callback, cost and budget takes it from here.",
+        )
+        parser.link_arguments("hardware", "model.init_args.hardware")
+        parser.link_arguments("data.input_shape", "model.init_args.input_shape", apply_on="instantiate")
+        parser.link_arguments("data.num_classes", "model.init_args.num_classes", apply_on="instantiate")
+
+    def _parse_ckpt_path(self) -> None:
+        """Say clearly when the checkpoint is not there or not readable, before anything is built."""
+        command = self.config.get("subcommand")
+        path = self.config[command].get("ckpt_path") if command else None
+        if path and path not in CHECKPOINT_KEYWORDS and "://" not in str(path):
+            if not Path(path).is_file():
+                raise CheckpointError(
+                    f"ckpt_path: no file {path}; expected a checkpoint or one of {', '.join(CHECKPOINT_KEYWORDS)}."
+                )
+            read_checkpoint(Path(path), "ckpt_path")
+        super()._parse_ckpt_path()
+
+    def before_instantiate_classes(self) -> None:
+        """Give the run a directory of its own; the saved configuration does not name it, to be used again."""
+        settings = self.config[self.subcommand]
+        require_mappings(settings.trainer.callbacks)
+        if settings.cpu_threads is not None:
+            torch.set_num_threads(settings.cpu_threads)
+        self._given_config = copy.deepcopy(self.config)
+        self._run_directory = assign_run_directory(settings.trainer)
+
+    def instantiate_classes(self) -> None:
+        """Build everything; a configuration that fails leaves no empty directory behind."""
+        try:
+            super().instantiate_classes()
+            self._preflight()
+            for logger in self.trainer.loggers:
+                if isinstance(logger, CSVLogger):
+                    _ = logger.experiment  # opens while the directory is empty, or it warns that it will clear it
+        except BaseException:
+            discard_if_empty(self._run_directory)
+            raise
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Build the trainer; what is saved as its configuration is what the user gave."""
+        self.config = self._given_config
+        given = self.config_init[self.subcommand].trainer.callbacks or []
+        require_own_states(given if isinstance(given, list) else [given])
+        return super().instantiate_trainer(**kwargs)
+
+    def _preflight(self) -> None:
+        """Ask before anything is loaded; the module asks again, for programs that do not use the command line."""
+        resumes = bool(self.config[self.subcommand].get("ckpt_path"))
+        Preflight(self.model, self.datamodule, str(self.subcommand), self.trainer, resumes).run()
+
+
+def require_mappings(callbacks: Any) -> None:
+    """Raise for a schedule that is a number: jsonargparse would only find that out while it builds the callback.
+
+    Raises:
+        ConfigurationError: naming the callback and what is allowed.
+    """
+    for callback in callbacks if isinstance(callbacks, list) else []:
+        schedule = (callback.get("init_args") or {}).get("schedule")
+        if isinstance(schedule, str | int | float):
+            raise ConfigurationError(
+                f"schedule of {callback.class_path}: got {schedule!r}, expected start, stop, every and interval, such "
+                "as {start: 8, stop: 20}."
+            )
+
+
+def require_own_states(callbacks: Sequence[Callback]) -> None:
+    """Raise unless every callback has a place of its own in a checkpoint.
+
+    Raises:
+        ConfigurationError: for two of one class that a checkpoint can't tell apart, naming the option that does.
+    """
+    seen = set()
+    for callback in callbacks:
+        if not is_overridden("state_dict", callback, parent=Callback):
+            continue
+        if callback.state_key in seen:
+            name = getattr(callback, "name", None)
+            wanted = "other options" if name is None else f"another name for one of them (name: got {name!r} twice)"
+            raise ConfigurationError(
+                f"trainer.callbacks: two of {type(callback).__name__} are the same to a checkpoint. Expected {wanted}: "
+                "their states could not be told apart."
+            )
+        seen.add(callback.state_key)
+
+
+def main(args: list[str] | None = None) -> None:
+    """Run the command line.
+
+    Exit status 2, with one message and no traceback, when the configuration, the data, the checkpoint or the target
+    can't be used.
+    """
+    for message in EXPECTED_WARNINGS:
+        warnings.filterwarnings("ignore", message=message)
+    arguments = sys.argv[1:] if args is None else args
+    if arguments == ["doctor"]:
+        from spikefit.cli import doctor  # it looks at everything, which no other command needs
+
+        sys.exit(doctor.main())
+    if arguments and not arguments[0].startswith("-") and arguments[0] not in COMMANDS:
+        _other_command(arguments[0])
+        return
+    try:
+        SpikeFitCLI(
+            SpikingClassifier,
+            SpikeDataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            save_config_callback=SaveConfig,
+            seed_everything_default=0,
+            auto_configure_optimizers=False,
+            parser_class=ConciseParser,
+            # Without abbreviations, or --trainer.max_epoch would pass for --trainer.max_epochs.
+            parser_kwargs={"default_env": True, "env_prefix": "SPIKEFIT", "allow_abbrev": False},
+            args=args,
+        )
+    except Exception as error:
+        mendable = _user_error(error)
+        if mendable is None:
+            raise
+        print(f"spikefit: error: {mendable}", file=sys.stderr)
+        sys.exit(2)
+
+
+def _user_error(error: BaseException | None) -> SpikeFitError | None:
+    """The error that a user can remedy, also when jsonargparse has wrapped it into one about types."""
+    while error is not None and not isinstance(error, SpikeFitError):
+        error = error.__cause__
+    return error
+
+
+def _other_command(command: str) -> None:
+    """Anything but our own commands belongs to lightning-sdk, which calls its program ``lightning`` too."""
+    try:
+        entry = importlib.import_module("lightning_sdk.cli.entrypoint")
+    except ModuleNotFoundError:
+        print(
+            f"lightning: {command!r} is not a command here; expected one of {', '.join(COMMANDS)}. Other commands come "
+            "with the package lightning-sdk, which is not installed.",
+            file=sys.stderr,
+        )
+        sys.exit(2)
+    entry.main_cli()

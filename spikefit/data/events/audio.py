@@ -1,0 +1,98 @@
+"""Audio as spikes: data sets of tonic that silicon or simulated cochleas made.
+
+A frame has no height: networks read ``[T, B, N]``, one input a channel of the cochlea.
+"""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from spikefit.data.events.source import Chosen
+from spikefit.data.events.tonic_source import TonicSource
+from spikefit.data.source import Part
+
+
+class _Heidelberg(TonicSource):
+    """One HDF5 file a part."""
+
+    suffix = ".h5"
+    sensor_size = (700, 1, 1)
+
+    def _is_complete(self, base: Any, dataset: Any) -> bool:
+        # tonic is content with the archive and any .h5 file, even one of another part.
+        return Path(dataset.location_on_system, dataset.data_filename).is_file()
+
+    def _files(self, dataset: Any) -> Iterable[Path]:
+        return [Path(dataset.location_on_system, dataset.data_filename)]
+
+    def _chosen(self, dataset: Any) -> Chosen:
+        import h5py
+
+        with h5py.File(next(iter(self._files(dataset))), "r") as file:
+            labels = [int(label) for label in file["labels"][:]]
+        return Chosen(list(range(len(labels))), labels)
+
+
+class SHD(_Heidelberg):
+    """Spiking Heidelberg Digits: ten digits in German and ten in English, spoken into 700 channels.
+
+    Cramer et al. 2020, IEEE TNNLS. 8156 training and 2264 test samples; two of the twelve speakers are in
+    the test part only.
+
+    Args:
+        root: folder that holds ``SHD/shd_train.h5`` and ``SHD/shd_test.h5``; None for SPIKEFIT_DATA_DIR, else ``data``.
+        download, pipeline: see :class:`~spikefit.data.events.tonic_source.TonicSource`.
+    """
+
+    name, expected = "SHD", "SHD/shd_train.h5 and SHD/shd_test.h5"
+    num_classes = 20
+
+
+class SSC(_Heidelberg):
+    """Spiking Speech Commands: 35 words, 700 channels, with an official validation part.
+
+    Cramer et al. 2020, IEEE TNNLS. 75466 training, 9981 validation and 20382 test samples.
+
+    Args:
+        root: folder that holds ``SSC/ssc_train.h5``, ``SSC/ssc_valid.h5`` and ``SSC/ssc_test.h5``; None for
+            SPIKEFIT_DATA_DIR, else ``data``.
+        download, pipeline: see :class:`~spikefit.data.events.tonic_source.TonicSource`.
+    """
+
+    name, expected = "SSC", "SSC/ssc_train.h5, SSC/ssc_valid.h5 and SSC/ssc_test.h5"
+    num_classes = 35
+    has_validation = True
+    parts = ("train", "valid", "test")
+
+    def _arguments(self, part: Part) -> Mapping[str, Any]:
+        return {"split": part}
+
+
+class NTIDIGITS18(TonicSource):
+    """N-TIDIGITS18: the spoken digits of TIDIGITS through a silicon cochlea of 64 channels.
+
+    Anumula et al. 2018, Frontiers in Neuroscience 12:23. Single digits only, of 11 classes: ``o`` is 0, ``z`` (zero) is
+    10.
+
+    Args:
+        root: folder that holds ``NTIDIGITS18/n-tidigits.hdf5``; None for SPIKEFIT_DATA_DIR, else ``data``.
+        download, pipeline: see :class:`~spikefit.data.events.tonic_source.TonicSource`.
+    """
+
+    name, expected, suffix = "NTIDIGITS18", "NTIDIGITS18/n-tidigits.hdf5", ".hdf5"
+    num_classes = 11
+    sensor_size = (64, 1, 1)
+    keeps_open = True
+
+    def _arguments(self, part: Part) -> Mapping[str, Any]:
+        return {"train": part == "train", "single_digits": True}
+
+    def _is_complete(self, base: Any, dataset: Any) -> bool:
+        return Path(dataset.location_on_system, dataset.filename).is_file()
+
+    def _files(self, dataset: Any) -> Iterable[Path]:
+        return [Path(dataset.file_path)]
+
+    def _chosen(self, dataset: Any) -> Chosen:
+        labels = [dataset.class_map[dataset.labels[index]] for index in dataset.single_indices]
+        return Chosen(list(range(len(labels))), labels)

@@ -1,0 +1,140 @@
+"""One deployment, from a trained network to the figures of its report."""
+
+import zlib
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from spikefit.deploy.report.build import build_report
+from spikefit.deploy.report.data import Report
+from spikefit.deploy.report.sections import Accuracy, Provenance
+from spikefit.errors import DataError, TargetError
+from spikefit.hardware.check_capacity import check
+from spikefit.hardware.check_structure import check_structure
+from spikefit.hardware.deployment_context import DeploymentContext
+from spikefit.hardware.energy import EnergyModelName
+from spikefit.hardware.finding import Finding
+from spikefit.hardware.placement import Placement, place
+from spikefit.networks.blocks import Network
+from spikefit.program.ir import LayerActivity
+from spikefit.program.lower import lower
+from spikefit.program.parity import Parity, compare
+from spikefit.program.simulate import Simulator
+
+
+def require_structure(network: Network, context: DeploymentContext) -> None:
+    """Refuse a network that uses something the chip does not have, whatever is trained or pruned.
+
+    Raises:
+        TargetError: naming each neuron model, reset, layer, pooling or readout that the chip lacks, and what it has.
+    """
+    target = context.chip
+    findings = check_structure(target, lower(network, context))
+    if findings:
+        lines = "\n".join(f"  - {finding}" for finding in findings)
+        raise TargetError(f"target {target.name} can't run this network, however it is trained or pruned:\n{lines}")
+
+
+def samples_checksum(inputs: Tensor) -> int:
+    """A number that tells other samples, or other steps of them, apart; of several batches it is the sum.
+
+    Args:
+        inputs: ``[T, B, ...]``, on the host.
+    """
+    samples = inputs.transpose(0, 1).flatten(1).float().contiguous().numpy()
+    return sum(zlib.crc32(sample) for sample in samples)
+
+
+@dataclass
+class Tally:
+    """Counts over samples that add up over batches and processes."""
+
+    samples: int = 0
+    checksum: int = 0
+    correct_float: int = 0
+    correct_deployed: int = 0
+    activity: list[tuple[tuple[LayerActivity, ...], int]] = field(default_factory=list)
+    parity: list[Parity] = field(default_factory=list)
+    agreement: list[Parity] = field(default_factory=list)
+
+    def add(self, other: "Tally") -> None:
+        """Add the counts of ``other``."""
+        self.samples += other.samples
+        self.checksum += other.checksum
+        self.correct_float += other.correct_float
+        self.correct_deployed += other.correct_deployed
+        self.activity += other.activity
+        self.parity += other.parity
+        self.agreement += other.agreement
+
+
+class Deployment:
+    """A trained network on a chip: lowered, checked, placed, simulated, and its energy estimated.
+
+    Args:
+        network: trained; not changed.
+        context: the chip, steps of an inference, and what the network reads.
+        energy_model: ``target`` (the chip's own constants) or another name of :mod:`spikefit.hardware.energy`.
+        parity_samples: on how many samples to compare the exact program with the network, spike for spike.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        context: DeploymentContext,
+        *,
+        energy_model: EnergyModelName = "target",
+        parity_samples: int = 64,
+    ) -> None:
+        self.network, self.context, self.target, self.energy_model = network, context, context.chip, energy_model
+        self.program = lower(network, context, "target")
+        self.exact = lower(network, context)
+        self.placement: Placement = place(self.target, self.program)
+        self.findings: list[Finding] = [*check(self.target, self.program), *self.placement.findings]
+        self.parity_left = parity_samples
+        self.tally = Tally()
+        self._simulator = Simulator(self.program)
+
+    def update(self, inputs: Tensor, labels: Tensor, logits: Tensor) -> None:
+        """Simulate a batch.
+
+        Args:
+            inputs: ``[T, B, ...]``.
+            labels: ``[B]``.
+            logits: ``[B, classes]`` that the trained network gave.
+
+        Raises:
+            DataError: for inputs of another kind, or with other steps, than the deployment is for.
+        """
+        if len(inputs) != self.context.time_steps:
+            raise DataError(f"time_steps: the run declares {self.context.time_steps}, but a batch has {len(inputs)}.")
+        if inputs.stride(0) == 0:  # one frame on its way to the host, and one that is computed
+            inputs = inputs[:1].cpu().expand(inputs.shape)
+        inputs, labels, logits = inputs.cpu(), labels.cpu(), logits.cpu()
+        simulation = self._simulator(inputs)
+        self.tally.add(
+            Tally(
+                len(labels),
+                samples_checksum(inputs),
+                int((logits.argmax(dim=1) == labels).sum()),
+                int((simulation.logits.argmax(dim=1) == labels).sum()),
+                [(simulation.activity, simulation.samples)],
+            )
+        )
+        few = inputs[:, : self.parity_left]
+        if few.shape[1]:
+            self.tally.parity.append(compare(self.network, self.exact, few))
+            self.tally.agreement.append(compare(self.network, self.program, few, tolerance=None))
+            self.parity_left -= few.shape[1]
+
+    def report(self, before_compression: Accuracy | None = None, provenance: Provenance | None = None) -> Report:
+        """Everything measured.
+
+        Args:
+            before_compression: accuracy of the float network, where there was one.
+            provenance: where network and samples come from.
+
+        Raises:
+            ValueError: when no batch has been simulated.
+        """
+        return build_report(self, before_compression, provenance)

@@ -1,0 +1,190 @@
+"""What is too much for a chip as a whole. What one core holds is checked by :mod:`spikefit.hardware.placement`."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from spikefit.functional.neuron_models import neuron_model
+from spikefit.hardware.check_structure import check_structure
+from spikefit.hardware.finding import Finding, plain
+from spikefit.hardware.host import chip_projections, on_host
+from spikefit.hardware.remedies import fewer_inputs, fewer_targets, fewer_units, prunable, receivers, senders
+from spikefit.hardware.sourced_value import known
+from spikefit.hardware.target import HardwareTarget
+from spikefit.program.ir import Population, Program, Projection
+from spikefit.program.stored_weights import joined
+
+
+def check(target: HardwareTarget, program: Program) -> list[Finding]:
+    """All findings of :func:`check_structure` and :func:`check_capacity`."""
+    return check_structure(target, program) + check_capacity(target, program)
+
+
+def check_capacity(target: HardwareTarget, program: Program) -> list[Finding]:
+    """What is too much for the chip: numbers of neurons and synapses, ranges of weights, thresholds and
+    biases.
+
+    The integer ranges are checked only in ``target`` precision. Synapses of an encoder layer that the host
+    computes count nowhere.
+    """
+    findings = [*_neuron_count(target, program), *_chip_counts(target, program)]
+    findings += [*_fans(target, program), *_destinations(target, program)]
+    for population in program.populations[1:]:
+        findings += _unique_values(target, program, population)
+        findings += _signs(target, program, population)
+        findings += _channels(target, program, population)
+    if program.precision == "target":
+        for projection in chip_projections(target, program):
+            findings += _weight_range(target, projection)
+        for population in program.populations[1:]:
+            findings += _constants(target, program, population)
+    return findings
+
+
+def unknown_limits(target: HardwareTarget) -> list[str]:
+    """Dotted names of the limits that nobody published, so that no check could look at them."""
+    return [path for path, figure in target.sourced_values() if figure.value is None and not path.startswith("energy.")]
+
+
+def _capacity(
+    limit: str, where: str, needed: object, available: object, remedy: str, prune_blocks: tuple[str, ...] = ()
+) -> Finding:
+    return Finding(limit, where, plain(needed), plain(available), remedy, "capacity", prune_blocks)
+
+
+def _chip_counts(target: HardwareTarget, program: Program) -> Iterator[Finding]:
+    """Hidden neurons and synapses of a chip that limits them as a whole."""
+    hidden = sum(population.neurons for population in program.populations[1:-1])
+    synapses = sum(program.synapses(projection) for projection in chip_projections(target, program))
+    for limit, needed, available in (
+        ("hidden neurons", hidden, known(target.limits.hidden_neurons)),
+        ("synapses per chip", synapses, known(target.limits.synapses_per_chip)),
+    ):
+        if available is not None and needed > available:
+            remedy = f"prune {needed - available} {limit.removesuffix(' per chip')}"
+            yield _capacity(limit, target.name, needed, available, remedy, prunable(program))
+
+
+def _neuron_count(target: HardwareTarget, program: Program) -> Iterator[Finding]:
+    available = known(target.limits.neurons_per_chip)
+    needed = sum(population.neurons * target.cells(population) for population in program.populations)
+    if available is not None and needed > available:
+        remedy = f"prune {needed - available} neurons"
+        if needed > program.neurons:
+            remedy += " (a neuron that subtracts its threshold takes several) or reset to zero"
+        yield _capacity("neurons per chip", target.name, needed, available, remedy, prunable(program))
+
+
+def _fans(target: HardwareTarget, program: Program) -> Iterator[Finding]:
+    projections = chip_projections(target, program)
+    ways = (
+        ("fan-in", known(target.limits.fan_in), "target", Program.fan_in, senders, fewer_inputs),
+        ("fan-out", known(target.limits.fan_out), "source", Program.fan_out, receivers, fewer_targets),
+    )
+    for limit, available, side, count, others, mended in ways:
+        for population in program.populations if available is not None else ():
+            fans = [count(program, p).flatten() for p in projections if getattr(p, side) == population.name]
+            worst = int(torch.stack(fans).sum(dim=0).max()) if fans else 0
+            if available is not None and worst > available:
+                remedy = mended(program, population.name, worst, available)
+                yield _capacity(limit, population.name, worst, available, remedy, others(program, population.name))
+
+
+def _destinations(target: HardwareTarget, program: Program) -> Iterator[Finding]:
+    available = known(target.limits.destination_layers)
+    for population in program.populations:
+        needed = len({projection.target for projection in program.outputs_of(population.name)})
+        if available is not None and needed > available:
+            remedy = "connect it to fewer layers"
+            yield _capacity("destination layers", population.name, needed, available, remedy)
+
+
+def _channels(target: HardwareTarget, program: Program, population: Population) -> Iterator[Finding]:
+    needed, available = population.shape[0], known(target.layers.channels_max)
+    if available is not None and needed > available:
+        remedy, own = fewer_units(population, needed, available), prunable(program, population.name)
+        yield _capacity("channels", population.name, needed, available, remedy, own)
+
+
+def _unique_values(target: HardwareTarget, program: Program, population: Population) -> Iterator[Finding]:
+    """Counted by neuron (the worst one), or over the population, of which a core or layer may hold all."""
+    rule = target.weights.unique_values
+    projections = chip_projections(target, program, population.name)
+    if rule is None or rule.count.value is None or not projections:
+        return
+    stored = joined([projection.stored for projection in projections])
+    stored = stored.by_output() if rule.scope.value == "neuron" else stored
+    needed = int(stored.distinct(zero_counts=not rule.zero_is_free.value).max())
+    if needed > rule.count.value:
+        limit = f"unique weights per {rule.scope.value}"
+        remedy = f"use a codebook of {rule.count.value} values"
+        yield _capacity(limit, population.name, needed, rule.count.value, remedy)
+
+
+def _signs(target: HardwareTarget, program: Program, population: Population) -> Iterator[Finding]:
+    """Sources (channels of a convolution, whose neurons share their weights) that excite and inhibit."""
+    if not known(target.weights.sign_by_source):
+        return
+    for projection in chip_projections(target, program, population.name):
+        by_group = projection.weight.flatten(2).chunk(projection.groups) if projection.kind == "conv" else None
+        parts = by_group or (projection.weight.unsqueeze(2),)  # [out, in, taps] each
+        mixed = sum(int(((part > 0).any(2).any(0) & (part < 0).any(2).any(0)).sum()) for part in parts)
+        if mixed:
+            remedy = f"split {mixed} of its sources into those that excite and those that inhibit"
+            yield _capacity("signs per source", projection.name, 2, 1, remedy)
+
+
+def _weight_range(target: HardwareTarget, projection: Projection) -> Iterator[Finding]:
+    bits, exponent, name = projection.bits or target.widest_bits, projection.exponent, projection.name
+    if bits not in (known(target.weights.bits) or ()):
+        remedy = f"store weights of {target.stored_bits(bits)} bits"
+        yield _capacity("weight bits", name, bits, known(target.weights.bits), remedy)
+        return
+    low, high = target.exponent_range(bits)
+    if not low <= exponent <= high:
+        remedy = "store wider weights or change their common factor"
+        yield _capacity("weight exponent", name, exponent, f"{low} to {high}", remedy)
+    values = projection.stored.values
+    smallest, largest = int(values.min()), int(values.max())
+    low, high = (bound * 2**exponent for bound in target.weight_range(bits))
+    if smallest < low or largest > high:
+        remedy = "quantise to fewer bits or to a smaller common factor"
+        yield _capacity("weight range", name, f"{smallest} to {largest}", f"{low} to {high}", remedy)
+    if exponent and bool((values % 2**exponent != 0).any()):
+        yield _capacity("weight exponent", name, "finer weights", f"steps of {2**exponent}", "lower the exponent")
+
+
+def _constants(target: HardwareTarget, program: Program, population: Population) -> Iterator[Finding]:
+    """Ranges and steps of threshold, bias (unless the host adds it to its current) and linear leak."""
+    neuron = target.neuron
+    fewer = "lower the common factor of its weights"
+    if population.threshold is not None:
+        low, high = known(neuron.threshold_min), known(neuron.threshold_max)
+        yield from _within("threshold", population, population.threshold, low, high, fewer)
+        rounded = target.round_threshold(population.threshold)
+        yield from _representable("threshold", population, population.threshold, rounded)
+    host = any(on_host(target, program, projection) for projection in program.inputs_of(population.name))
+    if population.bias is not None and not host:
+        low, high = known(neuron.bias_min), known(neuron.bias_max)
+        yield from _within("bias", population, population.bias, low, high, f"{fewer} or its norm's shift")
+        yield from _representable("bias", population, population.bias, target.round_bias(population.bias))
+    if population.leak is not None and neuron_model(population.model).leak == "linear":
+        yield from _within("leak", population, population.leak, 0, known(neuron.leak_max), fewer)
+
+
+def _within(
+    limit: str, population: Population, values: Tensor, low: int | None, high: int | None, remedy: str
+) -> Iterator[Finding]:
+    smallest, largest = int(values.min()), int(values.max())
+    if (low is not None and smallest < low) or (high is not None and largest > high):
+        available = f"{'any' if low is None else low} to {'any' if high is None else high}"
+        yield _capacity(f"{limit} range", population.name, f"{smallest} to {largest}", available, remedy)
+
+
+def _representable(limit: str, population: Population, values: Tensor, rounded: Tensor) -> Iterator[Finding]:
+    wrong = values != rounded
+    if bool(wrong.any()):
+        needed, nearest = int(values[wrong][0]), int(rounded[wrong][0])
+        remedy = f"round each {limit} to what the register holds"
+        yield _capacity(f"{limit} step", population.name, needed, f"{nearest} as the nearest value", remedy)

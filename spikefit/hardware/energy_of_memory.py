@@ -1,0 +1,84 @@
+"""Energy of operations and of the memory accesses that they need: the energy model ``memory``.
+
+Counting additions alone makes every weight as cheap as every other. Lemaire et al. 2022 (arXiv 2210.13107) add what
+reading weights and reading and writing membranes costs in static memory, which is far more. This is our reading of
+their model for a network that is computed event by event, every layer with memories of its own:
+
+* A synaptic operation reads one weight, reads one membrane, adds, and writes the membrane.
+* An update of a neuron reads its membrane, leaks it if it does, adds the bias, compares, and writes it.
+* A multiplication of a real-valued input reads one weight.
+
+A weight is stored as the index of its value, ``ceil(log2(values))`` bits, if that is narrower than the weight itself;
+the few values lie in registers, whose access is not counted. A membrane is as wide as the chip's state, 32 bits if that
+is not known. Words of 32 bits are read from a memory as large as all of the layer's weights or membranes; an access of
+fewer bits costs its share. Left out are the addresses of events, biases and thresholds, and the queues between layers.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from spikefit.functional.neuron_models import neuron_model
+from spikefit.hardware.sourced_value import SourcedValue
+from spikefit.program.ir import LayerActivity, Program, Projection
+
+_HOROWITZ = "45 nm CMOS: Horowitz 2014, ISSCC; Lemaire 2022, arXiv 2210.13107"
+ADD_J = SourcedValue(0.1e-12, f"int32 addition at {_HOROWITZ}", "P")
+MULTIPLY_J = SourcedValue(3.1e-12, f"int32 multiplication at {_HOROWITZ}", "P")
+WORD_BITS = 32
+SRAM_BYTES = (8 * 1024.0, 32 * 1024.0, 1024 * 1024.0)
+SRAM_WORD_J = SourcedValue(
+    (10e-12, 20e-12, 100e-12), f"a 32-bit word of SRAM of 8 KB, 32 KB and 1 MB at {_HOROWITZ}", "P"
+)
+CONSTANTS: Mapping[str, SourcedValue[Any]] = {"add_j": ADD_J, "multiply_j": MULTIPLY_J, "sram_word_j": SRAM_WORD_J}
+
+
+def access_j(memory_bits: float, bits: float) -> float:
+    """Joule of reading or writing ``bits`` bits of a memory of ``memory_bits`` bits.
+
+    Between the sizes of :data:`SRAM_BYTES` the energy of a word is interpolated, in front of the first it stays, and
+    behind the last it grows as between the last two.
+    """
+    assert SRAM_WORD_J.value is not None
+    size, sizes, energies = memory_bits / 8, SRAM_BYTES, SRAM_WORD_J.value
+    word = float(np.interp(size, sizes, energies))
+    if size > sizes[-1]:
+        word += (size - sizes[-1]) * (energies[-1] - energies[-2]) / (sizes[-1] - sizes[-2])
+    return word * bits / WORD_BITS
+
+
+def index_bits(projection: Projection) -> int:
+    """Bits of a stored synapse of ``projection``: of its value's index, or of the weight if that is narrower."""
+    values = int(projection.stored.merged().distinct())
+    return min(max(1, math.ceil(math.log2(max(2, values)))), projection.bits or WORD_BITS)
+
+
+def state_bits(program: Program) -> int:
+    """Width of a membrane."""
+    low, high = program.arithmetic.state_min, program.arithmetic.state_max
+    if low is None or high is None:
+        return WORD_BITS
+    return max(1, math.ceil(math.log2(high - low + 1)))
+
+
+def memory_terms(program: Program, layer: LayerActivity) -> dict[str, float]:
+    """Joule of one layer: ``synops``, ``updates`` and ``encoder`` are operations, ``memory`` their accesses."""
+    assert ADD_J.value is not None
+    assert MULTIPLY_J.value is not None
+    population = program.population(layer.name)
+    membrane = 2 * access_j(layer.neurons * state_bits(program), state_bits(program))  # read and written
+    reads = 0.0
+    for projection in program.inputs_of(layer.name):
+        bits = index_bits(projection)
+        share = program.synapses(projection) / max(1, layer.synapses)
+        operations = layer.macs if program.is_encoder(projection) else layer.synops * share
+        reads += operations * access_j(projection.weight.numel() * bits, bits)
+    leaks = MULTIPLY_J.value if population.spiking and neuron_model(population.model).multiplies else 0.0
+    return {
+        "synops": layer.synops * ADD_J.value,
+        "updates": layer.updates * (ADD_J.value + leaks),
+        "encoder": layer.macs * (ADD_J.value + MULTIPLY_J.value),
+        "memory": reads + (layer.synops + layer.updates) * membrane,
+    }

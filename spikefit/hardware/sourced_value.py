@@ -1,0 +1,172 @@
+"""Figures with their sources: how one is written in YAML, read and refused.
+
+A figure is ``{value, source, confidence}``. Confidence is one of
+
+* ``P`` a paper, ``V`` a vendor document, ``T`` source code of a public tool, ``S`` a secondary source, ``D``
+  derived;
+* ``R`` recalled and not looked up: *unverified*.
+
+``value: null`` says that nobody published the figure.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Generic, TypeAlias, TypeVar, get_args, get_origin
+
+from spikefit.errors import TargetError
+
+CONFIDENCES = ("P", "V", "T", "S", "D", "R")
+
+Value = TypeVar("Value")
+Read = TypeVar("Read", covariant=True)
+
+
+@dataclass(frozen=True)
+class SourcedValue(Generic[Read]):
+    """One figure of a chip: its value (None: unknown), where it was read, and how sure that is."""
+
+    value: Read | None
+    source: str | None = None
+    confidence: str | None = None
+
+    @property
+    def unverified(self) -> bool:
+        """Whether the figure was only recalled."""
+        return self.confidence == "R"
+
+
+def known(figure: SourcedValue[Value] | None) -> Value | None:
+    """Value of ``figure``; None when it is unknown or does not apply."""
+    return None if figure is None else figure.value
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A type of value: how it is described to the user (or what says so, when it is asked), and what it accepts."""
+
+    described: str | Callable[[], str]
+    accepts: Callable[[Any], bool]
+
+    @property
+    def allowed(self) -> str:
+        """What it accepts, in words."""
+        return self.described if isinstance(self.described, str) else self.described()
+
+
+def _is_integer(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def choice(*options: Any) -> Kind:
+    """One of ``options``."""
+    return Kind("one of " + ", ".join(map(str, options)), lambda value: value in options)
+
+
+def key_of(table: Mapping[str, Any], hint: str) -> Kind:
+    """A key of ``table`` as it is when a value is read; ``hint`` says how a key gets there."""
+    return Kind(lambda: f"one of {', '.join(table)} ({hint})", lambda value: isinstance(value, str) and value in table)
+
+
+def some(kind: Kind) -> Kind:
+    """A list that is not empty, of ``kind``."""
+    return Kind(
+        lambda: f"a list, each {kind.allowed}",
+        lambda value: isinstance(value, list) and bool(value) and all(map(kind.accepts, value)),
+    )
+
+
+def any_of(kind: Kind) -> Kind:
+    """A list of ``kind``, empty where the chip has nothing of it."""
+    return Kind(
+        lambda: f"a list, each {kind.allowed}, or []",
+        lambda value: isinstance(value, list) and all(map(kind.accepts, value)),
+    )
+
+
+INTEGER = Kind("an integer", _is_integer)
+COUNT = Kind("an integer from 0", lambda value: _is_integer(value) and value >= 0)
+BOOLEAN = Kind("true or false", lambda value: isinstance(value, bool))
+AMOUNT = Kind(
+    "a number from 0 (YAML wants the point and the sign: 2.0e-12)",
+    lambda value: not isinstance(value, bool) and isinstance(value, int | float) and 0 <= value < math.inf,
+)
+BITS = Kind("an integer from 1 to 32", lambda value: _is_integer(value) and 1 <= value <= 32)
+
+
+Count: TypeAlias = Annotated[SourcedValue[int] | None, COUNT]
+Integer: TypeAlias = Annotated[SourcedValue[int] | None, INTEGER]
+Amount: TypeAlias = Annotated[SourcedValue[float] | None, AMOUNT]
+
+
+def expect(kind: Kind, value: Any, file: str, path: str) -> None:
+    """Raise :class:`TargetError` unless ``kind`` accepts ``value`` of the field ``path``."""
+    if not kind.accepts(value):
+        raise TargetError(f"{file}: {path}: got {value!r}, expected {kind.allowed}.")
+
+
+def expect_keys(content: Any, allowed: tuple[str, ...], required: tuple[str, ...], file: str, path: str) -> None:
+    """Raise :class:`TargetError` unless ``content`` has the ``required`` and only ``allowed`` keys."""
+    if not isinstance(content, dict):
+        raise TargetError(f"{file}: {path or 'content'}: got {content!r}, expected the keys {', '.join(allowed)}.")
+    for key in content:
+        if key not in allowed:
+            where = f"{path}.{key}" if path else str(key)
+            raise TargetError(
+                f"{file}: {where}: unknown field with the value {content[key]!r}, expected one of {', '.join(allowed)}."
+            )
+    for key in required:
+        if key not in content:
+            where = f"{path}.{key}" if path else key
+            raise TargetError(f"{file}: {where}: missing field.")
+
+
+def read_section(kind: type, content: Any, file: str, path: str) -> Any:
+    """``content`` as an instance of the dataclass ``kind``; a field without a default must be known."""
+    entries = {entry.name: entry for entry in dataclasses.fields(kind)}
+    required = tuple(name for name, entry in entries.items() if entry.default is dataclasses.MISSING)
+    expect_keys(content, tuple(entries), required, file, path)
+    parsed: dict[str, Any] = {}
+    for name, value in content.items():
+        where, annotation = f"{path}.{name}", entries[name].type
+        if get_origin(annotation) is Annotated:
+            parsed[name] = _read_sourced_value(get_args(annotation)[1], name in required, value, file, where)
+        else:  # a section within the section, possibly optional
+            inner = next(part for part in get_args(annotation) if isinstance(part, type))
+            parsed[name] = read_section(inner, value, file, where)
+    return kind(**parsed)
+
+
+def _read_sourced_value(kind: Kind, required: bool, content: Any, file: str, path: str) -> SourcedValue[Any]:
+    fields = ("value", "source", "confidence")
+    expect_keys(content, fields, ("value",), file, path)
+    value = content["value"]
+    if value is not None or required:
+        expect(kind, value, file, f"{path}.value")
+        expect_keys(content, fields, fields, file, path)
+        expect(choice(*CONFIDENCES), content["confidence"], file, f"{path}.confidence")
+        source = Kind("where the figure was read", lambda text: isinstance(text, str) and bool(text.strip()))
+        expect(source, content["source"], file, f"{path}.source")
+    value = tuple(value) if isinstance(value, list) else value
+    return SourcedValue(value, content.get("source"), content.get("confidence"))
+
+
+def sourced_values_of(value: Any, path: str) -> Iterator[tuple[str, SourcedValue[Any]]]:
+    """Every figure in ``value`` and its sections, with its dotted path below ``path``."""
+    if isinstance(value, SourcedValue):
+        yield path, value
+    elif dataclasses.is_dataclass(value):
+        for entry in dataclasses.fields(value):
+            yield from sourced_values_of(getattr(value, entry.name), f"{path}.{entry.name}")
+
+
+def to_plain(value: Any) -> Any:
+    """A section as plain dictionaries and lists, without the figures that do not apply."""
+    if isinstance(value, tuple):
+        return list(value)
+    if not dataclasses.is_dataclass(value):
+        return value
+    entries = {entry.name: getattr(value, entry.name) for entry in dataclasses.fields(value)}
+    keep = isinstance(value, SourcedValue)  # an unknown value stays visible
+    return {key: to_plain(entry) for key, entry in entries.items() if entry is not None or (keep and key == "value")}

@@ -1,0 +1,301 @@
+"""A network that another library wrote as a NIR graph."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import nn
+
+from spikefit.errors import ConfigurationError, ExchangeError, check_choice
+from spikefit.functional.lif import Reset
+from spikefit.networks.blocks import Block, IdentitySkip, Network
+from spikefit.networks.norms import FixedNorm
+from spikefit.neurons import IF, LIF, NeuronFactory, ParametricLIF, SpikingNeuron
+from spikefit.nir.dialects import Dialect, Discretisation, Fires, dialect_called, require_nir
+from spikefit.nir.graph import Layer, Reader, Shape, Synapses, array
+
+_NEARLY = 1e-6  # what float32 leaves of a quotient that is meant to be 1
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """How the neurons of a graph are to be taken."""
+
+    dt: float
+    discretisation: Discretisation
+    fires: Fires
+    if_gain: Literal["per_second", "per_step"]
+    reset: Reset | None
+    dialect: Dialect
+    ignore_resistance: bool
+
+
+@dataclass(frozen=True)
+class _Neurons:
+    """Neurons of one layer, in units of their input current.
+
+    Attributes:
+        decay: factor that the membrane keeps; None for IF.
+        threshold: ``[units]``.
+        reset: how they are reset.
+    """
+
+    decay: float | None
+    threshold: np.ndarray
+    reset: Reset
+
+
+class FromNIR(Network):
+    """A feed-forward network read from a NIR file, ready to be trained, compressed and deployed.
+
+    Layers are called ``conv1``, ``conv2``, ..., ``fc1``, ..., and the last one ``readout``. Read are Conv1d (as a
+    Conv2d on maps of height 1: the data then has the shape ``(C, 1, L)``), Conv2d, Linear, Affine, IF, LIF, CubaLIF
+    whose ``tau_syn`` is ``dt`` (no synaptic memory: Euler's factor is 0), AvgPool2d, SumPool2d, Flatten, and as a path
+    past a layer Scale or a 1x1 Conv2d. Everything else is refused by name. Equations and dialects:
+    :mod:`spikefit.nir.dialects`.
+
+    What is exact. Weights and biases are taken as they are (times k**2 behind a SumPool2d, which becomes an average).
+    The gain G of a LIF goes into its threshold, never into weights. Neurons of a layer have one threshold here; where
+    they differ between channels, a norm with fixed statistics stands in front of them
+    (:class:`~spikefit.networks.blocks.FixedNorm`), so that M distinct weights stay M distinct weights, and lowering
+    gives each channel its threshold back. All of this holds to the rounding of float32. A neuron that fires above its
+    threshold has here the next float32 (or, from a float64 file, float64) as its threshold, at which it fires: no
+    number lies between. Membranes start at ``v_reset``, and ``v_leak`` must be equal to it: NIR does not say where they
+    start, and libraries differ.
+
+    The file is read whenever the network is built, also to load a checkpoint: keep it where it is. Weights then come
+    from the checkpoint, thresholds and decays from the file.
+
+    Args:
+        input_shape: ``(C, H, W)`` or ``(N,)`` of one frame.
+        num_classes: outputs of the last layer.
+        path: of the file; from Python also a ``nir.NIRGraph``.
+        dialect: whose conventions to take it by: ``nir``, ``snntorch``, ``spikingjelly``, ``norse`` or ``sinabs``.
+        dt: length of a step, seconds; None for what the file's metadata say (``dt``), else the dialect's.
+        reset: ``zero`` (NIR's, to ``v_reset``) or ``subtract``; None for what the nodes' metadata say (``reset``), else
+            the dialect's.
+        ignore_resistance: take G = 1 whatever R is: for sinabs' LIF with ``norm_input=False``, whose R is not written.
+        learn_decay: whether the decay of LIF neurons is trained, one a layer.
+        surrogate, alpha: as in :class:`~spikefit.neurons.SpikingNeuron`.
+
+    Raises:
+        ExchangeError: when ``nir`` is not installed, the file can't be read, or a node (named) can't be taken over.
+        ConfigurationError: for an unknown dialect, or an ``input_shape`` or ``num_classes`` that is not the file's.
+    """
+
+    def __init__(
+        self,
+        input_shape: tuple[int, ...],
+        num_classes: int,
+        path: str,
+        dialect: str = "nir",
+        dt: float | None = None,
+        reset: Literal["zero", "subtract"] | None = None,
+        ignore_resistance: bool = False,
+        learn_decay: bool = False,
+        surrogate: str = "atan",
+        alpha: float = 2.0,
+    ) -> None:
+        spoken = dialect_called(dialect)
+        if reset is not None:
+            check_choice("reset", reset, ("zero", "subtract"))
+        graph, name = _read(path)
+        reader = Reader(graph, name)
+        shape, layers = reader.layers()
+        _check_ends(name, shape, input_shape, layers[-1].shape[0], num_classes)
+        said = graph.metadata if isinstance(graph.metadata, dict) else {}
+        step = float(said.get("dt", spoken.dt)) if dt is None else dt
+        if not 0 < step < math.inf:
+            raise ConfigurationError(f"dt: got {step!r}, expected a value above 0.")
+        reading = _Reading(
+            step,
+            _text(said.get("discretisation", spoken.discretisation)),  # type: ignore[arg-type]
+            _text(said.get("fires", spoken.fires)),  # type: ignore[arg-type]
+            _text(said.get("if_gain", spoken.if_gain)),  # type: ignore[arg-type]
+            reset,
+            spoken,
+            ignore_resistance,
+        )
+        for option, allowed in (
+            ("discretisation", ("euler", "exponential")),
+            ("fires", ("above", "at")),
+            ("if_gain", ("per_second", "per_step")),
+        ):
+            check_choice(f"{option} in the metadata of {name}", getattr(reading, option), allowed)
+
+        def factory(neurons: _Neurons, threshold: float) -> NeuronFactory:
+            shared: dict[str, Any] = {
+                "threshold": threshold,
+                "reset": neurons.reset,
+                "surrogate": surrogate,
+                "alpha": alpha,
+            }
+            if neurons.decay is None:
+                return lambda units: IF(units, **shared)
+            cls: Callable[..., SpikingNeuron] = ParametricLIF if learn_decay else LIF
+            return lambda units: cls(units, decay=neurons.decay, **shared)
+
+        names = _names(layers)
+        blocks: dict[str, Block] = {}
+        by_node = {layer.node: names[index] for index, layer in enumerate(layers)}
+        for index, layer in enumerate(layers):
+            norm, neuron = None, None
+            if layer.node is not None:
+                neurons = _neurons(reader, layer.node, layer.shape, reading)
+                norm, threshold = _norm(neurons.threshold)
+                neuron = factory(neurons, threshold)(layer.shape[0])
+            skip = None if layer.skip is None else _skip(layer.skip)
+            source = None if layer.skip is None else by_node[layer.skip.signal.source]
+            main = _module(layer.main)
+            blocks[names[index]] = Block(main, norm, neuron, layer.pool, "avg", source, skip)
+        super().__init__(blocks, input_shape)
+
+
+def _read(path: Any) -> tuple[Any, str]:
+    """The graph, and what to call it in messages."""
+    nir = require_nir()
+    if isinstance(path, nir.NIRGraph):
+        return path, "NIR graph"
+    if not Path(path).is_file():
+        raise ExchangeError(f"path: no file {path}; expected a NIR graph.")
+    try:
+        # Type checks of nir refuse what several libraries write; shapes are checked here as they are needed.
+        graph = nir.read(path, type_check=False)
+    except Exception as error:  # whatever HDF5 and nir make of a file that is none
+        raise ExchangeError(f"path: {path} can't be read as a NIR graph: {type(error).__name__}: {error}") from error
+    if not isinstance(graph, nir.NIRGraph):
+        raise ExchangeError(f"path: {path} holds a single {type(graph).__name__}, expected a graph.")
+    return graph, str(path)
+
+
+def _check_ends(name: str, shape: Shape, input_shape: Shape, outputs: int, num_classes: int) -> None:
+    wanted = (shape[0], 1, shape[1]) if len(shape) == 2 else shape
+    given = tuple(input_shape)
+    # A first layer without a map flattens whatever it reads.
+    if given != wanted and not (len(wanted) == 1 and math.prod(given) == wanted[0]):
+        raise ConfigurationError(f"input_shape: got {given}, but {name} reads frames of {wanted}.")
+    if outputs != num_classes:
+        raise ConfigurationError(f"num_classes: got {num_classes}, but {name} has {outputs} outputs.")
+
+
+def _names(layers: list[Layer]) -> list[str]:
+    names: list[str] = []
+    for layer in layers[:-1]:
+        stem = "conv" if len(layer.shape) > 1 else "fc"
+        names.append(f"{stem}{sum(name.startswith(stem) for name in names) + 1}")
+    return [*names, "readout"]
+
+
+def _module(synapses: Synapses) -> nn.Conv2d | nn.Linear:
+    """A layer with the weights and biases of ``synapses``, float32."""
+    weight = torch.tensor(synapses.weight, dtype=torch.float32)
+    biased = synapses.bias is not None
+    module: nn.Conv2d | nn.Linear
+    if weight.dim() == 2:
+        module = nn.Linear(weight.shape[1], weight.shape[0], bias=biased)
+    else:
+        inputs = weight.shape[1] * synapses.options["groups"]
+        size = (weight.shape[2], weight.shape[3])
+        module = nn.Conv2d(inputs, weight.shape[0], size, bias=biased, **synapses.options)
+    with torch.no_grad():
+        module.weight.copy_(weight)
+        if module.bias is not None and synapses.bias is not None:
+            module.bias.copy_(torch.tensor(synapses.bias))
+    return module
+
+
+def _skip(synapses: Synapses) -> IdentitySkip | nn.Conv2d:
+    if synapses.kind == "Scale":
+        return IdentitySkip(float(synapses.weight[0]))
+    module = _module(synapses)
+    assert isinstance(module, nn.Conv2d)
+    return module
+
+
+def _norm(threshold: np.ndarray) -> tuple[FixedNorm | None, float]:
+    """The norm and the common threshold that give each unit its own ``threshold`` ``[units]``."""
+    if (threshold == threshold[0]).all():
+        return None, float(threshold[0])
+    norm, highest = FixedNorm(len(threshold)), float(threshold.max())
+    with torch.no_grad():
+        norm.weight.copy_(torch.tensor(highest / threshold))  # at least 1, so never below the norm's smallest gain
+    return norm, highest
+
+
+def _neurons(reader: Reader, node: str, shape: Shape, reading: _Reading) -> _Neurons:
+    """The constants of the neurons at ``node``, one a unit, in units of the current that reaches them."""
+    content, kind = reader.nodes[node], reader.kind(node)
+
+    def constant(name: str, default: float | None = None) -> np.ndarray:
+        value = getattr(content, name, None)
+        if value is None and default is not None:
+            value = default
+        numbers = array(value)
+        if numbers.size == 1:
+            return np.full(shape[0], numbers.item())
+        if numbers.shape != shape:
+            reader.refuse(node, f"{name} has the shape {numbers.shape}, expected {shape}.")
+        units = numbers.reshape(shape[0], -1)
+        if (units != units[:, :1]).any():
+            reader.refuse(node, f"{name} differs within a channel; neurons of one channel share it here.")
+        return units[:, 0]
+
+    decay: float | None = None
+    gain = constant("r")
+    rest = constant("v_reset", 0.0)
+    if kind == "IF":
+        gain = gain * (1.0 if reading.if_gain == "per_step" else reading.dt)
+    else:
+        if (constant("v_leak") != rest).any():
+            reader.refuse(
+                node, "v_leak is not v_reset; NIR does not say where the membrane starts, so they must be equal."
+            )
+        tau = constant("tau" if kind == "LIF" else "tau_mem")
+        decay, driven = _decay(reader, node, tau, reading)
+        gain = gain * driven
+    if kind == "CubaLIF":
+        synaptic = constant("tau_syn")
+        if reading.discretisation != "euler" or (abs(synaptic / reading.dt - 1) > _NEARLY).any():
+            reader.refuse(
+                node, f"tau_syn is not dt ({reading.dt:g} s): its synapses keep a current, which ours do not."
+            )
+        gain = gain * constant("w_in", 1.0)
+    if reading.ignore_resistance or (abs(gain - 1) <= _NEARLY).all():
+        gain = np.ones_like(gain)
+    if not (gain > 0).all():
+        reader.refuse(node, f"a step multiplies currents by {gain.min():g}; expected a factor above 0.")
+    reset = reading.reset or _text(getattr(content, "metadata", {}).get("reset", reading.dialect.reset))
+    if reset not in ("zero", "subtract"):
+        reader.refuse(node, f"its metadata have the reset {reset!r}; expected 'zero' or 'subtract'.")
+    if reset == "subtract" and rest.any():
+        reader.refuse(node, "v_reset is not 0, but the reset is to subtract the threshold.")
+    threshold = (constant("v_threshold") - rest) / gain
+    if not (threshold > 0).all():
+        reader.refuse(node, f"a threshold of {threshold.min():g} above rest; expected a value above 0.")
+    if reading.fires == "above":
+        wide = getattr(content.v_threshold, "dtype", None)
+        threshold = np.nextafter(threshold.astype(np.float64 if "64" in str(wide) else np.float32), np.inf)
+    return _Neurons(decay, threshold.astype(np.float64), reset)  # type: ignore[arg-type]
+
+
+def _decay(reader: Reader, node: str, tau: np.ndarray, reading: _Reading) -> tuple[float, float]:
+    """The decay of a step and what a step multiplies ``R * I`` by, from ``tau`` ``[units]`` in seconds."""
+    if (tau != tau[0]).any():
+        reader.refuse(node, f"tau from {tau.min():g} to {tau.max():g} s; neurons of one layer share a decay here.")
+    ratio = reading.dt / tau[0] if tau[0] else math.inf
+    decay = 1 - ratio if reading.discretisation == "euler" else math.exp(-ratio)
+    if not 0 < decay < 1:
+        reader.refuse(
+            node,
+            f"tau of {tau[0]:g} s with a step of {reading.dt:g} s ({reading.discretisation}) makes a decay of "
+            f"{decay:g}; expected one between 0 and 1. Is dt right?",
+        )
+    return decay, 1 - decay
+
+
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)

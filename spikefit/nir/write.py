@@ -1,0 +1,322 @@
+"""A trained network as a NIR graph, for other libraries and chips.
+
+An ``exact`` program becomes: per projection a ``Conv2d``, ``Linear`` or ``Affine`` node of the projection's name, with
+``AvgPool2d`` or ``SumPool2d`` and ``Flatten`` in front where it needs them; per population an ``IF`` or ``LIF`` node
+called ``NAME_neurons``; a shortcut with one common weight becomes a ``Scale``; a readout of currents has no neurons.
+Norms are folded: thresholds and biases come one a channel, spread over the whole map as NIR wants it.
+
+How lambda, the factor that a membrane keeps in a step, becomes a time constant, with a step of ``dt`` seconds
+(:mod:`spikefit.nir.dialects` has the equations and what each library makes of them):
+
+* ``euler``: ``tau = dt / (1 - lambda)``;
+* ``exponential``: ``tau = -dt / ln(lambda)``;
+* ``R = 1 / (1 - lambda)`` in both, so that currents enter the membrane as they are. For a dialect that ignores R it is
+  1, and thresholds are multiplied by ``1 - lambda`` instead, which gives the same spikes.
+* IF: ``R = 1 / dt``, or 1 for a dialect in which an IF counts steps. ``v_leak`` and ``v_reset`` are 0.
+
+NIR's neurons fire above the threshold, ours at it: the number just below is written, except for a dialect that fires at
+it. A library that keeps only one threshold a layer gets weights and biases divided by the channel's threshold instead
+(M distinct weights of a layer then become M a channel). All numbers are rounded to ``dtype``.
+"""
+
+import dataclasses
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import spikefit
+from spikefit.errors import ExchangeError, check_choice
+from spikefit.functional.neuron_models import neuron_model, require_nir_form
+from spikefit.nir.dialects import Dialect, dialect_called, require_nir
+from spikefit.program.ir import Population, Program, Projection
+
+Dtype = Literal["float32", "float64"]
+
+# Fields of populations and projections that the graph has, or that say nothing about an exact program's function.
+_WRITTEN = frozenset(
+    [
+        "name",
+        "shape",
+        "model",
+        "threshold",
+        "bias",
+        "leak",
+        "reset",
+        "graded",
+        "unit",
+        "source",
+        "target",
+        "kind",
+        "weight",
+        "stride",
+        "padding",
+        "dilation",
+        "groups",
+        "pool",
+        "pool_kind",
+        "bits",
+        "exponent",
+        "axon_types",
+        "codebook",
+    ]
+)
+
+
+def to_nir(program: Program, dialect: str = "nir", dt: float | None = None, dtype: Dtype = "float32") -> Any:
+    """The ``nir.NIRGraph`` of a program; its metadata say ``dt`` and the other conventions.
+
+    Args:
+        program: in ``exact`` precision.
+        dialect: which library is to read it: ``nir``, ``snntorch``, ``spikingjelly``, ``norse`` or ``sinabs``.
+        dt: length of a step, seconds; None for what the library takes by default.
+        dtype: of all numbers. Most libraries compute in float32.
+
+    Raises:
+        ConfigurationError: for an unknown dialect or dtype.
+        ExchangeError: when ``nir`` is not installed, the program is not exact, or NIR or the dialect has no word for
+            something in it (a linear leak, a reset by subtraction, a pooling of maxima), naming the layer and what
+            would do instead.
+    """
+    check_choice("dtype", dtype, ("float32", "float64"))
+    spoken = dialect_called(dialect)
+    if dt is not None:
+        if not dt > 0:
+            raise ExchangeError(f"dt: got {dt!r}, expected a value above 0.")
+        spoken = replace(spoken, dt=dt)
+    nir = require_nir()
+    if program.precision != "exact":
+        raise ExchangeError(
+            f"precision: got {program.precision!r}, expected an 'exact' program: NIR's numbers are real."
+        )
+    return _Writer(nir, program, spoken, np.dtype(dtype)).graph()
+
+
+def write_nir(
+    program: Program, path: str | Path, dialect: str = "nir", dt: float | None = None, dtype: Dtype = "float32"
+) -> Path:
+    """Write :func:`to_nir` to the HDF5 file ``path``, whole or not at all, and read it back to compare.
+
+    Raises:
+        ExchangeError: as :func:`to_nir`; when the file can't be written, or reads back as something else.
+        ConfigurationError: as :func:`to_nir`.
+    """
+    graph = to_nir(program, dialect, dt, dtype)
+    nir, path = require_nir(), Path(path)
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        nir.write(beside, graph)
+        found = graph_differences(graph, nir.read(beside, type_check=False))
+        if found:
+            raise ExchangeError(f"{path}: reads back with other values than were written: {', '.join(found)}.")
+        os.replace(beside, path)
+    except OSError as error:
+        raise ExchangeError(f"{path}: can't be written: {error.strerror or error}.") from error
+    finally:
+        beside.unlink(missing_ok=True)
+    return path
+
+
+def graph_differences(first: Any, second: Any) -> list[str]:
+    """What tells two NIR graphs apart: ``edges``, names of nodes that only one has, ``NODE.FIELD``."""
+    found = [] if {tuple(e) for e in first.edges} == {tuple(e) for e in second.edges} else ["edges"]
+    found += sorted(set(first.nodes) ^ set(second.nodes))
+    for name in first.nodes.keys() & second.nodes.keys():
+        one, other = vars(first.nodes[name]), vars(second.nodes[name])
+        skipped = ("input_type", "output_type")  # inferred, and not stored
+        found += [
+            f"{name}.{key}"
+            for key in sorted(one.keys() | other.keys())
+            if key not in skipped and not _equal(one.get(key), other.get(key))
+        ]
+    return found
+
+
+def _equal(first: Any, second: Any) -> bool:
+    if isinstance(first, dict):
+        return isinstance(second, dict) and first == second
+    one, other = np.asarray(first), np.asarray(second)
+    same_type = one.dtype == other.dtype or one.dtype.kind != "f"
+    return one.shape == other.shape and same_type and bool((one == other).all())
+
+
+class _Writer:
+    """Nodes and edges of one program."""
+
+    def __init__(self, nir: Any, program: Program, dialect: Dialect, dtype: np.dtype[Any]) -> None:
+        self.nir, self.program, self.dialect, self.dtype = nir, program, dialect, dtype
+        self.nodes: dict[str, Any] = {}
+        self.edges: list[tuple[str, str]] = []
+        self.outlets: dict[str, str] = {}  # the node whose signal each population's readers read
+
+    def graph(self) -> Any:
+        entrance = self.program.populations[0]
+        self._add(entrance.name, self.nir.Input(input_type=np.array(entrance.shape)))
+        self.outlets[entrance.name] = entrance.name
+        for population in self.program.populations[1:]:
+            self._check(population)
+            ends = [self._projection(projection, population) for projection in self.program.inputs_of(population.name)]
+            if population.spiking:
+                node = f"{population.name}_neurons"
+                self._add(node, self._neurons(population), *ends)
+                ends = [node]
+            (self.outlets[population.name],) = ends
+        last = self.program.populations[-1]
+        if len(last.shape) != 1:
+            raise ExchangeError(f"{last.name}: its outputs have the shape {last.shape}, expected one a class.")
+        self._add("output", self.nir.Output(output_type=np.array(last.shape)), self.outlets[last.name])
+        kernels = [projection.weight.shape[2:] for projection in self.program.projections if projection.kind == "conv"]
+        # nir 1.0.8 takes the height of a kernel for its width too when it infers shapes.
+        square = all(height == width for height, width in kernels)
+        metadata = {
+            "dt": self.dialect.dt,
+            "discretisation": self.dialect.discretisation,
+            "if_gain": self.dialect.if_gain,
+            "fires": self.dialect.fires,
+            "time_steps": self.program.time_steps,
+            "written_by": f"spikefit {spikefit.__version__}",
+        }
+        return self.nir.NIRGraph(self.nodes, self.edges, metadata=metadata, type_check=square)
+
+    def _add(self, name: str, node: Any, *sources: str) -> str:
+        self.nodes[name] = node
+        self.edges += [(source, name) for source in sources]
+        return name
+
+    def _check(self, population: Population) -> None:
+        """Refuse what NIR or the dialect can't say."""
+        name, dialect = population.name, self.dialect
+        parts: list[Population | Projection] = [population, *self.program.inputs_of(name)]
+        for part in parts:
+            for field in dataclasses.fields(part):
+                if field.name not in _WRITTEN and getattr(part, field.name) != field.default:
+                    raise ExchangeError(f"{part.name}: its {field.name} has no place in a NIR graph.")
+        if population.spiking:
+            try:
+                require_nir_form(neuron_model(population.model))
+            except ExchangeError as error:
+                raise ExchangeError(f"{name}: {error}") from None
+        if population.spiking and population.reset != dialect.reset:
+            hint = "train with reset 'zero'"
+            if population.reset == "subtract":
+                hint += ", or write it for sinabs, which subtracts whatever the graph says"
+            else:
+                hint = "train with reset 'subtract'"
+            raise ExchangeError(
+                f"{name}: its reset is {population.reset!r}, a {dialect.name} graph means {dialect.reset!r}; {hint}."
+            )
+        if population.spiking and _node(population) not in dialect.nodes:
+            raise ExchangeError(
+                f"{name}: {dialect.name} reads IF as a leaky neuron; use LIF neurons with a decay below 1."
+            )
+        for projection in self.program.inputs_of(name):
+            if projection.pool > 1 and projection.pool_kind == "max":
+                raise ExchangeError(f"{name}: NIR knows no pooling of maxima; use average pooling.")
+
+    def _scale(self, population: Population) -> Tensor:
+        """What weights and biases of ``population`` are multiplied by, ``[C]``, so that the dialect can hold them."""
+        threshold = population.threshold
+        if threshold is None or self.dialect.thresholds == "neuron" or bool((threshold == threshold[0]).all()):
+            return torch.ones(1, dtype=torch.float64)
+        return 1 / threshold
+
+    def _array(self, tensor: Tensor) -> np.ndarray:
+        return tensor.numpy().astype(self.dtype)
+
+    def _projection(self, projection: Projection, population: Population) -> str:
+        """Nodes from the source's neurons to the current of ``population``; the name of the last one."""
+        nir, source = self.nir, self.program.population(projection.source)
+        before, shape = self.outlets[source.name], projection.pooled_shape(source.shape)
+        weight = projection.weight * self._scale(population).view(-1, *[1] * (projection.weight.dim() - 1))
+        if projection.pool > 1:
+            before = self._pool(projection, before)
+            if self.dialect.pooling == "avg":
+                weight = weight * projection.pool**2
+        name = projection.name.replace(".", "_")
+        main = projection is self.program.inputs_of(population.name)[0]
+        assert population.bias is not None
+        bias = population.bias * self._scale(population) if main else torch.zeros_like(population.bias)
+        if projection.kind == "dense":
+            if len(shape) > 1:
+                flat = nir.Flatten(input_type={"input": np.array(shape)}, start_dim=0, end_dim=-1)
+                before = self._add(f"{name}_flatten", flat, before)
+            if self.dialect.linear and not bool(bias.any()):
+                return self._add(name, nir.Linear(weight=self._array(weight)), before)
+            return self._add(name, nir.Affine(weight=self._array(weight), bias=self._array(bias)), before)
+        values = weight.unique()
+        if projection.groups == shape[0] and weight[0].numel() == 1 and len(values) == 1 and not bool(bias.any()):
+            scale = np.full(shape, float(values), dtype=self.dtype)  # one weight for all: an identity shortcut
+            return self._add(name, nir.Scale(scale=scale), before)
+        conv = nir.Conv2d(
+            input_shape=(shape[1], shape[2]),
+            weight=self._array(_ungrouped(weight, projection.groups)),
+            stride=projection.stride,
+            padding=projection.padding,
+            dilation=projection.dilation,
+            groups=1,
+            bias=self._array(bias),
+        )
+        return self._add(name, conv, before)
+
+    def _pool(self, projection: Projection, before: str) -> str:
+        """The pooling of the source's spikes, one node for all that read them."""
+        name, side = f"{projection.source}_pool", np.array([projection.pool] * 2)
+        if name not in self.nodes:
+            kind = self.nir.AvgPool2d if self.dialect.pooling == "avg" else self.nir.SumPool2d
+            self._add(name, kind(kernel_size=side, stride=side, padding=np.zeros(2, dtype=np.int64)), before)
+        return name
+
+    def _neurons(self, population: Population) -> Any:
+        """IF or LIF with one constant a neuron."""
+        dialect, leak = self.dialect, population.leak
+        assert population.threshold is not None
+        threshold = population.threshold * self._scale(population)
+        constants: dict[str, Tensor] = {}
+        if _node(population) == "IF":
+            resistance = 1.0 if dialect.if_gain == "per_step" else 1 / dialect.dt
+            constants["r"] = torch.full_like(threshold, resistance)
+        else:
+            assert leak is not None
+            euler = dialect.discretisation == "euler"
+            constants["tau"] = dialect.dt / (1 - leak) if euler else -dialect.dt / leak.log()
+            constants["v_leak"] = torch.zeros_like(threshold)
+            constants["r"] = torch.ones_like(threshold)
+            if dialect.resistance == "scaled":
+                constants["r"] = 1 / (1 - leak)
+            else:
+                threshold = threshold * (1 - leak)
+        spread = {name: self._spread(values, population) for name, values in constants.items()}
+        at = self._spread(threshold, population)
+        if dialect.fires == "above":
+            at = np.nextafter(at, np.array(-np.inf, dtype=self.dtype))
+        node = getattr(self.nir, _node(population))
+        return node(v_threshold=at, v_reset=np.zeros_like(at), metadata={"reset": population.reset}, **spread)
+
+    def _spread(self, values: Tensor, population: Population) -> np.ndarray:
+        """``[C]`` as one value for each neuron."""
+        columns = values.view(-1, *[1] * (len(population.shape) - 1))
+        return np.ascontiguousarray(self._array(columns.expand(population.shape)))
+
+
+def _node(population: Population) -> str:
+    """``IF`` or ``LIF``; a LIF that keeps all of its membrane is an IF."""
+    node = require_nir_form(neuron_model(population.model))
+    keeps = population.leak is not None and bool((population.leak == 1).all())
+    return "IF" if node == "LIF" and keeps else node
+
+
+def _ungrouped(weight: Tensor, groups: int) -> Tensor:
+    """The same convolution in one group, with zeros: nir takes a grouped one for one with fewer inputs."""
+    if groups == 1:
+        return weight
+    outputs, inputs = weight.shape[0] // groups, weight.shape[1]
+    whole = weight.new_zeros(weight.shape[0], inputs * groups, *weight.shape[2:])
+    for group in range(groups):
+        rows = slice(group * outputs, (group + 1) * outputs)
+        whole[rows, group * inputs : (group + 1) * inputs] = weight[rows]
+    return whole

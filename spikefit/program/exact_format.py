@@ -1,0 +1,53 @@
+"""How large the integers of a program can become, and so which floating-point format holds them exactly."""
+
+import torch
+from torch import Tensor
+
+from spikefit.functional.neuron_models import neuron_model
+from spikefit.program.ir import Population, Program, Projection
+from spikefit.program.simulate_neurons import in_kernel
+
+
+def largest_current(program: Program, projection: Projection) -> int:
+    """The largest magnitude that the current of a neuron through ``projection`` can have in one step."""
+    bound = int(projection.weight.abs().flatten(1).sum(dim=1).max())
+    if projection.pool_kind == "sum":
+        bound *= projection.pool**2
+    bound *= program.population(projection.source).max_spikes
+    return bound * (program.arithmetic.input_max or 1) if program.is_encoder(projection) else bound
+
+
+def common_factor(weight: Tensor) -> int:
+    """The largest power of two that divides all of int64 ``weight``; 1 where all are zero.
+
+    Sums of multiples of ``2**e`` are multiples of it, and a float of b bits holds those up to ``2**(b + e)``.
+    """
+    live = weight[weight != 0]
+    return int((live & -live).min()) if len(live) else 1
+
+
+def exact_format(program: Program, projection: Projection) -> torch.dtype:
+    """The narrowest format in which all sums of ``projection`` are exact (float64 where nothing is rounded)."""
+    if not program.arithmetic.integer:
+        return torch.float64
+    bound = largest_current(program, projection) // common_factor(projection.weight)
+    if bound < 2**24:
+        return torch.float32
+    return torch.float64 if bound < 2**53 else torch.int64
+
+
+def float_suffices(program: Program, population: Population) -> bool:
+    """Whether float64 holds all that happens in the neurons of ``population``: their currents, membranes and leaks."""
+    arithmetic, inputs = program.arithmetic, program.inputs_of(population.name)
+    if not arithmetic.integer or population.bias is None or not in_kernel(population):
+        return False
+    current = sum(largest_current(program, projection) for projection in inputs) + int(population.bias.abs().max())
+    if any(exact_format(program, projection) == torch.int64 for projection in inputs):
+        return False
+    if len(inputs) > 1 and current >= 2**24:  # currents of several projections are added in their own format
+        return False
+    low, high = arithmetic.state_min, arithmetic.state_max
+    kept = program.time_steps * current if low is None or high is None else max(-low, high)
+    return (kept + current) * (
+        2**arithmetic.decay_bits if neuron_model(population.model).leak == "decay" else 1
+    ) < 2**53

@@ -1,0 +1,213 @@
+"""A network's norms, pooling and gains as constants of its neurons, in real numbers: the first half of the fold."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from spikefit.errors import ConfigurationError
+from spikefit.functional.neuron_models import NeuronModel, constants_in_units, require_exact
+from spikefit.networks.blocks import Block, Network
+from spikefit.networks.emulated import FoldedBlock, FoldedInput, FoldedSynapses
+from spikefit.networks.norms import PositiveBatchNorm, folded_norms
+from spikefit.neurons import SpikingNeuron
+from spikefit.program.unit_vectors import Units
+from spikefit.prune.groups import source_alive
+from spikefit.quantize.base import exact_weight, latent_weight
+
+
+@dataclass(frozen=True)
+class RealLayer:
+    """What a block has of its own, in real numbers.
+
+    Attributes:
+        block: of the network.
+        synapses, skip: its weights, and those of its shortcut.
+        columns, skip_columns: bool, which inputs of the layer and of the shortcut live, broadcastable to their weights;
+            None where all do.
+        model: of the neurons; None for a readout.
+    """
+
+    block: Block
+    synapses: FoldedSynapses
+    skip: FoldedSynapses | None
+    columns: Tensor | None
+    skip_columns: Tensor | None
+    model: NeuronModel | None
+
+    @property
+    def synaptic(self) -> bool:
+        """Whether its neurons have synaptic currents."""
+        return self.model is not None and self.model.synaptic
+
+    @property
+    def places(self) -> int:
+        """Of the pooling window over which what arrives is summed."""
+        return self.synapses.places
+
+    @property
+    def graded(self) -> bool:
+        """Whether it reads real numbers."""
+        return self.synapses.arrives is not None and self.synapses.arrives.kind.graded
+
+
+@dataclass(frozen=True)
+class RealNetwork:
+    """All blocks in real numbers; what each unit has is one vector ``[N]``, float64.
+
+    Attributes:
+        units: of which block each unit is.
+        layers: what blocks have of their own.
+        inputs: how what the network reads arrives.
+        alive: bool.
+        gain: of the norm; 1 without.
+        bias: added to the membrane at every step.
+        synaptic_bias: added to the synaptic current at every step; means nothing without such a current.
+        threshold, leak: of the neurons; 0 in a readout without.
+    """
+
+    units: Units
+    layers: tuple[RealLayer, ...]
+    inputs: FoldedInput
+    alive: Tensor
+    gain: Tensor
+    bias: Tensor
+    synaptic_bias: Tensor
+    threshold: Tensor
+    leak: Tensor
+
+    def blocks(self) -> list[FoldedBlock]:
+        """Each block, in units of the network."""
+        counts = self.units.counts
+        vectors = (self.gain, self.bias, self.synaptic_bias, self.threshold, self.leak)
+        ones, blocks = self.units.constants([1.0] * len(counts)).split(counts), []
+        for layer, one, *parts in zip(self.layers, ones, *(vector.split(counts) for vector in vectors), strict=True):
+            gain, bias, synaptic_bias, threshold, leak = parts
+            neuron, model = layer.block.neuron, layer.model
+            blocks.append(
+                FoldedBlock(
+                    layer.synapses,
+                    layer.skip,
+                    bias,
+                    synaptic_bias if layer.synaptic else None,
+                    unit=one,
+                    slope=gain,
+                    threshold=None if model is None else threshold,
+                    leak=None if model is None else leak,
+                    synaptic_leak=one * _synaptic_decay(neuron) if neuron is not None and layer.synaptic else None,
+                    arithmetic=self.inputs.arithmetic,
+                    constants=own_constants(layer, gain),
+                )
+            )
+        return blocks
+
+
+def real_network(network: Network, inputs: FoldedInput) -> RealNetwork:
+    """``network`` in real numbers.
+
+    Raises:
+        ConfigurationError: for a norm in a readout without neurons, or neurons that no exact program can repeat.
+    """
+    layers, previous = [], None
+    for name, block in network.named_blocks():
+        layers.append(_layer(network, name, block, previous, inputs))
+        previous = name
+    blocks = [layer.block for layer in layers]
+    units = Units(tuple(block.units for block in blocks), latent_weight(blocks[0].synapses).device)
+    neurons = [block.neuron for block in blocks]
+    gain, bias = _norms(units, [block.norm for block in blocks])
+    own = [_own_bias(block) for block in blocks]
+    at_synapses = units.joined(own)
+    if any(isinstance(part, Tensor) for part in own):
+        # What synapses add passes the filter of a synaptic current, what the norm adds does not.
+        bias = units.chosen([layer.synaptic for layer in layers], bias, bias + at_synapses)
+    leak = units.joined([0.0 if neuron is None else neuron.leak_amount() for neuron in neurons])
+    by_membrane = [layer.model is not None and layer.model.leak_unit == "membrane" for layer in layers]
+    threshold = units.joined([0.0 if neuron is None else neuron.threshold for neuron in neurons])
+    alive = units.constants([True] * len(blocks), torch.bool).split(units.counts)
+    return RealNetwork(
+        units,
+        tuple(layers),
+        inputs,
+        torch.cat([own if neuron is None else neuron.alive for own, neuron in zip(alive, neurons, strict=True)]),
+        gain,
+        bias,
+        at_synapses,
+        gain.reciprocal() * threshold,
+        units.chosen(by_membrane, leak / gain, leak) if any(by_membrane) else leak,
+    )
+
+
+def own_constants(layer: RealLayer, gain: Tensor) -> dict[str, Tensor]:
+    """What the step of the neurons of ``layer`` needs besides threshold and leak, where a norm has ``gain``."""
+    if layer.model is None or layer.block.neuron is None:
+        return {}
+    return constants_in_units(layer.model, layer.block.neuron.own_constants(), gain)
+
+
+def _layer(network: Network, name: str, block: Block, previous: str | None, inputs: FoldedInput) -> RealLayer:
+    if block.norm is not None and block.neuron is None:
+        raise ConfigurationError(f"block {name}: a readout without neurons can't be lowered with a norm.")
+    source, neuron = str(block.skip_from), block.neuron
+    return RealLayer(
+        block,
+        _synapses(network, block.synapses, previous, inputs),
+        None if block.skip is None else _synapses(network, block.skip, source, inputs),
+        None if previous is None else _columns(network, previous, block.synapses),
+        _columns(network, source, block.skip) if isinstance(block.skip, nn.Conv2d) else None,
+        None if neuron is None else require_exact(neuron.entry, neuron.own_dynamics),
+    )
+
+
+def _columns(network: Network, source: str, layer: nn.Conv2d | nn.Linear) -> Tensor:
+    """Which weights of ``layer`` read a living unit of block ``source``: bool, broadcastable to the weight."""
+    inputs, weight, groups = source_alive(network, source, layer), latent_weight(layer), getattr(layer, "groups", 1)
+    shape = [1] * (weight.dim() - 2)
+    if groups == 1:
+        return inputs.view(1, -1, *shape)
+    rows = inputs.view(groups, -1).repeat_interleave(len(weight) // groups, dim=0)
+    return rows.view(*rows.shape, *shape)
+
+
+def _synapses(network: Network, layer: nn.Module, source: str | None, inputs: FoldedInput) -> FoldedSynapses:
+    """Weights of ``layer``; for an exact program in float64, with the ``1 / k**2`` of the average pooling before it."""
+    before = None if source is None else network.block(source)
+    averaged = before is not None and before.pool > 1 and before.pool_kind == "avg"
+    places = before.pool**2 if averaged and before is not None else 1
+    spikes = 1 if before is None or before.neuron is None else before.neuron.max_spikes
+    exact = not inputs.arithmetic.integer
+    weight = exact_weight(layer) * (1 / places) if exact else layer.weight
+    assert isinstance(weight, Tensor)
+    if weight.dim() == 0:  # of an identity shortcut, one for all channels
+        assert before is not None
+        weight = weight.expand(before.units)
+    zero, one = Units((1,), weight.device).numbers([0.0, 1.0])
+    return FoldedSynapses(weight, 2**53, None, zero, one, inputs if source is None else None, spikes, places)
+
+
+def _norms(units: Units, norms: Sequence[PositiveBatchNorm | None]) -> tuple[Tensor, Tensor]:
+    """Gain and bias of each unit, as :meth:`PositiveBatchNorm.folded` has them; 1 and 0 without a norm."""
+    present = [norm for norm in norms if norm is not None]
+    if not present:
+        return units.constants([1.0] * len(norms)), units.constants([0.0] * len(norms))
+    folded = folded_norms(present)
+    if len(present) == len(norms):
+        return folded
+    counts = [count for count, norm in zip(units.counts, norms, strict=True) if norm is not None]
+    gains, biases = (iter(of.split(counts)) for of in folded)
+    return (
+        units.joined([1.0 if norm is None else next(gains) for norm in norms]),
+        units.joined([0.0 if norm is None else next(biases) for norm in norms]),
+    )
+
+
+def _own_bias(block: Block) -> Tensor | float:
+    """What the synapses of ``block`` and of its shortcut add by themselves, ``[units]``."""
+    own = [getattr(layer, "bias", None) for layer in (block.synapses, block.skip)]
+    return sum((bias.double() for bias in own if bias is not None), 0.0)
+
+
+def _synaptic_decay(neuron: SpikingNeuron) -> float:
+    assert neuron.synaptic_decay is not None
+    return neuron.synaptic_decay

@@ -1,0 +1,203 @@
+"""Weights as few distinct values and an index into them for every synapse.
+
+A quantizer knows which values its weights take; a chip, a file and an energy model need to know the same. So the values
+and the indices travel with the weights, from the quantizer through lowering to everything that reads a
+:class:`~spikefit.program.ir.Projection`. :func:`from_weights` alone finds values by comparing weights: for
+weights that were rounded from real numbers, which no quantizer knows.
+
+The representation is canonical: two :class:`StoredWeights` of equal weights and groups are equal in every tensor.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+_INDEX_TYPES = ((torch.uint8, 2**8), (torch.int16, 2**15), (torch.int32, 2**31))
+
+
+@dataclass(frozen=True)
+class StoredWeights:
+    """The weights ``values[group_of_output[j], index[j, ...]]`` of a projection; made by :func:`store`.
+
+    Integers are in units of the membrane, common factor and power of two included, as the program's weights are: a chip
+    with exponents stores ``values / 2**exponent``. The real value of one unit is the ``unit`` of the population that is
+    reached, and the width of a stored integer is the projection's ``bits``.
+
+    Attributes:
+        values: int64 (or the dtype of real weights) ``[groups, M]``. Each row holds the distinct values that occur in
+            its group, ascending; a row with fewer than M is filled up with its last one.
+        index: the column of each weight's value, in the shape of the weight ``[out, ...]``; uint8 where M is at most
+            256, else int16 or int32.
+        group_of_output: int64 ``[out]``, the row of ``values`` that an output reads.
+    """
+
+    values: Tensor
+    index: Tensor
+    group_of_output: Tensor
+
+    @property
+    def groups(self) -> int:
+        """Number of groups of outputs that share their values."""
+        return len(self.values)
+
+    def weight(self) -> Tensor:
+        """The weights themselves, in the shape of ``index``."""
+        return self._looked_up(self.values)
+
+    def distinct(self, zero_counts: bool = True) -> Tensor:
+        """How many values occur in each group: int64 ``[groups]``.
+
+        Args:
+            zero_counts: whether 0 is one of them.
+        """
+        if not self.index.numel():
+            return torch.zeros(self.groups, dtype=torch.int64, device=self.values.device)
+        counts = (self.values[:, 1:] != self.values[:, :-1]).sum(dim=1) + 1
+        return counts if zero_counts else counts - (self.values == 0).any(dim=1).to(torch.int64)
+
+    def ranks(self) -> Tensor:
+        """Rank of each weight among the values of its group other than 0, from 1; 0 for 0: int64, as the weight."""
+        live = self.values != 0
+        return self._looked_up(live.cumsum(dim=1) * live)
+
+    def mapped(self, values: Tensor) -> "StoredWeights":
+        """The same indices into other ``values`` ``[groups, M]``, which may coincide or change their order."""
+        return store(values, self.index, self.group_of_output)
+
+    def scaled(self, factor: int) -> "StoredWeights":
+        """All weights times ``factor``, which is above 0."""
+        return replace(self, values=self.values * factor)
+
+    def masked(self, live: Tensor) -> "StoredWeights":
+        """The weights with 0 where ``live`` (bool, in the shape of the weight) is False."""
+        values = torch.cat([self.values, self.values.new_zeros(self.groups, 1)], dim=1)
+        return store(values, torch.where(live, self.index.long(), self.values.shape[1]), self.group_of_output)
+
+    def part(self, rows: Tensor | None, columns: Tensor | None) -> "StoredWeights":
+        """The weights of some outputs and inputs.
+
+        Args:
+            rows: bool ``[out]``, which outputs; None for all.
+            columns: bool, which of the weight's second dimension; None for all.
+        """
+        index, group_of_output = self.index, self.group_of_output
+        if rows is not None:
+            index, group_of_output = index[rows], group_of_output[rows]
+        if columns is not None:
+            index = index[:, columns]
+        kept, renumbered = group_of_output.unique(return_inverse=True)
+        return store(self.values[kept], index, renumbered)
+
+    def holding(self, weight: Tensor) -> "StoredWeights":
+        """``weight`` (int64, as large as these weights) with the sharing of values that these weights have.
+
+        Where outputs that share values here do not in ``weight``, because they count in different units, every output
+        has values of its own.
+        """
+        values = torch.zeros_like(self.values)
+        values[self.group_of_output[:, None], self.index.flatten(1).long()] = weight.flatten(1)
+        found = self.mapped(values)
+        return found if torch.equal(found.weight(), weight) else self.by_output().holding(weight)
+
+    def cpu(self) -> "StoredWeights":
+        """The same weights on the CPU."""
+        return StoredWeights(self.values.cpu(), self.index.cpu(), self.group_of_output.cpu())
+
+    def merged(self) -> "StoredWeights":
+        """The same weights with one group for all outputs."""
+        if self.groups == 1:
+            return self
+        values = self.values.unique()
+        index = self._looked_up(torch.searchsorted(values, self.values))
+        return StoredWeights(values[None], _narrowed(index, len(values)), torch.zeros_like(self.group_of_output))
+
+    def by_output(self) -> "StoredWeights":
+        """The same weights with a group for every output."""
+        rows = self.index.flatten(1)
+        order_of_outputs = torch.arange(len(rows), device=rows.device)
+        if torch.equal(self.group_of_output, order_of_outputs) or not rows.numel():
+            return self
+        ordered, order = rows.sort(dim=1)
+        new = torch.zeros(rows.shape, dtype=torch.int64, device=rows.device)
+        new[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
+        rank = new.cumsum(dim=1)
+        longest = int(rank.max()) + 1
+        # A row that is shorter than the longest is filled up with its last index, its largest.
+        columns = ordered[:, -1:].long().repeat(1, longest).scatter_(1, rank, ordered.long())
+        index = torch.empty_like(order).scatter_(1, order, rank).view(self.index.shape)
+        values = self.values[self.group_of_output[:, None], columns]
+        return StoredWeights(values, _narrowed(index, longest), order_of_outputs)
+
+    def _looked_up(self, table: Tensor) -> Tensor:
+        """The entry of ``table`` ``[groups, M]`` of each weight, in the weight's shape."""
+        rows = self.index.flatten(1).long()
+        if self.groups == 1:
+            return table[0][rows].view(self.index.shape)
+        return table[self.group_of_output[:, None], rows].view(self.index.shape)
+
+
+def store(values: Tensor, index: Tensor, group_of_output: Tensor | None = None) -> StoredWeights:
+    """The canonical form of the weights ``values[group_of_output[j], index[j, ...]]``.
+
+    Values that coincide become one, and those that no weight takes are left out: of a codebook that a pruned layer no
+    longer uses in full, a chip stores the rest.
+
+    Args:
+        values: ``[groups, M]``, in any order.
+        index: integers ``[out, ...]``.
+        group_of_output: int64 ``[out]``; None: one group.
+    """
+    if group_of_output is None:
+        group_of_output = torch.zeros(len(index), dtype=torch.int64, device=index.device)
+    rows = index.flatten(1).long()
+    used = torch.zeros(values.shape, dtype=torch.bool, device=values.device)
+    used[group_of_output[:, None], rows] = True
+    ordered, order = values.sort(dim=1)
+    first = torch.ones_like(used)  # of the columns of equal values
+    first[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
+    number = first.cumsum(dim=1) - 1  # of the distinct value in each column
+    taken = torch.zeros_like(number).scatter_add_(1, number, used.gather(1, order).long()) > 0
+    place = taken.cumsum(dim=1) - 1  # of a distinct value among those that are taken
+    longest = max(1, int(place.max()) + 1) if place.numel() else 1
+    column = place.gather(1, number).clamp_min(0)  # by ordered column; of values that are not taken it says nothing
+    distinct = torch.zeros_like(values).scatter_(1, number, ordered)
+    last = distinct.gather(1, (place == place[:, -1:]).long().argmax(dim=1, keepdim=True))
+    # Values that are not taken are written to a column of their own, which is cut off.
+    kept = last.repeat(1, longest + 1).scatter_(1, torch.where(taken, place, longest), distinct)[:, :longest]
+    renamed = torch.empty_like(column).scatter_(1, order, column)
+    found = StoredWeights(kept.contiguous(), index, group_of_output)
+    fresh = renamed[group_of_output[:, None], rows].view(index.shape)
+    return replace(found, index=_narrowed(fresh, longest))
+
+
+def from_weights(weight: Tensor, group_of_output: Tensor | None = None) -> StoredWeights:
+    """The values and indices of ``weight`` ``[out, ...]``, found by comparing its elements.
+
+    Args:
+        weight: integers, or real numbers.
+        group_of_output: int64 ``[out]``, outputs that share their values; None: all of them.
+    """
+    values, index = weight.unique(return_inverse=True)
+    if group_of_output is None:
+        zeros = torch.zeros(len(weight), dtype=torch.int64, device=weight.device)
+        return StoredWeights(values[None], _narrowed(index, len(values)), zeros)
+    groups = int(group_of_output.max()) + 1
+    return store(values.expand(groups, -1), index, group_of_output)
+
+
+def joined(parts: Sequence[StoredWeights]) -> StoredWeights:
+    """The weights of several projections into one population, output by output: ``[out, n]`` with one group.
+
+    The weights of an output lie in the order of ``parts``, each flattened.
+    """
+    single = [part.merged() for part in parts]
+    values = torch.cat([part.values[0] for part in single]).unique()
+    index = [part._looked_up(torch.searchsorted(values, part.values.to(values))).flatten(1) for part in single]
+    return StoredWeights(values[None], _narrowed(torch.cat(index, dim=1), len(values)), single[0].group_of_output)
+
+
+def _narrowed(index: Tensor, values: int) -> Tensor:
+    """``index`` in the narrowest type that counts ``values`` values."""
+    return index.to(next(dtype for dtype, room in _INDEX_TYPES if values <= room))

@@ -1,0 +1,299 @@
+"""What a network takes as a function of which units and synapses live: neurons, synapses, or energy.
+
+Each is a sum over units and over synapses, so it is counted once and then evaluated for many choices of units, without
+lowering the network for each. The counts equal those of the lowered program (``exact`` precision): synapses in bounds
+and with a non-zero weight, and synops as spikes times real fan-out.
+"""
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from spikefit.errors import TargetError
+from spikefit.hardware.sourced_value import SourcedValue, known
+from spikefit.hardware.target import HardwareTarget
+from spikefit.input_kind import InputKind
+from spikefit.networks.blocks import IdentitySkip, Network
+from spikefit.prune.groups import UnitGroup
+from spikefit.prune.scores.base import Batch
+from spikefit.prune.scores.recording import recorded_spikes
+
+INPUT = "input"
+Masks = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Connection:
+    """Synapses that join two blocks.
+
+    Attributes:
+        name: of the layer, ``conv2`` or ``conv2.skip``.
+        layer: holds the weights; an :class:`IdentitySkip` has one synapse a neuron.
+        source: the block that sends, or ``input``.
+        target: the block that receives.
+    """
+
+    name: str
+    layer: nn.Conv2d | nn.Linear | IdentitySkip
+    source: str
+    target: str
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """What lies between each unit of one block and each unit of another, float64 ``[target units, source units]``.
+
+    What reads the input has one column: the input is never pruned.
+    """
+
+    source: str
+    target: str
+    amount: Tensor
+
+
+@dataclass(frozen=True)
+class ResourceUse:
+    """A size of the network that splits into shares of units, of pairs of units, and the rest.
+
+    Attributes:
+        own: by block, what each of its units takes alone.
+        pairs: what goes as soon as either unit goes.
+        fixed: what is always there.
+        by_weight: ``{layer: amount}``, what one live synapse (one entry of the weight, at all places of a map) takes;
+            float64, the shape of the weight.
+    """
+
+    own: dict[str, float]
+    pairs: tuple[Pairs, ...]
+    fixed: float
+    by_weight: dict[str, Tensor]
+
+    def total(self, alive: Masks) -> float:
+        """The size when the units of ``alive`` (by block, bool ``[units]``; see :func:`alive_by_block`) live."""
+        size = self.fixed + sum(own * int(alive[name].sum()) for name, own in self.own.items())
+        for pairs in self.pairs:
+            size += float(alive[pairs.target].double() @ pairs.amount @ alive[pairs.source].double())
+        return size
+
+    def per_unit(self, groups: list[UnitGroup], alive: Masks) -> dict[str, Tensor]:
+        """By how much the size falls when one living unit of a group dies, in all blocks of the group.
+
+        Returns:
+            ``{group: [units]}``, float64; 0 for the dead.
+        """
+        shares = {name: alive[name].double() * own for name, own in self.own.items()}
+        group_of = {name: group.name for group in groups for name in group.blocks}
+        shared: dict[str, Tensor] = {}
+        for pairs in self.pairs:
+            between = alive[pairs.target].double()[:, None] * pairs.amount * alive[pairs.source].double()
+            shares[pairs.target] = shares[pairs.target] + between.sum(1)
+            if pairs.source == INPUT:
+                continue
+            shares[pairs.source] = shares[pairs.source] + between.sum(0)
+            tied = group_of.get(pairs.target)
+            if tied is not None and tied == group_of.get(pairs.source):  # both ends are one unit: counted once
+                shared[tied] = shared.get(tied, 0) + between.diagonal()
+        return {
+            group.name: torch.stack([shares[name] for name in group.blocks]).sum(0) - shared.get(group.name, 0)
+            for group in groups
+        }
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """What each block sends to the next, gathered over batches.
+
+    Attributes:
+        sent: sums over samples and steps of the spikes behind a block's pooling (window sums, or their OR), float32
+            ``[C, H, W]`` or ``[N]``; of a real-valued ``input`` the values that are not zero, a constant image once.
+        samples: how many samples they add up.
+        steps: steps of an inference.
+        input_kind: what the network reads.
+    """
+
+    sent: dict[str, Tensor]
+    samples: int
+    steps: int
+    input_kind: InputKind
+
+
+@torch.no_grad()
+def traffic(network: Network, batches: Iterable[Batch], input_kind: InputKind) -> Traffic:
+    """Run ``batches`` (inputs ``[T, B, ...]`` and labels) through ``network`` and add up what its blocks send.
+
+    Raises:
+        ValueError: without any batch.
+    """
+    sent: dict[str, Tensor] = {}
+    samples, steps = 0, 0
+    with recorded_spikes(network) as spikes:
+        for inputs, _ in batches:
+            network(inputs)
+            frames = inputs[:1] if input_kind is InputKind.CONSTANT else inputs
+            signals = {INPUT: frames != 0 if input_kind.graded else frames}
+            for name, fired in spikes.items():
+                block = network.block(name)
+                window = block.pool**2 if block.pool_kind == "avg" else 1
+                signals[name] = (block.pooled(fired) * window).round()
+            for name, signal in signals.items():
+                sent[name] = sent.get(name, 0) + signal.float().sum((0, 1))
+            samples, steps = samples + inputs.shape[1], len(inputs)
+    if not samples:
+        raise ValueError("traffic: got no batch, expected at least one.")
+    return Traffic(sent, samples, steps, input_kind)
+
+
+def alive_by_block(network: Network) -> Masks:
+    """Which units of each block live, bool ``[units]`` on the CPU; all of a readout without neurons, and the input."""
+    alive = {INPUT: torch.ones(1, dtype=torch.bool)}
+    for name, block in network.named_blocks():
+        neuron = block.neuron
+        alive[name] = torch.ones(block.units, dtype=torch.bool) if neuron is None else neuron.alive.detach().cpu()
+    return alive
+
+
+def with_groups(alive: Masks, groups: list[UnitGroup], masks: Masks) -> Masks:
+    """``alive`` by block with the masks of ``groups`` (``{group: bool [units]}``) put in."""
+    return alive | {name: masks[group.name].cpu() for group in groups for name in group.blocks}
+
+
+def neurons(network: Network) -> ResourceUse:
+    """Living neurons, each place of a channel's map counted: the lowered program's ``neurons``."""
+    return ResourceUse(_places(network), (), 0.0, {})
+
+
+@torch.no_grad()
+def synapses(network: Network) -> ResourceUse:
+    """Live synapses, in bounds and not zero, as a deployment report counts them; the network in evaluation mode."""
+    arriving = {}
+    for name, shape in map_shapes(network).items():
+        pool = 1 if name == INPUT else network.block(name).pool
+        pooled = shape if pool == 1 else (shape[0], *(side // pool for side in shape[1:]))
+        arriving[name] = torch.full(pooled, float(pool**2), dtype=torch.float64)
+    by_weight, pairs = _count(network, arriving)
+    return ResourceUse(dict.fromkeys(_places(network), 0.0), pairs, 0.0, by_weight)
+
+
+@torch.no_grad()
+def energy(network: Network, target: HardwareTarget, found: Traffic) -> ResourceUse:
+    """Joule of an inference: synops, updates and static power, at the rates of ``found``; hops are left out.
+
+    Multiplications of a real-valued input cost nothing where the host does them. The network is in evaluation mode.
+
+    Raises:
+        TargetError: when a constant that is needed is unknown.
+    """
+    synop, update = known_price(target, "synop_j"), known_price(target, "update_j")
+    first = synop
+    if found.input_kind.graded:
+        on_chip = target.layers.graded_input.value == "chip"
+        first = known_price(target, "encoder_mac_j") if on_chip else 0.0
+    arriving = {
+        name: sent.double().cpu() / found.samples * (first if name == INPUT else synop)
+        for name, sent in found.sent.items()
+    }
+    by_weight, pairs = _count(network, arriving)
+    own = {name: update * found.steps * places for name, places in _places(network).items()}
+    seconds, watt = known(target.energy.time_step_s), known(target.energy.static_w)
+    fixed = 0.0 if seconds is None or watt is None else found.steps * seconds * watt
+    return ResourceUse(own, pairs, fixed, by_weight)
+
+
+def known_price(target: HardwareTarget, constant: str) -> float:
+    """An energy constant in joule; 0 for one that is contained in another.
+
+    Raises:
+        TargetError: for an unknown one.
+    """
+    figure: SourcedValue[float] | None = getattr(target.energy, constant)
+    if figure is None:
+        return 0.0
+    if figure.value is None:
+        raise TargetError(
+            f"target {target.name}: energy.{constant} is unknown, so that an energy can't be told; name a target whose "
+            "constants are known, or count synapses."
+        )
+    return figure.value
+
+
+def require_prices(target: HardwareTarget) -> None:
+    """Refuse a chip on which the energy of synapses and neurons can't be told.
+
+    Raises:
+        TargetError: when a constant that is needed is unknown.
+    """
+    for constant in ("synop_j", "update_j"):
+        known_price(target, constant)
+
+
+def connections(network: Network) -> Iterator[Connection]:
+    """Everything that carries spikes from one block to another, in network order."""
+    previous = INPUT
+    for name, block in network.named_blocks():
+        yield Connection(name, block.synapses, previous, name)
+        if block.skip is not None:
+            yield Connection(f"{name}.skip", block.skip, str(block.skip_from), name)
+        previous = name
+
+
+def map_shapes(network: Network) -> dict[str, tuple[int, ...]]:
+    """Shape of each block's neurons, ``(C, H, W)`` or ``(N,)``, in front of its pooling; and of the ``input``."""
+    shapes = {INPUT: network.input_shape}
+    source = network.input_shape
+    for name, block in network.named_blocks():
+        layer = block.synapses
+        if isinstance(layer, nn.Linear):
+            shapes[name] = source = (layer.out_features,)
+            continue
+        assert isinstance(layer.padding, tuple)
+        sides = [
+            (side + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
+            for side, padding, dilation, kernel, stride in zip(
+                source[1:], layer.padding, layer.dilation, layer.kernel_size, layer.stride, strict=True
+            )
+        ]
+        shapes[name] = (layer.out_channels, *sides)
+        source = (layer.out_channels, *(side // block.pool for side in sides))
+    return shapes
+
+
+def _places(network: Network) -> dict[str, float]:
+    """How many neurons one unit of each block is: the places of its map."""
+    return {name: float(math.prod(shape[1:])) for name, shape in map_shapes(network).items() if name != INPUT}
+
+
+def _count(network: Network, arriving: dict[str, Tensor]) -> tuple[dict[str, Tensor], tuple[Pairs, ...]]:
+    """What each weight, and each pair of units, amounts to when ``arriving`` (by source, its pooled map) is sent."""
+    by_weight, pairs = {}, []
+    for connection in connections(network):
+        layer, sent = connection.layer, arriving[connection.source]
+        live = (layer.weight != 0).cpu()
+        if isinstance(layer, IdentitySkip):
+            amount = torch.diag(sent.flatten(1).sum(1) * live)
+        else:
+            by_weight[connection.name] = live * _uses(layer, sent)
+            amount = _by_unit(layer, by_weight[connection.name], len(sent))
+        if connection.source == INPUT:
+            amount = amount.sum(1, keepdim=True)
+        pairs.append(Pairs(connection.source, connection.target, amount))
+    return by_weight, tuple(pairs)
+
+
+def _uses(layer: nn.Conv2d | nn.Linear, sent: Tensor) -> Tensor:
+    """What passes each weight when ``sent`` (``[C, H, W]`` or ``[N]``) arrives; broadcastable to the weight."""
+    if isinstance(layer, nn.Linear):
+        return sent.reshape(1, -1)
+    size, padding = layer.kernel_size, layer.padding
+    taps = F.unfold(sent[None], size, layer.dilation, padding, layer.stride).sum(2).view(layer.in_channels, *size)  # type: ignore[arg-type]
+    return taps.unflatten(0, (layer.groups, -1)).repeat_interleave(layer.out_channels // layer.groups, dim=0)
+
+
+def _by_unit(layer: nn.Conv2d | nn.Linear, amount: Tensor, units: int) -> Tensor:
+    """``amount`` of each weight added up by pair of units: ``[out, units]`` of the source."""
+    if isinstance(layer, nn.Linear):
+        return amount.unflatten(1, (units, -1)).sum(2)
+    return torch.block_diag(*amount.sum((2, 3)).chunk(layer.groups))

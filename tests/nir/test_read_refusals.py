@@ -1,0 +1,260 @@
+"""NIR graphs that no network here can be are refused, each with the name of its node and what would do."""
+
+import numpy as np
+import pytest
+from helpers import nir_graphs
+from helpers.nir_graphs import DT, affine, conv, flatten, graph, integrator, lif, pool, rng
+
+from spikefit.errors import ConfigurationError, ExchangeError
+from spikefit.nir import FromNIR
+
+nir = pytest.importorskip("nir", reason="nir is not installed")
+
+
+@pytest.fixture(autouse=True)
+def same_weights_in_any_order():
+    nir_graphs.restart()
+
+
+REFUSED = {
+    "recurrent": (
+        lambda: graph(
+            {"a": affine(12, 10), "n": lif((12,)), "r": affine(12, 12), "d": affine(3, 12)},
+            edges=[("input", "a"), ("a", "n"), ("n", "r"), ("r", "n"), ("n", "d"), ("d", "output")],
+        ),
+        r"recurrent edges (n -> r -> n|r -> n -> r); only feed-forward",
+    ),
+    "a delay": (
+        lambda: graph(affine(12, 10), nir.Delay(np.ones(12)), lif((12,)), affine(3, 12)),
+        r"'1' \(Delay\): not one",
+    ),
+    "a graph": (
+        lambda: graph(affine(12, 10), graph(lif((12,)), shape=(12,), outputs=12), affine(3, 12)),
+        r"'1' \(NIRGraph\): a graph within the graph",
+    ),
+    "a leaky integrator": (
+        lambda: graph(affine(3, 10), nir.LI(tau=np.ones(3), r=np.ones(3), v_leak=np.zeros(3))),
+        r"'1' \(LI\): not one of the nodes",
+    ),
+    "synapses upon synapses": (
+        lambda: graph(affine(12, 10), affine(12, 12), lif((12,)), affine(3, 12)),
+        r"'1' \(Affine\): it reads '0' \(Affine\), but there must be neurons between",
+    ),
+    "neurons upon neurons": (
+        lambda: graph(affine(12, 10), lif((12,)), integrator((12,)), affine(3, 12)),
+        r"'2' \(IF\): reads \['1'\] without synapses",
+    ),
+    "pooled input": (
+        lambda: graph(pool(), conv(4, 1), lif((4, 4, 4)), flatten(4, 4, 4), affine(3, 64), shape=(1, 8, 8)),
+        r"'0' \(AvgPool2d\): pools the input",
+    ),
+    "overlapping windows": (
+        lambda: graph(
+            conv(4, 1), lif((4, 8, 8)), pool(side=3, stride=2), flatten(4, 3, 3), affine(3, 36), shape=(1, 8, 8)
+        ),
+        r"'2' \(AvgPool2d\): kernel \(3, 3\), stride \(2, 2\), padding \(0, 0\); expected square windows",
+    ),
+    "padded windows": (
+        lambda: graph(conv(4, 1), lif((4, 8, 8)), pool(padding=1), flatten(4, 5, 5), affine(3, 100), shape=(1, 8, 8)),
+        r"'2' \(AvgPool2d\): kernel .* padding \(1, 1\)",
+    ),
+    "half a flatten": (
+        lambda: graph(conv(4, 1), lif((4, 8, 8)), nir.Flatten(None, 1, -1), affine(3, 256), shape=(1, 8, 8)),
+        r"'2' \(Flatten\): flattens dimensions 1 to 2 of \(4, 8, 8\); expected all",
+    ),
+    "no flatten": (
+        lambda: graph(conv(4, 1), lif((4, 8, 8)), affine(3, 256), shape=(1, 8, 8)),
+        r"'2' \(Affine\): weight of shape \(3, 256\) on a signal of shape \(4, 8, 8\); is a Flatten missing",
+    ),
+    "even same": (
+        lambda: graph(conv(4, 1, 4, padding="same"), lif((4, 8, 8)), flatten(4, 8, 8), affine(3, 256), shape=(1, 8, 8)),
+        r"'0' \(Conv2d\): padding 'same' with a stride or an even kernel",
+    ),
+    "a large kernel": (
+        lambda: graph(conv(4, 1, 9, padding=0), lif((4, 8, 8)), flatten(4, 8, 8), affine(3, 256), shape=(1, 8, 8)),
+        r"'0' \(Conv2d\): nothing is left",
+    ),
+    "thresholds within a channel": (
+        lambda: graph(
+            conv(1, 1),
+            nir.IF(np.ones((1, 8, 8)), rng.random((1, 8, 8))),
+            flatten(1, 8, 8),
+            affine(3, 64),
+            shape=(1, 8, 8),
+        ),
+        r"'1' \(IF\): v_threshold differs within a channel",
+    ),
+    "decays that differ": (
+        lambda: graph(affine(3, 10), lif((3,), tau=np.array([1.0, 2, 3]) * 2e-4), affine(3, 3)),
+        r"'1' \(LIF\): tau from 0\.0002 to 0\.0006 s; neurons of one layer share a decay",
+    ),
+    "a step too long": (
+        lambda: graph(affine(3, 10), lif((3,), tau=np.full(3, DT / 2)), affine(3, 3)),
+        r"Is dt right\?",
+    ),
+    "no membrane": (lambda: graph(affine(3, 10), lif((3,), tau=np.full(3, DT)), affine(3, 3)), r"makes a decay of 0;"),
+    "another rest": (
+        lambda: graph(affine(3, 10), lif((3,), v_leak=np.full(3, 0.2)), affine(3, 3)),
+        r"'1' \(LIF\): v_leak is not v_reset",
+    ),
+    "a threshold below rest": (
+        lambda: graph(affine(3, 10), lif((3,), threshold=-0.5), affine(3, 3)),
+        r"'1' \(LIF\): a threshold of -0\.5 above rest",
+    ),
+    "a negative gain": (
+        lambda: graph(affine(3, 10), lif((3,), gain=-1.0), affine(3, 3)),
+        r"'1' \(LIF\): a step multiplies currents by -1; expected",
+    ),
+    "synaptic memory": (
+        lambda: graph(
+            affine(3, 10),
+            nir.CubaLIF(*(np.full(3, value) for value in (2e-4, 2e-4, 2.0, 0.0, 1.0))),
+            affine(3, 3),
+        ),
+        r"'1' \(CubaLIF\): tau_syn is not dt",
+    ),
+    "a reset that nobody knows": (
+        lambda: graph(affine(3, 10), lif((3,), metadata={"reset": "half"}), affine(3, 3)),
+        r"'1' \(LIF\): its metadata have the reset 'half'",
+    ),
+    "constants of another shape": (
+        lambda: graph(affine(3, 10), lif((4,)), affine(3, 3)),
+        r"'1' \(LIF\): v_reset has the shape \(4,\), expected \(3,\)|'1' \(LIF\): r has the shape",
+    ),
+    "two outputs": (
+        lambda: graph(
+            {"a": affine(3, 10), "n": lif((3,)), "d": affine(3, 3), "more": nir.Output(np.array([3]))},
+            edges=[("input", "a"), ("a", "n"), ("n", "d"), ("d", "output"), ("n", "more")],
+        ),
+        r"got 2 Output nodes \['output', 'more'\], expected one",
+    ),
+    "a dead end": (
+        lambda: graph(
+            {"a": affine(3, 10), "n": lif((3,)), "d": affine(3, 3), "e": affine(3, 3)},
+            edges=[("input", "a"), ("a", "n"), ("n", "d"), ("d", "output"), ("n", "e")],
+        ),
+        r"'e' \(Affine\): it leads nowhere",
+    ),
+    "nothing before": (
+        lambda: graph(
+            {"a": affine(3, 10), "n": lif((3,)), "d": affine(3, 3), "e": affine(3, 3)},
+            edges=[("input", "a"), ("a", "n"), ("n", "d"), ("d", "output"), ("e", "n")],
+        ),
+        r"'e' \(Affine\): nothing leads to it",
+    ),
+    "an edge from nowhere": (
+        lambda: graph({"a": affine(3, 10)}, edges=[("input", "a"), ("a", "output"), ("b", "a")]),
+        r"an edge leads from 'b' to 'a', but there is no node 'b'",
+    ),
+    "past the first layer": (
+        lambda: graph(
+            {
+                "a": affine(4, 10),
+                "n": lif((4,)),
+                "b": affine(4, 4),
+                "i": affine(4, 10),
+                "m": lif((4,)),
+                "d": affine(3, 4),
+            },
+            edges=[
+                ("input", "a"),
+                ("a", "n"),
+                ("n", "b"),
+                ("b", "m"),
+                ("input", "i"),
+                ("i", "m"),
+                ("m", "d"),
+                ("d", "output"),
+            ],
+        ),
+        r"'i' \(Affine\): leads from the input past a layer",
+    ),
+    "a dense path past a layer": (
+        lambda: graph(
+            {
+                "a": affine(4, 10),
+                "n": lif((4,)),
+                "b": affine(4, 4),
+                "m": lif((4,)),
+                "c": affine(4, 4),
+                "s": affine(4, 4),
+                "o": lif((4,)),
+                "d": affine(3, 4),
+            },
+            edges=[
+                *[("input", "a"), ("a", "n"), ("n", "b"), ("b", "m"), ("m", "c"), ("c", "o")],
+                *[("n", "s"), ("s", "o"), ("o", "d"), ("d", "output")],
+            ],
+        ),
+        r"'s' \(Affine\): leads past a layer; expected a Scale or a Conv2d",
+    ),
+    "two branches": (
+        lambda: graph(
+            {
+                "a": affine(4, 10),
+                "n": lif((4,)),
+                "b": affine(4, 10),
+                "m": lif((4,)),
+                "c": affine(3, 4),
+                "e": affine(3, 4),
+                "o": lif((3,)),
+            },
+            edges=[
+                *[("input", "a"), ("a", "n"), ("input", "b"), ("b", "m")],
+                *[("n", "c"), ("m", "e"), ("c", "o"), ("e", "o"), ("o", "output")],
+            ],
+        ),
+        r"'(n|m)' \(LIF\): does not read the layer before it",
+    ),
+    "sums outside of neurons": (
+        lambda: graph(
+            {"a": affine(4, 10), "n": lif((4,)), "b": affine(4, 4), "m": lif((4,)), "d": affine(3, 4)},
+            edges=[("input", "a"), ("a", "n"), ("n", "b"), ("b", "m"), ("m", "d"), ("n", "d"), ("d", "output")],
+        ),
+        r"'d' \(Affine\): it reads \['m', 'n'\] at once; only neurons add up",
+    ),
+    "a map of outputs": (
+        lambda: graph(conv(3, 1), lif((3, 8, 8)), shape=(1, 8, 8)),
+        r"'output' \(Output\): the last layer has the shape \(3, 8, 8\); expected one output a class",
+    ),
+    "pooled outputs": (
+        lambda: graph(conv(3, 1), lif((3, 8, 8)), pool(side=8), flatten(3, 1, 1), shape=(1, 8, 8)),
+        r"'output' \(Output\): reads '3'; expected the last neurons",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_is_not_read_is_refused_by_name(case):
+    build, match = REFUSED[case]
+    source = build()
+    shape = tuple(int(side) for side in source.nodes["input"].input_type["input"])
+    with pytest.raises(ExchangeError, match=match):
+        FromNIR(shape, 3, source)
+
+
+def test_options_and_files_that_do_not_fit_are_named(tmp_path):
+    source = graph(affine(12, 10), lif((12,)), affine(3, 12), shape=(10,))
+    with pytest.raises(ConfigurationError, match=r"num_classes: got 4, but NIR graph has 3 outputs"):
+        FromNIR((10,), 4, source)
+    with pytest.raises(
+        ConfigurationError, match=r"input_shape: got \(1, 3, 3\), but NIR graph reads frames of \(10,\)"
+    ):
+        FromNIR((1, 3, 3), 3, source)
+    assert FromNIR((1, 5, 2), 3, source).input_shape == (1, 5, 2), "a dense layer flattens what it reads"
+    with pytest.raises(ConfigurationError, match=r"dialect: got 'rockpool', expected one of"):
+        FromNIR((10,), 3, source, dialect="rockpool")
+    with pytest.raises(ConfigurationError, match=r"reset: got 'half'"):
+        FromNIR((10,), 3, source, reset="half")
+    with pytest.raises(ConfigurationError, match=r"dt: got -1"):
+        FromNIR((10,), 3, source, dt=-1)
+    with pytest.raises(ExchangeError, match=r"v_reset is not 0, but the reset is to subtract"):
+        FromNIR((10,), 3, graph(affine(3, 10), lif((3,), rest=-0.1), affine(3, 3), shape=(10,)), reset="subtract")
+    with pytest.raises(ExchangeError, match=r"path: no file .*nothing\.nir; expected a NIR graph"):
+        FromNIR((10,), 3, str(tmp_path / "nothing.nir"))
+    (tmp_path / "text.nir").write_text("no HDF5")
+    with pytest.raises(ExchangeError, match=r"text\.nir can't be read as a NIR graph"):
+        FromNIR((10,), 3, str(tmp_path / "text.nir"))
+    nir.write(tmp_path / "node.nir", affine(3, 3))
+    with pytest.raises(ExchangeError, match=r"node\.nir holds a single Affine|can't be read"):
+        FromNIR((10,), 3, str(tmp_path / "node.nir"))

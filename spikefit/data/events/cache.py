@@ -24,7 +24,7 @@ import torch
 from spikefit.errors import DataError
 
 FORMAT = 1
-"""Of the files, and of how frames are made: another number, other keys."""
+"""Version of the files and of how frames are made, part of every key. Raise it with any change of either."""
 SUFFIX, UNFINISHED = ".cache", ".tmp"
 MAGIC = b"SPIKEFIT"
 TRAILER = struct.Struct("<IIQ8s")

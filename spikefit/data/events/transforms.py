@@ -32,21 +32,8 @@ DETERMINISTIC = (
     "TimeAlignment",
     "TimeSkew",
 )
-RANDOM = (
-    "DropEvent",
-    "DropEventByArea",
-    "DropEventByTime",
-    "EventDrop",
-    "RandomCrop",
-    "RandomDropPixel",
-    "RandomFlipLR",
-    "RandomFlipPolarity",
-    "RandomFlipUD",
-    "RandomTimeReversal",
-    "SpatialJitter",
-    "TimeJitter",
-    "UniformNoise",
-)
+"""Transforms of tonic that draw no random numbers. Any other counts as random, and is not cached."""
+_OF_ANYTHING = ("Compose", "NumpyAsType", "Repeat")
 DRAWN_FROM_A_RANGE = {"RefractoryPeriod": ("delta",), "TimeSkew": ("coefficient", "offset")}
 """Parameters that make a transform random when a range is given instead of a value."""
 
@@ -79,7 +66,7 @@ class Choice:
         if self.tonic is None:
             return not getattr(self.maker, "deterministic", False)
         drawn = DRAWN_FROM_A_RANGE.get(self.tonic, ())
-        return self.tonic in RANDOM or any(isinstance(self.arguments[name], tuple) for name in drawn)
+        return self.tonic not in DETERMINISTIC or any(isinstance(self.arguments[name], tuple) for name in drawn)
 
 
 @dataclass(frozen=True)
@@ -133,17 +120,23 @@ def _choose(option: str, given: Mapping[str, Any]) -> Choice:
 def _find(option: str, path: object) -> Callable[..., Transform]:
     """The class at ``path``."""
     module, _, name = str(path).rpartition(".")
-    allowed = f"expected one of {TONIC}.{{{', '.join(sorted(DETERMINISTIC + RANDOM))}}} or the path of a class"
-    if module == TONIC and name not in DETERMINISTIC + RANDOM:
+    allowed = f"expected one of {TONIC}.{{{', '.join(_of_events())}}} or the path of a class"
+    if module == TONIC and name not in _of_events():
         raise ConfigurationError(f"{option}: got {path!r}, {allowed}; frames are made by framing.")
     try:
         maker: Any = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
         raise ConfigurationError(f"{option}: got {path!r}, which is not there ({error}), {allowed}.") from error
-    usable = inspect.isclass(maker) and "__call__" in dir(maker)
-    if not usable:
+    if not (inspect.isclass(maker) and "__call__" in dir(maker)):
         raise ConfigurationError(f"{option}: got {path!r}, {allowed} whose objects turn events into events.")
     return maker
+
+
+def _of_events() -> list[str]:
+    """Names of tonic's transforms that return events: its others are named ``To...``, or work on anything."""
+    module = importlib.import_module(TONIC)
+    classes = (name for name, value in vars(module).items() if inspect.isclass(value) and value.__module__ == TONIC)
+    return sorted(name for name in classes if not name.startswith("To") and name not in _OF_ANYTHING)
 
 
 def _arguments(option: str, maker: Callable[..., Transform], given: dict[str, Any]) -> dict[str, Any]:

@@ -1,9 +1,12 @@
 """What a cache is filed under: another key for whatever changes what is cached, and no other one for what doesn't."""
 
-from helpers.event_source import MadeUp
+import zlib
+
+import numpy as np
+from helpers.event_source import MadeUp, events_of
 
 from spikefit.data.events import cache
-from spikefit.data.events.framing import EventBins, EventWindows, TimeBins, TimeWindows, VoxelGrid
+from spikefit.data.events.framing import EventBins, EventWindows, TimeBins, TimeWindows, VoxelGrid, frame
 from spikefit.data.events.pipeline import EventPipeline
 
 DROP = {"class_path": "tonic.transforms.DropEvent", "init_args": {"p": 0.2}}
@@ -114,3 +117,17 @@ def test_defaults_that_are_written_out_change_no_key():
     assert key() == key(framing=TimeBins(overlap=0.0), transforms=[], binary=True)
     assert key(framing=VoxelGrid(), binary=False) == key(framing=VoxelGrid())  # which is never binary
     assert key(transforms=[tonic("CropTime")]) == key(transforms=[tonic("CropTime", min=0)])
+
+
+FRAMINGS = [TimeBins(), TimeBins(overlap=0.5), EventBins(), TimeWindows(30_000), EventWindows(20), VoxelGrid()]
+CHECKSUMS = [1987068107, 238077204, 3594327659, 1298102838, 93830821, 404753330]
+
+
+def test_frames_that_change_need_another_format():
+    """A cache from before holds the old frames: whoever changes what a framing gives raises ``cache.FORMAT``."""
+    events = [events_of(seed, 100, (12, 10, 2)) for seed in range(4)]
+    found = []
+    for framing in FRAMINGS:
+        frames = frame(events, framing, (12, 10, 2), 4, binary=False)
+        found.append(zlib.crc32((1024 * frames).round().astype(np.int64).tobytes()))
+    assert (cache.FORMAT, found) == (1, CHECKSUMS)

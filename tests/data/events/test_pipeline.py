@@ -25,7 +25,7 @@ def tonic(name, **arguments):
 
 
 def own(name, **arguments):
-    return {"class_path": f"event_source.{name}", "init_args": arguments}
+    return {"class_path": f"helpers.event_source.{name}", "init_args": arguments}
 
 
 def frames_of(dataset):

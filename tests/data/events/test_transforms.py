@@ -6,35 +6,17 @@ import pytest
 from tonic import transforms
 
 from spikefit.data.events.pipeline import EventPipeline
-from spikefit.data.events.transforms import DETERMINISTIC, RANDOM, choose, equip
+from spikefit.data.events.transforms import DETERMINISTIC, _of_events, choose, equip
 from spikefit.errors import ConfigurationError
-
-OTHERS = "Compose NumpyAsType Repeat ToAveragedTimesurface ToBinaRep ToFrame ToImage ToOneHotEncoding ToSparseTensor"
-TO_SOMETHING_ELSE = {*OTHERS.split(), "ToTimesurface", "ToVoxelGrid"}
 
 
 def tonic(name, **arguments):
     return {"class_path": f"tonic.transforms.{name}", "init_args": arguments}
 
 
-def test_every_transform_of_tonic_is_in_one_list():
-    classes = {
-        name
-        for name, value in vars(transforms).items()
-        if inspect.isclass(value) and value.__module__ == transforms.__name__
-    }
-    assert classes == {*DETERMINISTIC, *RANDOM, *TO_SOMETHING_ELSE}
-    assert not set(DETERMINISTIC) & set(RANDOM)
-
-
-@pytest.mark.parametrize("name", DETERMINISTIC)
-def test_those_that_are_not_random_draw_no_random_numbers(name):
-    assert not draws(getattr(transforms, name))
-
-
-@pytest.mark.parametrize("name", RANDOM)
-def test_those_that_are_random_draw_random_numbers(name):
-    assert draws(getattr(transforms, name))
+@pytest.mark.parametrize("name", _of_events())
+def test_a_transform_counts_as_random_if_it_draws_random_numbers(name):
+    assert draws(getattr(transforms, name)) == (name not in DETERMINISTIC)
 
 
 def draws(cls):

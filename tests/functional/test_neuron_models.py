@@ -113,7 +113,7 @@ def test_an_entry_that_contradicts_itself_is_refused(options, match):
 
 
 def test_a_name_belongs_to_one_class():
-    with pytest.raises(ConfigurationError, match=r"'lif' is LIF's name; give MyLIF another"):
+    with pytest.raises(ConfigurationError, match=r"the name 'lif' belongs to LIF; choose another for MyLIF"):
         register(NeuronModel("lif", "MyLIF", "decay"))
     for leak in ("decay", "none"):  # a module that is loaded again
         assert neuron_model(register(NeuronModel("my_lif", "MyLIF", leak)).name).leak == leak
@@ -142,7 +142,7 @@ def test_a_name_belongs_to_one_class():
             ConfigurationError,
             r"has no gradient in a chip's integers",
         ),
-        (require_nir_form, {"leak": "linear"}, ExchangeError, r"has no NIR form: NIR knows no linear leak; use IF or"),
+        (require_nir_form, {"leak": "linear"}, ExchangeError, r"has no NIR form: NIR has no linear leak; use IF or"),
         (require_nir_form, {"leak": "decay"}, ExchangeError, r"has no NIR form: its entry .* names no node \(nir=\)"),
         (
             require_nir_form,
@@ -154,7 +154,7 @@ def test_a_name_belongs_to_one_class():
             require_nir_form,
             {"leak": None, "step": floor_step},
             ExchangeError,
-            r"has no NIR form: NIR knows no dynamics but",
+            r"has no NIR form: NIR has no node for its dynamics",
         ),
     ],
 )
@@ -215,7 +215,7 @@ def test_a_neuron_that_is_not_registered_can_t_be_built():
 
 def test_what_training_needs_is_named():
     register(NeuronModel("my_lif", "MyLIF", None))
-    with pytest.raises(ConfigurationError, match=r"my_lif \(MyLIF\) has no leak in its entry, and no fire of its own"):
+    with pytest.raises(ConfigurationError, match=r"my_lif \(MyLIF\) has no leak in its entry, and its class"):
         MyLIF(3)(torch.ones(2, 1, 3))
     register(NeuronModel("my_lif", "MyLIF", "decay", synaptic=True))
     with pytest.raises(ConfigurationError, match=r"my_lif \(MyLIF\) has no synaptic_decay, but .* synaptic=True"):
@@ -264,13 +264,13 @@ def test_constants_are_folded_by_their_units():
     found = constants_in_units(entry, {"floor": -1.0, "share": torch.tensor([0.25, 0.75])}, gain)
     assert {name: value.tolist() for name, value in found.items()} == {"floor": [-0.5, -2.0], "share": [0.25, 0.75]}
     assert all(value.dtype == torch.float64 and not value.requires_grad for value in found.values())
-    with pytest.raises(ConfigurationError, match=r"neuron my \(My\): no value of floor, share"):
+    with pytest.raises(ConfigurationError, match=r"neuron my \(My\): no value for floor, share"):
         constants_in_units(entry, {}, gain)
     assert IF(3).own_constants() == {}
 
 
 def test_the_example_of_the_docstring_runs():
-    example = neuron_models.__doc__.split("that entry::")[1].split("What it must supply")[0]
+    example = neuron_models.__doc__.split("that entry::")[1].split("Class and entry supply")[0]
     names = {"__name__": "own"}
     exec(textwrap.dedent(example), names)
     current = torch.rand(5, 2, 3)

@@ -101,7 +101,7 @@ def test_pooling_by_hand():
 
 
 def test_a_pooling_behind_a_linear_layer_is_refused():
-    with pytest.raises(ConfigurationError, match="pool: got 2 behind a linear layer"):
+    with pytest.raises(ConfigurationError, match="pool: got 2 after a linear layer"):
         Block(nn.Linear(4, 4), neuron=IF(4), pool=2)
 
 

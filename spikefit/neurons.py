@@ -147,7 +147,7 @@ NeuronFactory = Callable[[int], SpikingNeuron]
 
 
 class IF(SpikingNeuron):
-    """Integrate-and-fire: ``v[t] = u[t-1] + I[t]``.
+    """Integrate-and-fire: ``v[t] = u[t-1] + I[t]``, where ``u`` is the membrane after the reset.
 
     Arguments, attributes and shapes as in :class:`SpikingNeuron`.
 
@@ -160,7 +160,7 @@ class IF(SpikingNeuron):
 
 
 class LIF(SpikingNeuron):
-    """Leaky integrate-and-fire: ``v[t] = decay * u[t-1] + I[t]``.
+    """Leaky integrate-and-fire: ``v[t] = decay * u[t-1] + I[t]``, where ``u`` is the membrane after the reset.
 
     Args:
         units: number of channels or neurons.
@@ -242,9 +242,10 @@ class ParametricLIF(SpikingNeuron):
 
 
 class LinearLeakIF(SpikingNeuron):
-    """IF with a constant leak towards zero: ``v[t] = u - sign(u) * min(|u|, leak_per_step) + I[t]``, ``u = u[t-1]``.
+    """Integrate-and-fire with a linear leak: the membrane moves towards zero by a constant per step.
 
-    Chips such as TrueNorth support no other leak.
+    ``v[t] = u - sign(u) * min(|u|, leak_per_step) + I[t]``, where ``u = u[t-1]`` is the membrane after the reset. Chips
+    such as TrueNorth support no other leak.
 
     Args:
         units: number of channels or neurons.
@@ -284,7 +285,9 @@ class LinearLeakIF(SpikingNeuron):
 
 
 class CubaLIF(SpikingNeuron):
-    """Current-based LIF that may fire several times per step, like Xylo's neurons::
+    """Current-based LIF that may fire several times per step, like Xylo's neurons.
+
+    One step computes::
 
         j[t] = synaptic_decay * (j[t-1] + I[t])          synaptic current
         v[t] = decay * u[t-1] + norm(j[t])               charge

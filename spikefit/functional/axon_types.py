@@ -13,7 +13,7 @@ from torch import Tensor
 from spikefit.functional.kmeans import kmeans_1d
 
 ROUNDS = 50
-NOTHING = 1e-9  # a smaller share of an input's squared weights is rounding error
+NEGLIGIBLE = 1e-9  # a smaller share of an input's squared weights is rounding error
 
 
 class _AxonLookup(torch.autograd.Function):
@@ -59,7 +59,7 @@ def axon_lookup(weight: Tensor, values: Tensor, types: Tensor) -> Tensor:
 
 
 def best_centres(rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Exact one-dimensional 2-means of each row, with one centre fixed at 0: the other centre.
+    """Free centre of exact one-dimensional 2-means of each row, with the other centre fixed at 0.
 
     The free centre is the mean of the ``k`` largest or the ``k`` smallest entries of the row. If they sum to ``P``, it
     lowers the squared error by ``P**2 / k``, so sorting and prefix sums find the best ``k``. Entries of 0 have no
@@ -105,7 +105,7 @@ def best_types(weight: Tensor, values: Tensor, types: Tensor) -> Tensor:
     types = torch.where(best.values > saved.gather(1, types[:, None])[:, 0], best.indices, types)
     energy = weight.square().sum(dim=(0, 2))
     error = energy - best.values
-    error = torch.where(error > NOTHING * energy, error, 0.0)
+    error = torch.where(error > NEGLIGIBLE * energy, error, 0.0)
     for kind in range(count):
         members = torch.bincount(types[energy > 0], minlength=count)
         spare = torch.where(members[types] > 1, error, 0.0)

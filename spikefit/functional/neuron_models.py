@@ -168,10 +168,10 @@ def register(model: NeuronModel) -> NeuronModel:
     Raises:
         ConfigurationError: if the name belongs to another class.
     """
-    there = MODELS.get(model.name)
-    if there is not None and there.neuron != model.neuron:
+    registered = MODELS.get(model.name)
+    if registered is not None and registered.neuron != model.neuron:
         raise ConfigurationError(
-            f"neuron model: the name {model.name!r} belongs to {there.neuron}; choose another for {model.neuron}."
+            f"neuron model: the name {model.name!r} belongs to {registered.neuron}; choose another for {model.neuron}."
         )
     MODELS[model.name] = model
     return model

@@ -113,7 +113,7 @@ class Codebook(Quantizer):
 
     @property
     def options(self) -> dict[str, Any]:
-        """Arguments of the constructor, primitives only, that make such a codebook for the same number of outputs."""
+        """Constructor arguments, primitives only, for a codebook of a layer with the same number of outputs."""
         names = ("levels", "bits", "scope", "zero", "grid", "handover", "gradient_scale")
         core_outputs = int((self.group_of_output == 0).sum()) if self.scope == "core" else None
         return {**{name: getattr(self, name) for name in names}, "core_outputs": core_outputs}

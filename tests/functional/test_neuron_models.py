@@ -1,4 +1,4 @@
-"""The registry of neuron models: classes agree with their entries, and what a new neuron lacks is named."""
+"""Registry of neuron models: classes agree with their entries, and errors name what a new neuron lacks."""
 
 import textwrap
 
@@ -46,7 +46,7 @@ def test_there_are_classes():
 
 @pytest.mark.parametrize("cls", CLASSES)
 def test_each_class_agrees_with_its_entry(cls):
-    """The entry's leak, from the class's own amount, is what its spikes show; its synaptic current is one."""
+    """The spikes of the class follow the leak and the synaptic current of its entry."""
     module = cls(1)
     entry = neuron_model(cls.model)
     assert module.entry is entry
@@ -164,7 +164,7 @@ def test_a_missing_part_is_named(require, entry, error, match):
 
 
 def test_a_class_that_fires_in_its_own_way_under_another_s_name_is_found():
-    """It inherits the entry of LIF, which says nothing of what it does."""
+    """It inherits the entry of LIF, which does not describe it."""
 
     class Noisy(LIF):
         def fire(self, current):
@@ -194,7 +194,7 @@ def test_a_new_neuron_trains_a_step(cls):
 
 
 def test_an_own_way_of_firing_is_what_a_block_runs():
-    """Not the fused kernel, which knows nothing of it."""
+    """The fused kernel must not be used: it does not implement these dynamics."""
     register(NeuronModel("floor_if", "FloorIF", None))
     network = MLP((4,), 2, hidden=(3,), neuron=FloorIF)
     block = network.block("fc1")

@@ -34,7 +34,7 @@ def _compiled(function: Callable[..., Any], parallel: bool) -> Callable[..., Any
     options: dict[str, Any] = {"parallel": parallel, "nogil": True, "error_model": "numpy"}
     try:
         return numba.njit(cache=True, **options)(function)
-    except RuntimeError:  # no writable folder for the cache: compile in each process
+    except RuntimeError:  # no place for the cache (read-only folder, no source file): compile in each process
         return numba.njit(**options)(function)
 
 

@@ -75,7 +75,7 @@ def moments(y, parts, pixels, channels, blocks, COMPUTE: tl.constexpr, ROWS: tl.
 
 @triton.jit
 def total(parts, count, channels, c, known, PARTS: tl.constexpr, COLS: tl.constexpr):
-    """Sums of both columns of ``parts`` ``[count, 2, C]`` over its rows, float64 ``[COLS]`` each."""
+    """Both sums over the ``count`` rows of ``parts`` ``[count, 2, C]``, float64 ``[COLS]`` each."""
     first = tl.zeros((PARTS, COLS), tl.float64)
     second = tl.zeros((PARTS, COLS), tl.float64)
     for start in range(0, count, PARTS):

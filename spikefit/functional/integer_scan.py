@@ -102,7 +102,7 @@ def plain_multi_step(
     alive: Tensor | None = None,
     window: int = 1,
 ) -> Tensor:
-    """:func:`integer_multi_step` in plain torch, for other devices and for frames too large for a kernel."""
+    """Plain-torch version of :func:`integer_multi_step`, for other devices and frames too large for a kernel."""
     spikes = PlainIntegerScan.apply(y, bias, threshold, leak, slope, steps, dynamics)
     if alive is not None:
         spikes = spikes * per_channel(alive, spikes)

@@ -1,7 +1,7 @@
-"""Training passes of a network as CUDA graphs: one order of the host for a forward pass, one for its backward pass.
+"""Training passes of a network as CUDA graphs: one launch for a forward pass and one for its backward pass.
 
-A step of a small or thin network costs the host more time than the GPU: each of its several hundred kernels is launched
-from Python. A CUDA graph records them once and replays them (``torch.cuda.make_graphed_callables``).
+A step of a small network takes more time on the host than on the GPU, because each of its several hundred kernels is
+launched from Python. A CUDA graph records the launches once and replays them (``torch.cuda.make_graphed_callables``).
 """
 
 from collections.abc import Hashable, Iterator
@@ -15,7 +15,7 @@ from spikefit.networks.blocks import Network
 
 
 class _OnFrames(nn.Module):
-    """The network on frames; ``steps`` says how often one frame is repeated, None that there is one a step."""
+    """The network applied to frames: one frame repeated ``steps`` times, or one per step if ``steps`` is None."""
 
     def __init__(self, network: Network, steps: int | None) -> None:
         super().__init__()
@@ -26,23 +26,29 @@ class _OnFrames(nn.Module):
 
 
 class CapturedNetwork:
-    """A network whose training passes are replayed from a CUDA graph as long as nothing about them changes.
+    """Wrapper of a network that replays training passes from CUDA graphs while their configuration is unchanged.
 
-    A graph holds what Python decided when it was recorded: sizes, modes, switches of quantizers, thresholds and other
-    numbers of modules, the tensors that the kernels read. All of that is compared before each pass. What was not
-    recorded yet runs as ever, and is recorded once it has come up more than ``patience`` times; the last batch of an
-    epoch, which may be smaller, has a recording of its own. Values of tensors may change in place at any time.
+    A graph fixes everything that Python decided during recording: sizes, modes, switches of quantizers, thresholds and
+    other numbers of modules, and the addresses of tensors. All of this is compared before each pass. A configuration
+    without a recording runs normally; it is recorded after it has occurred more than ``patience`` times. The last batch
+    of an epoch, which may be smaller, has a separate recording. Values of tensors may change in place at any time.
 
-    Passes are never replayed on a CPU, in evaluation, without gradients, with gradient checkpointing, or while a hook
-    watches a module. Gradients must be set to None between two backward passes: a graph writes them to the same place
-    every time.
+    Passes are never replayed on a CPU, in evaluation, without gradients, with gradient checkpointing, or while a module
+    has hooks. Gradients must be set to None between two backward passes, because a graph always writes them to the same
+    memory.
 
     Args:
-        network: to be trained.
-        patience: passes of a kind before one is recorded.
+        network: the network to be trained.
+        patience: number of passes with one configuration before it is recorded.
+
+    Example:
+        >>> from spikefit.networks import MLP
+        >>> captured = CapturedNetwork(MLP((4,), num_classes=2))
+        >>> captured(torch.zeros(3, 1, 4)).shape  # on a CPU, nothing is recorded
+        torch.Size([3, 1, 2])
     """
 
-    KEPT = 2  # kinds of passes that are remembered, the latest
+    KEPT = 2  # most recent configurations to keep
 
     def __init__(self, network: Network, patience: int = 3) -> None:
         self.network, self.patience = network, patience
@@ -50,7 +56,7 @@ class CapturedNetwork:
         self._recorded: dict[Hashable, nn.Module] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without the graph: a copy records its own."""
+        """State without the graphs, so that a copy records its own."""
         return {**self.__dict__, "_times": {}, "_recorded": {}}
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -60,7 +66,7 @@ class CapturedNetwork:
         constant = len(x) > 1 and x.stride(0) == 0
         frames = x[:1] if constant else x
         kind = self._kind(x, constant)
-        self._times[kind] = self._times.pop(kind, 0) + 1  # the latest is the last
+        self._times[kind] = self._times.pop(kind, 0) + 1  # moves it to the end
         for old in list(self._times)[: -self.KEPT]:
             del self._times[old]
             self._recorded.pop(old, None)
@@ -79,7 +85,7 @@ class CapturedNetwork:
         return not any(hooked)
 
     def _kind(self, x: Tensor, constant: bool) -> Hashable:
-        """All that a recorded pass takes for granted."""
+        """Configuration that a recording depends on."""
         network = self.network
         autocast = torch.get_autocast_dtype("cuda") if torch.is_autocast_enabled("cuda") else None
         plain = tuple(
@@ -91,9 +97,9 @@ class CapturedNetwork:
         return x.shape, x.dtype, constant, autocast, plain, weights, buffers, id(network.emulation)
 
     def _record(self, frames: Tensor, steps: int | None) -> nn.Module:
-        module = _OnFrames(self.network, steps)  # in training, whatever single modules of the network are
+        module = _OnFrames(self.network, steps)  # in training mode, even if some modules of the network are not
         dtype = torch.get_autocast_dtype("cuda")
-        # A weight that autocast has converted outside of the graph would not be converted anew in it.
+        # With the cache, a weight that autocast converted before the recording would not be converted in the graph.
         uncached = torch.autocast("cuda", dtype, enabled=torch.is_autocast_enabled("cuda"), cache_enabled=False)
         with unchanged_buffers(self.network), uncached:
             sample = (frames.detach().clone(),)
@@ -103,7 +109,7 @@ class CapturedNetwork:
 
 @contextmanager
 def unchanged_buffers(network: Network) -> Iterator[None]:
-    """Passes in here leave the values of the network's buffers as they are: the recording warms up with three."""
+    """Context that restores the network's buffers afterwards, because a recording starts with three warm-up passes."""
     kept = [(buffer, buffer.clone()) for buffer in network.buffers()]
     try:
         yield

@@ -1,9 +1,8 @@
 """Spiking neurons: thin modules over :func:`spikefit.functional.lif.multi_step`.
 
-What a neuron of your own must supply is said in :mod:`spikefit.functional.neuron_models`, the registry of their models.
-
-Every neuron maps currents ``[T, B, K, ...]`` to spikes of the same shape. ``K`` counts its *units*: channels behind a
-convolution, neurons behind a linear layer. The membrane starts at rest in every forward and never enters a state dict.
+Neurons map currents ``[T, B, K, ...]`` to spikes of the same shape. ``K`` is the number of *units*: channels after a
+convolution, neurons after a linear layer. The membrane starts at rest in every forward pass and is never part of a
+state dict. :mod:`spikefit.functional.neuron_models`, the registry of neuron models, describes how to add a neuron.
 """
 
 import math
@@ -21,27 +20,27 @@ from spikefit.functional.surrogate import SURROGATES
 
 
 class ChipNeurons(Protocol):
-    """Neurons as a chip computes them."""
+    """Interface of neurons in a chip's arithmetic."""
 
     def fire(self, current: Tensor, steps: int, neuron: "SpikingNeuron") -> Tensor:
-        """Spikes of integer currents ``[T, B, units, ...]``, T = ``steps``, with the surrogate of ``neuron``."""
+        """Spikes for integer currents ``[T, B, units, ...]``, T = ``steps``, with the surrogate of ``neuron``."""
 
 
 class SpikingNeuron(nn.Module):
-    """Base of all neurons: threshold, reset, surrogate, and which units are alive.
+    """Base class of all neurons: threshold, reset, surrogate, and the mask of alive units.
 
     Args:
         units: number of channels or neurons.
-        threshold: membrane value at which a neuron fires.
-        reset: ``subtract`` the threshold or set to ``zero``.
+        threshold: membrane value at or above which a neuron fires.
+        reset: ``subtract`` the threshold from the membrane, or set it to ``zero``.
         surrogate: ``atan``, ``sigmoid`` or ``triangle``.
         alpha: sharpness of the surrogate.
 
     Attributes:
-        alive: bool buffer ``[units]``; a pruned unit is False and never fires.
-        model: name of the class's entry in :mod:`spikefit.functional.neuron_models`, which says what its leak is.
-        max_spikes: how often a neuron may fire in one step; where it may more than once, the reset subtracts.
-        synaptic_decay: factor that the synaptic current keeps in a step; None for neurons without such a current.
+        alive: bool buffer ``[units]``; False for pruned units, which never fire.
+        model: name of the class's entry in :mod:`spikefit.functional.neuron_models`, which defines the leak.
+        max_spikes: most spikes of a neuron per step; with more than one, the reset subtracts.
+        synaptic_decay: factor of the synaptic current per step; None for neurons without a synaptic current.
 
     Shape:
         current ``[T, B, units, ...]`` -> spikes ``[T, B, units, ...]``.
@@ -67,7 +66,7 @@ class SpikingNeuron(nn.Module):
         super().__init__()
         if not self.model:
             raise ConfigurationError(
-                f"{type(self).__name__}: no attribute model, which names a registered neuron model."
+                f"{type(self).__name__}: no attribute model; it must name a registered neuron model."
             )
         neuron_model(self.model)
         check_choice("reset", reset, ("subtract", "zero"))
@@ -89,12 +88,12 @@ class SpikingNeuron(nn.Module):
 
     @property
     def own_dynamics(self) -> bool:
-        """Whether the class fires in its own way, which the leak of its entry does not describe."""
+        """Whether the class defines its own dynamics, which the leak of its entry does not describe."""
         parts = ("forward", "fire", "filtered", "dynamics")
         return any(getattr(type(self), part) is not getattr(SpikingNeuron, part) for part in parts)
 
     def own_constants(self) -> dict[str, Tensor | float]:
-        """What the step of the entry needs besides threshold and leak, by name."""
+        """Constants that the entry's step needs besides threshold and leak, by name."""
         return {name: getattr(self, name) for name in self.entry.constants if hasattr(self, name)}
 
     @property
@@ -102,34 +101,36 @@ class SpikingNeuron(nn.Module):
         """Threshold, leak, reset and surrogate.
 
         Raises:
-            ConfigurationError: where the entry names no leak, so that the class has to fire in its own way.
+            ConfigurationError: if the entry names no leak; the class must then override :meth:`fire`.
         """
         leak = self.entry.leak
         if leak is None:
-            raise ConfigurationError(f"{self.entry} has no leak in its entry, and no fire of its own; give it either.")
+            raise ConfigurationError(
+                f"{self.entry} has no leak in its entry, and its class does not override fire; add one of them."
+            )
         return Dynamics(self.threshold, leak, self.reset, self.surrogate, self.alpha)
 
     def leak_amount(self) -> Tensor | float:
-        """The decay factor or the linear loss of one step, in units of the membrane."""
+        """The decay factor, or the linear loss per step in units of the membrane."""
         return 0.0
 
     def forward(self, current: Tensor, chip: ChipNeurons | None = None) -> Tensor:
-        """Spikes ``[T, B, units, ...]`` for currents of the same shape; with ``chip``, as its integers fire."""
+        """Spikes ``[T, B, units, ...]`` for currents of the same shape; with ``chip``, in the chip's arithmetic."""
         spikes = self.fire(current) if chip is None else chip.fire(current, len(current), self)
         return spikes * self.alive.view(-1, *[1] * (current.dim() - 3))
 
     def fire(self, current: Tensor) -> Tensor:
-        """Spikes of all units, living or not, for currents ``[T, B, units, ...]``."""
+        """Spikes of all units, alive or not, for currents ``[T, B, units, ...]``."""
         if self.max_spikes > 1:
             return several_spikes(current, self.dynamics, self.leak_amount(), self.max_spikes)
         return multi_step(current, self.dynamics, self.leak_amount())
 
     @final
     def filtered(self, delivered: Tensor) -> Tensor:
-        """Synaptic currents of what synapses deliver, ``[T, ...]`` both; the same where the neurons have none.
+        """Synaptic currents ``[T, ...]`` for the output of the synapses; unchanged for neurons without such currents.
 
         Raises:
-            ConfigurationError: for a synaptic neuron without ``synaptic_decay``.
+            ConfigurationError: if the entry has a synaptic current, but the class no ``synaptic_decay``.
         """
         if not self.entry.synaptic:
             return delivered
@@ -138,7 +139,7 @@ class SpikingNeuron(nn.Module):
         return synaptic_filter(delivered, self.synaptic_decay)
 
     def extra_repr(self) -> str:
-        """Constants that a reader of the printed network wants to see."""
+        """Constants shown when the network is printed."""
         return f"{self.units}, threshold={self.threshold}, reset={self.reset!r}, surrogate={self.surrogate!r}"
 
 
@@ -146,22 +147,33 @@ NeuronFactory = Callable[[int], SpikingNeuron]
 
 
 class IF(SpikingNeuron):
-    """Integrate-and-fire: ``v[t] = u[t-1] + I[t]``. Parameters and shapes as in :class:`SpikingNeuron`."""
+    """Integrate-and-fire: ``v[t] = u[t-1] + I[t]``, where ``u`` is the membrane after the reset.
+
+    Arguments, attributes and shapes as in :class:`SpikingNeuron`.
+
+    Example:
+        >>> IF(1)(torch.full((4, 1, 1), 0.6)).flatten().tolist()
+        [0.0, 1.0, 0.0, 1.0]
+    """
 
     model = "if"
 
 
 class LIF(SpikingNeuron):
-    """Leaky integrate-and-fire: ``v[t] = decay * u[t-1] + I[t]``.
+    """Leaky integrate-and-fire: ``v[t] = decay * u[t-1] + I[t]``, where ``u`` is the membrane after the reset.
 
     Args:
         units: number of channels or neurons.
-        decay: factor that the membrane keeps in a step, in (0, 1]; ``exp(-dt / tau)``.
-        tau: membrane time constant in steps; given instead of ``decay``.
+        decay: factor of the membrane per step, in (0, 1]; ``exp(-dt / tau)``. 0.5 if ``tau`` is not given either.
+        tau: membrane time constant in steps; alternative to ``decay``.
         threshold, reset, surrogate, alpha: as in :class:`SpikingNeuron`.
 
     Raises:
-        ConfigurationError: for a decay outside (0, 1], or ``decay`` and ``tau`` both given.
+        ConfigurationError: for a decay outside (0, 1], or both ``decay`` and ``tau``.
+
+    Example:
+        >>> LIF(1, decay=0.5)(torch.full((5, 1, 1), 0.6)).flatten().tolist()
+        [0.0, 0.0, 1.0, 0.0, 0.0]
     """
 
     model = "lif"
@@ -184,21 +196,26 @@ class LIF(SpikingNeuron):
         return self.decay
 
     def extra_repr(self) -> str:
-        """Adds the decay."""
+        """Constants of the base class, and the decay."""
         return f"{super().extra_repr()}, decay={self.decay:.4g}"
 
 
 class ParametricLIF(SpikingNeuron):
-    """LIF whose decay is learned: ``decay = sigmoid(w)``, one ``w`` a layer (Fang et al. 2021, arXiv 2007.05785).
+    """LIF with a learned decay ``sigmoid(w)``, one ``w`` per layer (Fang et al. 2021, arXiv 2007.05785).
 
     Args:
         units: number of channels or neurons.
-        decay: initial factor, in (0, 1).
-        tau: initial time constant in steps; given instead of ``decay``.
+        decay: initial factor of the membrane per step, in (0, 1). 0.5 if ``tau`` is not given either.
+        tau: initial time constant in steps; alternative to ``decay``.
         threshold, reset, surrogate, alpha: as in :class:`SpikingNeuron`.
 
     Raises:
-        ConfigurationError: for a decay outside (0, 1), or ``decay`` and ``tau`` both given.
+        ConfigurationError: for a decay outside (0, 1), or both ``decay`` and ``tau``.
+
+    Example:
+        >>> neuron = ParametricLIF(1, decay=0.5)
+        >>> neuron.leak_amount().item(), [name for name, _ in neuron.named_parameters()]
+        (0.5, ['decay_logit'])
     """
 
     model = "lif"
@@ -220,22 +237,27 @@ class ParametricLIF(SpikingNeuron):
         self.decay_logit = nn.Parameter(torch.tensor(math.log(initial / (1 - initial))))
 
     def leak_amount(self) -> Tensor:
-        """The decay factor, a scalar tensor that carries a gradient."""
+        """The decay factor, a scalar tensor with a gradient."""
         return self.decay_logit.sigmoid()
 
 
 class LinearLeakIF(SpikingNeuron):
-    """IF whose membrane moves towards zero by a constant: ``v[t] = u - sign(u) * min(|u|, leak_per_step) + I[t]``.
+    """Integrate-and-fire with a linear leak: the membrane moves towards zero by a constant per step.
 
-    The only leak of chips such as TrueNorth.
+    ``v[t] = u - sign(u) * min(|u|, leak_per_step) + I[t]``, where ``u = u[t-1]`` is the membrane after the reset. Chips
+    such as TrueNorth support no other leak.
 
     Args:
         units: number of channels or neurons.
-        leak_per_step: loss a step, in units of the membrane, at least 0.
+        leak_per_step: loss per step, in units of the membrane, at least 0.
         threshold, reset, surrogate, alpha: as in :class:`SpikingNeuron`.
 
     Raises:
         ConfigurationError: for a negative leak.
+
+    Example:
+        >>> LinearLeakIF(1, leak_per_step=0.25)(torch.full((4, 1, 1), 0.5)).flatten().tolist()
+        [0.0, 0.0, 1.0, 0.0]
     """
 
     model = "linear_leak_if"
@@ -254,34 +276,42 @@ class LinearLeakIF(SpikingNeuron):
         self.leak_per_step = leak_per_step
 
     def leak_amount(self) -> Tensor | float:
-        """The loss of one step."""
+        """The loss per step."""
         return self.leak_per_step
 
     def extra_repr(self) -> str:
-        """Adds the leak."""
+        """Constants of the base class, and the leak."""
         return f"{super().extra_repr()}, leak_per_step={self.leak_per_step}"
 
 
 class CubaLIF(SpikingNeuron):
-    """Current-based LIF, which may fire several times a step, as Xylo's neurons do::
+    """Current-based LIF that may fire several times per step, like Xylo's neurons.
+
+    One step computes::
 
         j[t] = synaptic_decay * (j[t-1] + I[t])          synaptic current
         v[t] = decay * u[t-1] + norm(j[t])               charge
         s[t] = min(floor(v[t] / threshold), max_spikes)  fire; 0 below the threshold
         u[t] = v[t] - threshold * s[t]                   reset
 
-    A block's norm stands behind the synaptic current: so it folds into threshold and bias of a chip that adds its bias
-    to the membrane. Behind the threshold, the surrogate gradient repeats around its multiples.
+    A block applies its norm after the synaptic current. So the norm folds into the threshold and the bias of a chip
+    that adds the bias to the membrane. Above the threshold, the surrogate gradient repeats around its multiples.
 
     Args:
         units: number of channels or neurons.
-        synaptic_decay: factor that the synaptic current keeps in a step, in (0, 1).
-        decay: factor that the membrane keeps in a step, in (0, 1].
-        max_spikes: how often a neuron may fire in one step.
+        synaptic_decay: factor of the synaptic current per step, in (0, 1).
+        decay: factor of the membrane per step, in (0, 1].
+        max_spikes: most spikes of a neuron per step.
         threshold, surrogate, alpha: as in :class:`SpikingNeuron`; the reset subtracts.
 
     Raises:
-        ConfigurationError: for a decay out of its range, or less than one spike.
+        ConfigurationError: for a decay out of its range, or ``max_spikes`` below 1.
+
+    Example:
+        >>> neuron = CubaLIF(1, max_spikes=3)
+        >>> current = neuron.filtered(torch.tensor([8.0, 0.0, 0.0]).view(3, 1, 1))
+        >>> current.flatten().tolist(), neuron(current).flatten().tolist()
+        ([4.0, 2.0, 1.0], [3.0, 2.0, 1.0])
     """
 
     model = "cuba_lif"
@@ -308,7 +338,7 @@ class CubaLIF(SpikingNeuron):
         return self.decay
 
     def extra_repr(self) -> str:
-        """Adds decays and the number of spikes."""
+        """Constants of the base class, the decays and the number of spikes."""
         return (
             f"{super().extra_repr()}, synaptic_decay={self.synaptic_decay:.4g}, decay={self.decay:.4g}, "
             f"max_spikes={self.max_spikes}"

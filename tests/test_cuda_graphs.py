@@ -1,4 +1,4 @@
-"""When a training pass is replayed; and, where there is a GPU, that a replayed one is that of the network."""
+"""Conditions for replaying a training pass; on a GPU, a replayed pass equals that of the network."""
 
 import copy
 
@@ -13,7 +13,7 @@ from spikefit.quantize.base import attach, quantizer_of
 
 
 class OnAnyDevice(CapturedNetwork):
-    """Takes tensors on the CPU for such on a GPU."""
+    """Treats tensors on the CPU as tensors on a GPU."""
 
     def _possible(self, x):
         class Shown:
@@ -33,7 +33,7 @@ def network():
 
 @pytest.fixture
 def recorded(monkeypatch):
-    """The number of recordings, which here change buffers and replay nothing."""
+    """Counts recordings, which are replaced: they change buffers and replay nothing."""
     calls = []
 
     def record(module, sample, allow_unused_input):

@@ -1,6 +1,6 @@
-"""A training step as a CUDA device runs it, in Triton's interpreter, against the same step on a CPU.
+"""A training step with the kernels of a CUDA device, in Triton's interpreter, compared with the same step on a CPU.
 
-The tensors lie on the CPU; only the choice of kernels is that of a GPU. Where there is a GPU, they lie there.
+The tensors are on the CPU; only the choice of kernels is that of a GPU. If a GPU is available, they are on the GPU.
 """
 
 from functools import partial

@@ -1,4 +1,4 @@
-"""Neurons: options, units that are dead, and state that is never kept."""
+"""Neurons: options, dead units, and no state between forward passes."""
 
 import math
 from functools import partial

@@ -1,8 +1,8 @@
-"""No step of training waits for the device.
+"""No training step waits for the device.
 
-A CPU has nothing to wait for, so a step runs on torch's ``meta`` device, which has shapes and no numbers: whatever
-reads one (``item()``, ``float()``, ``bool()``, ``cpu()``, an index by a mask) is refused there, as is a tensor that is
-made of Python numbers. Where there is a GPU, torch itself refuses to wait for it.
+Waiting cannot be observed on a CPU. A step therefore runs on torch's ``meta`` device, which has shapes but no values:
+every read of a value (``item()``, ``float()``, ``bool()``, ``cpu()``, indexing by a mask) fails there, and so does a
+tensor made from Python numbers. On a GPU, torch itself raises an error when the host waits.
 """
 
 from contextlib import contextmanager, nullcontext
@@ -60,7 +60,7 @@ QUANTIZERS = {
 
 
 class NoNumbers(TorchFunctionMode):
-    """Refuses to make a tensor on the device of Python numbers: the host waits until they have arrived."""
+    """Refuses to make a tensor on the device from Python numbers, because the host waits for the copy."""
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
         kwargs = kwargs or {}
@@ -77,7 +77,7 @@ class NoNumbers(TorchFunctionMode):
 
 @contextmanager
 def refused():
-    """Whatever waits for the device is an error inside."""
+    """Context in which waiting for the device is an error."""
     if DEVICE == "cuda":
         torch.cuda.set_sync_debug_mode("error")
     try:
@@ -102,7 +102,7 @@ def make(network="conv", neuron="lif", quantizer="codebook", **options):
 
 
 def step(module):
-    """One step; the second of two, as the first may load kernels and make what is kept."""
+    """Check the second of two steps, because the first may load kernels and fill caches."""
     module.to(DEVICE).train()
     x, y = torch.rand(4, 8, 2, 16, 16, device=DEVICE), torch.zeros(8, dtype=torch.int64, device=DEVICE)
     optimizer = module.configure_optimizers()
@@ -144,7 +144,7 @@ def test_frozen_codebooks(quantizer, strength):
 
 
 def test_a_step_that_switches():
-    """What callbacks do at the start of a step, while a codebook takes over."""
+    """Callbacks raise the strength at the start of a step, while a codebook takes over."""
     module = make()
     step(module)
     with refused():
@@ -169,13 +169,13 @@ def test_losses():
     step(make(loss=taught))
 
 
-def test_memory_for_time():
+def test_gradient_checkpointing():
     step(make(gradient_checkpointing=True))
 
 
 @pytest.fixture
 def no_autocast(monkeypatch):
-    """An emulated block switches it off, which ``meta`` does not know."""
+    """An emulated block disables autocast, which ``meta`` does not support."""
     if DEVICE == "meta":
         monkeypatch.setattr(torch, "autocast", lambda device, enabled: nullcontext())
 
@@ -205,8 +205,8 @@ def test_other_neurons_in_integers(neuron, chip, no_autocast):
 @pytest.mark.parametrize(
     "read", [float, bool, Tensor.cpu, Tensor.nonzero, lambda x: x[x > 0], lambda x: x + x.new_tensor(1.0)]
 )
-def test_the_test_tells(read):
-    """A step that waits is found."""
+def test_a_step_that_waits_is_found(read):
+    """The check itself detects a step that waits."""
     x = torch.ones((), device=DEVICE)
     with refused(), pytest.raises((RuntimeError, AssertionError)):
         read(x)

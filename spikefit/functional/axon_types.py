@@ -1,8 +1,7 @@
-"""Weights under TrueNorth's rule: the index belongs to the axon, the values belong to the neuron.
+"""Weights under TrueNorth's axon types: each input selects a type, each output holds one value per type.
 
-Every input has a type, every output has one value a type, and a synapse is there or not:
-``W_hat[j, i] = S[j, i] * c[j, type(i)]`` with ``S`` in {0, 1}. Weights are ``[out, in, taps]`` here; the taps are the
-places of a kernel, which share the type of their input.
+A synapse is either present or absent: ``W_hat[j, i] = S[j, i] * c[j, type(i)]`` with ``S`` in {0, 1}. Weights are
+``[out, in, taps]`` here. The taps are the positions of a convolution kernel; they share the type of their input.
 """
 
 from collections.abc import Iterator
@@ -14,7 +13,7 @@ from torch import Tensor
 from spikefit.functional.kmeans import kmeans_1d
 
 ROUNDS = 50
-NOTHING = 1e-9  # an error below this share of an input's squared weights is rounding
+NEGLIGIBLE = 1e-9  # a smaller share of an input's squared weights is rounding error
 
 
 class _AxonLookup(torch.autograd.Function):
@@ -38,15 +37,15 @@ class _AxonLookup(torch.autograd.Function):
 
 
 def joined(weight: Tensor, own: Tensor) -> Tensor:
-    """``S``: whether ``weight`` is nearer to its ``own`` value than to 0; bool. Never for a value of 0."""
+    """The mask ``S``, bool: True where ``weight`` is nearer to its value ``own`` than to 0; False for a value of 0."""
     return weight * own.sign() > own.abs() / 2
 
 
 def axon_lookup(weight: Tensor, values: Tensor, types: Tensor) -> Tensor:
-    """Each weight replaced by its output's value of its input's type or by 0, whichever is nearer.
+    """Replace each weight by its output's value for its input's type or by 0, whichever is nearer.
 
     Backward: ``dL/dW = dL/dW_hat`` (straight through), and ``dL/dc[j, t]`` is the sum of ``dL/dW_hat[j, i]`` over the
-    synapses that are there (``S = 1``) from inputs of type ``t``.
+    present synapses (``S = 1``) from inputs of type ``t``.
 
     Args:
         weight: ``[out, in, taps]``.
@@ -60,17 +59,17 @@ def axon_lookup(weight: Tensor, values: Tensor, types: Tensor) -> Tensor:
 
 
 def best_centres(rows: Tensor) -> tuple[Tensor, Tensor]:
-    """The one value that, beside 0, serves each row best: exact 1-D 2-means with one centre held at 0.
+    """Free centre of exact one-dimensional 2-means of each row, with the other centre fixed at 0.
 
-    The centre serves the largest entries or the smallest ones. With ``k`` of them, whose sum is ``P``, it is their mean
-    and takes ``P**2 / k`` off the squared error, so that sorting and prefix sums find the best ``k``. Entries of 0
-    never matter.
+    The free centre is the mean of the ``k`` largest or the ``k`` smallest entries of the row. If they sum to ``P``, it
+    lowers the squared error by ``P**2 / k``, so sorting and prefix sums find the best ``k``. Entries of 0 have no
+    effect.
 
     Args:
         rows: ``[n, m]``.
 
     Returns:
-        Centres ``[n]``, and how many entries each one serves, int64 ``[n]``.
+        Centres ``[n]``, and the number of entries that each one serves, int64 ``[n]``.
     """
     ordered = rows.sort(dim=1).values
     sums = torch.cat([ordered.cumsum(dim=1), ordered.flip(1).cumsum(dim=1)], dim=1)
@@ -80,7 +79,7 @@ def best_centres(rows: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def best_values(weight: Tensor, types: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """The values of least squared error, given the types, and how many weights each one serves: ``[out, count]``."""
+    """Values of least squared error for given types, and the number of weights each one serves: ``[out, count]``."""
     values, served = weight.new_zeros(len(weight), count), types.new_zeros(len(weight), count)
     for kind in range(count):
         rows = weight[:, types == kind].flatten(1)
@@ -90,15 +89,15 @@ def best_values(weight: Tensor, types: Tensor, count: int) -> tuple[Tensor, Tens
 
 
 def savings(weight: Tensor, values: Tensor) -> Tensor:
-    """How much each type would take off the squared weights of each input, ``[in, types]``: the more the better."""
+    """Reduction of each input's squared error by each type, compared with the value 0: ``[in, types]``."""
     columns = [(c * (2 * weight - c)).clamp_min(0).sum(dim=(0, 2)) for c in values.t()[:, :, None, None]]
     return torch.stack(columns, dim=1)
 
 
 def best_types(weight: Tensor, values: Tensor, types: Tensor) -> Tensor:
-    """The type of least squared error for each input, given the values; a tie keeps the present type. int64 ``[in]``.
+    """Type of least squared error for each input, given the values, int64 ``[in]``; a tie keeps the current type.
 
-    A type without inputs takes the input of largest error, from a type that has more than one.
+    A type without inputs takes the input with the largest error among the types that have more than one input.
     """
     count = values.shape[1]
     saved = savings(weight, values)
@@ -106,7 +105,7 @@ def best_types(weight: Tensor, values: Tensor, types: Tensor) -> Tensor:
     types = torch.where(best.values > saved.gather(1, types[:, None])[:, 0], best.indices, types)
     energy = weight.square().sum(dim=(0, 2))
     error = energy - best.values
-    error = torch.where(error > NOTHING * energy, error, 0.0)
+    error = torch.where(error > NEGLIGIBLE * energy, error, 0.0)
     for kind in range(count):
         members = torch.bincount(types[energy > 0], minlength=count)
         spare = torch.where(members[types] > 1, error, 0.0)
@@ -116,7 +115,7 @@ def best_types(weight: Tensor, values: Tensor, types: Tensor) -> Tensor:
 
 
 class AxonFit(NamedTuple):
-    """Types ``[in]`` and values ``[out, types]``, how many weights each value serves, and the squared error."""
+    """Result of :func:`fit_axons`: types ``[in]``, values ``[out, types]``, weights per value, squared error."""
 
     types: Tensor
     values: Tensor
@@ -125,15 +124,15 @@ class AxonFit(NamedTuple):
 
 
 def fit_axons(weight: Tensor, types: Tensor, count: int, rounds: int = ROUNDS) -> AxonFit:
-    """From ``types``, the best values and the best types by turns until no input changes its type.
+    """Alternate between the best values and the best types, starting from ``types``, until no type changes.
 
-    The squared error never grows from one turn to the next.
+    The squared error never increases from one round to the next.
 
     Args:
-        weight: float64 ``[out, in, taps]``; a weight of 0 does not count.
-        types: int64 ``[in]``, the start.
-        count: how many types there are.
-        rounds: how many turns at most.
+        weight: float64 ``[out, in, taps]``; weights of 0 are ignored.
+        types: initial types, int64 ``[in]``.
+        count: number of types.
+        rounds: maximum number of rounds.
     """
     for _ in range(rounds):
         moved = best_types(weight, best_values(weight, types, count)[0], types)
@@ -146,7 +145,7 @@ def fit_axons(weight: Tensor, types: Tensor, count: int, rounds: int = ROUNDS) -
 
 
 def starts(weight: Tensor, count: int) -> Iterator[Tensor]:
-    """Types to start from, int64 ``[in]``: by the inputs' sums, by the inputs that differ most, and in turn."""
+    """Three initial assignments, int64 ``[in]``: k-means of the inputs' sums, farthest inputs first, round robin."""
     sums = weight.sum(dim=(0, 2))
     centres, _ = kmeans_1d(sums, count)
     yield torch.bucketize(sums, (centres[1:] + centres[:-1]) / 2)
@@ -155,7 +154,7 @@ def starts(weight: Tensor, count: int) -> Iterator[Tensor]:
 
 
 def _farthest_first(weight: Tensor, count: int) -> Tensor:
-    """Each type fitted to one input: to the one that those before leave the largest error."""
+    """Fit each type to one input: the input with the largest error under the types before it."""
     energy = weight.square().sum(dim=(0, 2))
     error, values = energy, weight.new_zeros(len(weight), 0)
     for _ in range(count):

@@ -1,4 +1,4 @@
-"""Shapes of convolutions."""
+"""Output sizes and weights of convolutions."""
 
 from collections.abc import Sequence
 
@@ -12,11 +12,11 @@ def output_size(
     padding: Sequence[int],
     dilation: Sequence[int],
 ) -> tuple[int, ...]:
-    """Height and width of the map that a convolution returns, as :class:`torch.nn.Conv2d` has it.
+    """Height and width of the output map of a convolution.
 
     Args:
         size: height and width of the input.
-        kernel_size, stride, padding, dilation: as in :class:`torch.nn.Conv2d`, one number a dimension.
+        kernel_size, stride, padding, dilation: as in :class:`torch.nn.Conv2d`, one number per dimension.
 
     Example:
         >>> output_size((28, 28), (3, 3), (2, 2), (1, 1), (1, 1))
@@ -29,11 +29,11 @@ def output_size(
 
 
 def ungrouped(weight: Tensor, groups: int) -> Tensor:
-    """The weight of a grouped convolution as that of one without groups: zeros where there is no synapse.
+    """Expand the weight of a grouped convolution to that of a convolution without groups, with zeros in between.
 
     Args:
         weight: ``[out, in / groups, kh, kw]``.
-        groups: of the convolution.
+        groups: number of groups.
 
     Returns:
         ``[out, in, kh, kw]``.

@@ -1,4 +1,4 @@
-"""Synaptic currents with a memory of their own, and neurons that fire several times a step."""
+"""Synaptic currents that decay over time, and neurons that may fire several times per step."""
 
 from typing import Any
 
@@ -10,11 +10,11 @@ from spikefit.functional.surrogate import surrogate
 
 
 def synaptic_filter(delivered: Tensor, decay: float | Tensor) -> Tensor:
-    """Synaptic currents ``j[t] = decay * (j[t-1] + I[t])`` from rest, for all steps at once.
+    """Synaptic currents ``j[t] = decay * (j[t-1] + I[t])`` from rest, all steps in one operation.
 
     Args:
         delivered: ``I``, ``[T, ...]``.
-        decay: a number, or ``[C]`` for the third dimension of ``delivered``.
+        decay: a number, or ``[C]`` along the third dimension of ``delivered``.
 
     Returns:
         ``j``, ``[T, ...]``.
@@ -29,11 +29,11 @@ def synaptic_filter(delivered: Tensor, decay: float | Tensor) -> Tensor:
 
 
 class SpikeCount(torch.autograd.Function):
-    """How often a membrane fires in a step; backward, the surrogate around the nearest multiple of the threshold."""
+    """Number of spikes per step; the backward pass uses the surrogate around the nearest multiple of the threshold."""
 
     @staticmethod
     def forward(ctx: Any, membrane: Tensor, dynamics: Dynamics, max_spikes: int) -> Tensor:
-        """Counts, in the dtype of ``membrane``."""
+        """Spike counts, in the dtype of ``membrane``."""
         count, nearest = fired(membrane, dynamics.threshold, max_spikes)
         ctx.save_for_backward(membrane - nearest * dynamics.threshold)
         ctx.dynamics = dynamics
@@ -42,29 +42,29 @@ class SpikeCount(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad_count: Tensor) -> tuple[Tensor | None, ...]:
-        """Gradient of the membrane."""
+        """Gradient with respect to the membrane."""
         (distance,) = ctx.saved_tensors
         return grad_count * surrogate(ctx.dynamics.surrogate)(distance, ctx.dynamics.alpha), None, None
 
 
 def fired(membrane: Tensor, threshold: Tensor | float, max_spikes: int) -> tuple[Tensor, Tensor]:
-    """Spikes of a step, at most ``max_spikes``, and the multiple of the threshold that the membrane is nearest to."""
+    """Spikes of one step, at most ``max_spikes``, and the multiple of the threshold nearest to the membrane."""
     multiple = membrane / threshold
     return multiple.floor().clamp(0, max_spikes), multiple.round().clamp(1, max_spikes)
 
 
 def several_spikes(current: Tensor, dynamics: Dynamics, amount: Tensor | float, max_spikes: int) -> Tensor:
-    """Spike counts of neurons driven by ``current`` from rest, up to ``max_spikes`` a step; the reset subtracts.
+    """Spike counts of neurons driven by ``current`` from rest, up to ``max_spikes`` per step, with subtractive reset.
 
     Args:
         current: ``[T, ...]``.
         dynamics: threshold, leak and surrogate; as in :func:`~spikefit.functional.lif.multi_step`, no gradient flows
             through the reset.
-        amount: of the leak.
-        max_spikes: a step.
+        amount: the decay factor or the linear loss per step.
+        max_spikes: most spikes of a neuron per step.
 
     Returns:
-        ``[T, ...]`` of whole numbers.
+        Spike counts ``[T, ...]``.
     """
     counts = []
     state = torch.zeros_like(current[0])

@@ -1,4 +1,4 @@
-"""Which kernels a device has, and numbers that wait on it."""
+"""Availability of Triton kernels, and a cache of constant tensors per device."""
 
 from functools import lru_cache
 from importlib.util import find_spec
@@ -6,24 +6,24 @@ from importlib.util import find_spec
 import torch
 from torch import Tensor
 
-_TRITON = find_spec("triton") is not None  # looked for once: it asks the file system
+_TRITON = find_spec("triton") is not None  # once: the look-up reads the file system
 
 
 def has_triton() -> bool:
-    """Whether torch came with Triton, as its CUDA builds do."""
+    """Whether Triton is installed, as it is with torch's CUDA builds."""
     return _TRITON
 
 
 def runs_triton(tensor: Tensor) -> bool:
-    """Whether Triton kernels take ``tensor``: it lies on a CUDA device, and torch came with Triton."""
+    """Whether Triton kernels can process ``tensor``: it is on a CUDA device, and Triton is installed."""
     return _TRITON and tensor.device.type == "cuda"
 
 
 @lru_cache(maxsize=1024)
 def constants(values: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
-    """``values`` on ``device``, ``[len(values)]``, copied there once; the caller must not change them.
+    """A cached tensor of ``values`` on ``device``, ``[len(values)]``; the caller must not modify it.
 
-    A tensor that is made of Python numbers anew in each step makes the host wait for the device each time.
+    Without the cache, each step would copy Python numbers to the device and wait for it.
     """
-    with torch.inference_mode(False):  # what is made in an evaluation may be saved for a backward pass later
+    with torch.inference_mode(False):  # a cached inference tensor could not be saved for a later backward pass
         return torch.tensor(values, dtype=dtype, device=device)

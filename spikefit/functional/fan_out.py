@@ -1,7 +1,8 @@
-"""How many live synapses leave or reach each neuron, and so how many synaptic operations its spikes cause.
+"""Fan-out and fan-in of neurons, and the number of synaptic operations that spikes cause.
 
-A synaptic operation (synop) is one spike delivered through one synapse that exists: inside the borders (padding has no
-neuron behind it) and with a non-zero weight. This is the effective accumulate (AC) of NeuroBench (arXiv 2304.04640).
+A synaptic operation (synop) is one spike delivered through one live synapse. A synapse is live if its weight is not
+zero and if it lies within the borders: padding is not a neuron. This is the effective accumulate (AC) of NeuroBench
+(arXiv 2304.04640).
 """
 
 from typing import Any
@@ -21,11 +22,11 @@ def conv_fan_out(
     dilation: tuple[int, int] = (1, 1),
     groups: int = 1,
 ) -> Tensor:
-    """Live synapses that leave each neuron in front of a convolution.
+    """Number of live synapses that leave each input neuron of a convolution.
 
     Args:
         weight: ``[out, in / groups, kh, kw]``; an entry that is exactly zero is no synapse.
-        source: shape ``(in, H, W)`` of the neurons in front.
+        source: shape ``(in, H, W)`` of the input neurons.
         stride, padding, dilation, groups: as in :func:`torch.nn.functional.conv2d`.
 
     Returns:
@@ -46,7 +47,7 @@ def conv_fan_in(
     dilation: tuple[int, int] = (1, 1),
     groups: int = 1,
 ) -> Tensor:
-    """Live synapses that reach each neuron behind a convolution: int64 ``[out, H', W']``. See :func:`conv_fan_out`."""
+    """Number of live synapses per output neuron of a convolution: int64 ``[out, H', W']``; see :func:`conv_fan_out`."""
     live = (weight != 0).to(torch.float64)
     ones = live.new_ones(1, *source)
     options: dict[str, Any] = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
@@ -54,24 +55,24 @@ def conv_fan_in(
 
 
 def dense_fan_out(weight: Tensor) -> Tensor:
-    """Live synapses that leave each input of a dense layer with ``weight`` ``[out, in]``: int64 ``[in]``."""
+    """Number of live synapses per input of a dense layer with ``weight`` ``[out, in]``: int64 ``[in]``."""
     return (weight != 0).sum(dim=0)
 
 
 def dense_fan_in(weight: Tensor) -> Tensor:
-    """Live synapses that reach each output of a dense layer with ``weight`` ``[out, in]``: int64 ``[out]``."""
+    """Number of live synapses per output of a dense layer with ``weight`` ``[out, in]``: int64 ``[out]``."""
     return (weight != 0).sum(dim=1)
 
 
 def unpool_fan_out(fan_out: Tensor, source: tuple[int, int, int], kernel: int) -> Tensor:
-    """Fan-out of the neurons in front of a ``kernel`` x ``kernel`` pooling, given that of the pooled map.
+    """Fan-out of the neurons before a ``kernel`` x ``kernel`` pooling, given the fan-out of the pooled map.
 
-    Each neuron lies in exactly one window, so it inherits that window's fan-out; neurons that no window covers (the
-    remainder on the lower and right border) have none.
+    Each neuron inherits the fan-out of the one window that covers it. Neurons that no window covers (the remainder on
+    the lower and right border) have a fan-out of 0.
 
     Args:
-        fan_out: int64 ``[C, H // kernel, W // kernel]``.
-        source: ``(C, H, W)``.
+        fan_out: of the pooled map, int64 ``[C, H // kernel, W // kernel]``.
+        source: shape ``(C, H, W)`` of the neurons.
         kernel: side and stride of the window.
 
     Returns:
@@ -85,7 +86,7 @@ def unpool_fan_out(fan_out: Tensor, source: tuple[int, int, int], kernel: int) -
 
 
 def count_synops(spikes: Tensor, fan_out: Tensor) -> Tensor:
-    """Synaptic operations that ``spikes`` cause.
+    """Number of synaptic operations that ``spikes`` cause.
 
     Args:
         spikes: ``[T, B, *source]``, 0 or 1 (or the number of spikes in the step).

@@ -1,29 +1,28 @@
-"""Fisher information of gates on units and on synapses: how much the loss would change if one were removed.
+"""Fisher information of gates on units and on synapses: an estimate of the loss change if one is removed.
 
-Everything here works on per-sample derivatives with respect to a gate that multiplies a unit's spikes or a synapse's
-weight. Those come from pulling vectors ``v_n`` in the space of the logits back through the network:
-``v_n^T dz_n/dg``. With ``v_n = dL_n/dz_n`` that is the derivative of the sample's loss, whose squares make up the
-empirical Fisher information. The Fisher information itself takes the labels from the network's own predictions ``p_n =
-softmax(z_n)``; for it ``v_n v_n^T`` must be ``diag(p_n) - p_n p_n^T`` in the mean, which the functions ``*_pullbacks``
-see to in three ways.
+A gate ``g`` multiplies a unit's spikes or a synapse's weight. Its derivative for sample ``n`` is a vector-Jacobian
+product ``v_n^T dz_n/dg`` with a vector ``v_n`` in the space of the logits ``z_n``. With ``v_n = dL_n/dz_n`` this is the
+derivative of the sample's loss, and the squares make up the empirical Fisher information. The (true) Fisher information
+draws the labels from the network's predictions ``p_n = softmax(z_n)``: the expectation of ``v_n v_n^T`` must be
+``diag(p_n) - p_n p_n^T``. The functions ``*_pullbacks`` provide such vectors in three ways.
 """
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-_CHUNK = 2**24  # numbers held at once, 64 MiB
+_CHUNK = 2**24  # numbers in memory at a time, 64 MiB
 
 
 def spike_contribution(spikes: Tensor, gradient: Tensor) -> Tensor:
     """First-order effect of each unit's gate on each sample, ``dL_n/dg_k = sum_{t,h,w} dL_n/ds * s``.
 
-    Spikes behind an average or a maximum pooling give the same result as the neurons' own: over one window the sum of
-    ``dL/ds * s`` is ``dL/dp * p``.
+    Spikes taken after an average or maximum pooling give the same result as the neurons' own spikes: the sum of
+    ``dL/ds * s`` over one window is ``dL/dp * p``.
 
     Args:
         spikes: ``[T, B, K, ...]``.
-        gradient: the gradient of the *sum* over samples of the loss with respect to ``spikes``, same shape.
+        gradient: gradient, with respect to ``spikes``, of the loss *summed* over samples; same shape.
 
     Returns:
         ``[B, K]``.
@@ -35,9 +34,9 @@ def spike_contribution(spikes: Tensor, gradient: Tensor) -> Tensor:
 def fisher_sum(contribution: Tensor) -> Tensor:
     """Sum over samples of half the squared contribution, ``1/2 * sum_n (dL_n/dg_k)**2``.
 
-    Divided by the number of samples this is the diagonal of the Fisher information of the gates, the second-order
-    estimate of the loss change (Theis et al. 2018, arXiv 1801.05787), taken on spikes. The square comes before the sum
-    over samples.
+    Divided by the number of samples, this is half the diagonal of the Fisher information of the gates: the second-order
+    estimate of the loss change (Theis et al. 2018, arXiv 1801.05787), applied to spikes. The square is taken before
+    the sum over samples.
 
     Args:
         contribution: ``[B, K]`` from :func:`spike_contribution`.
@@ -49,15 +48,15 @@ def fisher_sum(contribution: Tensor) -> Tensor:
 
 
 def exact_pullbacks(logits: Tensor) -> Tensor:
-    """Vectors whose outer products add up to ``diag(p) - p p^T``: ``sqrt(p_c) * (p - e_c)`` for each class c.
+    """Vectors whose outer products sum to ``diag(p) - p p^T``: ``sqrt(p_c) * (p - e_c)`` for each class c.
 
-    ``p - e_c`` is the gradient of the cross entropy with label c, and ``p_c`` that label's probability.
+    ``p - e_c`` is the gradient of the cross entropy with label c, and ``p_c`` is the probability of that label.
 
     Args:
         logits: ``[B, classes]``.
 
     Returns:
-        ``[classes, B, classes]``: one backward pass a class.
+        ``[classes, B, classes]``: one backward pass per class.
     """
     p = logits.softmax(dim=1)
     gradients = p.unsqueeze(0) - torch.eye(p.shape[1], dtype=p.dtype, device=p.device).unsqueeze(1)
@@ -65,15 +64,16 @@ def exact_pullbacks(logits: Tensor) -> Tensor:
 
 
 def sketched_pullbacks(logits: Tensor, draws: int, generator: torch.Generator) -> Tensor:
-    """Random vectors whose outer products add up to ``diag(p) - p p^T`` in the mean.
+    """Random vectors whose outer products sum to ``diag(p) - p p^T`` in expectation.
 
-    Each is the sum of :func:`exact_pullbacks` over the classes with random signs. A drawn label is right in the mean
-    too, but where the network is sure of a class it nearly always is that class, and the rare others carry the sum.
+    Each vector is the sum of :func:`exact_pullbacks` over the classes with random signs. Drawn labels are unbiased too,
+    but have a larger variance: where the network is confident, nearly all labels are the same class, and the rare
+    others dominate the sum.
 
     Args:
         logits: ``[B, classes]``.
-        draws: number of vectors a sample, one backward pass each.
-        generator: of the signs, on the CPU.
+        draws: number of vectors per sample, one backward pass each.
+        generator: draws the signs; on the CPU.
 
     Returns:
         ``[draws, B, classes]``.
@@ -85,10 +85,15 @@ def sketched_pullbacks(logits: Tensor, draws: int, generator: torch.Generator) -
 
 
 def drawn_pullbacks(logits: Tensor, draws: int, generator: torch.Generator) -> Tensor:
-    """Gradients of the cross entropy with labels drawn from the predictions; right in the mean as well.
+    """Gradients of the cross entropy with labels drawn from the predictions; unbiased as well.
 
-    Args, returns:
-        as :func:`sketched_pullbacks`.
+    Args:
+        logits: ``[B, classes]``.
+        draws: number of labels per sample, one backward pass each.
+        generator: draws the labels; on the CPU.
+
+    Returns:
+        ``[draws, B, classes]``.
     """
     p = logits.softmax(dim=1)
     labels = torch.multinomial(p.cpu(), draws, replacement=True, generator=generator).t().to(p.device)
@@ -96,12 +101,11 @@ def drawn_pullbacks(logits: Tensor, draws: int, generator: torch.Generator) -> T
 
 
 def dense_weight_fisher(inputs: Tensor, gradient: Tensor, samples: int) -> Tensor:
-    """``1/2 * sum_n (dL_n/dW)**2`` of a linear layer, with each sample's exact gradient of the weight.
+    """``1/2 * sum_n (dL_n/dW)**2`` of a linear layer, from the exact weight gradient of each sample.
 
     Args:
-        inputs: what the layer read, ``[T * B, in]``, time outermost.
-        gradient: the gradient of the *sum* over samples of the loss with respect to what the layer delivered,
-            ``[T * B, out]``.
+        inputs: inputs of the layer, ``[T * B, in]``, time outermost.
+        gradient: gradient, with respect to the layer's output, of the loss *summed* over samples; ``[T * B, out]``.
         samples: B.
 
     Returns:
@@ -126,10 +130,10 @@ def conv_weight_fisher(
     dilation: tuple[int, ...],
     groups: int,
 ) -> Tensor:
-    """``1/2 * sum_n (dL_n/dW)**2`` of a convolution: gradients add over time and map before the square.
+    """``1/2 * sum_n (dL_n/dW)**2`` of a convolution; gradients are summed over time and map before the square.
 
     Args:
-        inputs: what the layer read, ``[T * B, in, H, W]``, time outermost.
+        inputs: inputs of the layer, ``[T * B, in, H, W]``, time outermost.
         gradient: as in :func:`dense_weight_fisher`, ``[T * B, out, H', W']``.
         samples: B.
         kernel, stride, padding, dilation, groups: of the convolution.
@@ -152,7 +156,7 @@ def conv_weight_fisher(
 
 
 def _half_square_sum(rows: Tensor, columns: Tensor) -> Tensor:
-    """Half the squares of each sample's sum over time and places of ``columns`` times ``rows``, added over samples.
+    """Half the sum over samples of the squared product ``columns * rows^T``, summed over time and positions.
 
     Args:
         rows: ``[T, B, groups, in, places]``.

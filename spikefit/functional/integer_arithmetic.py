@@ -1,4 +1,4 @@
-"""Neurons in the integers of a chip: the one reference of leak, bound, fire and reset.
+"""Neurons in a chip's integer arithmetic: the reference implementation of leak, bound, fire and reset.
 
 One step with integer current ``I[t]`` is, in this order::
 
@@ -6,9 +6,9 @@ One step with integer current ``I[t]`` is, in this order::
     s[t] = fired(v[t])                           fire
     u[t] = after_spikes(v[t], s[t])              reset
 
-with ``u[-1] = 0``. These functions compute with int64 tensors, and with integers held exactly by float64 as long as
-nothing passes 2**53, the product of a state with ``2**decay_bits`` included. With ``integer=False`` they are the same
-neurons without rounding. Simulator, emulation and kernels follow them.
+with ``u[-1] = 0``. The functions take int64 tensors, or integers in float64. The latter are exact as long as no value
+exceeds 2**53, including the product of a state and ``2**decay_bits``. With ``integer=False`` nothing is rounded. The
+simulator, the emulation and the kernels are tested against these functions.
 """
 
 from collections.abc import Iterable, Iterator
@@ -25,19 +25,19 @@ from spikefit.functional.surrogate import SURROGATES
 
 @dataclass(frozen=True)
 class IntegerDynamics:
-    """What all neurons of a population on a chip have in common; their constants are integers ``[C]``.
+    """Properties shared by all neurons of a population on a chip; thresholds and leaks are separate tensors ``[C]``.
 
     Attributes:
         leak: ``none``, ``decay`` (a share) or ``linear`` (an amount, in units of the membrane).
-        decay: ``scale``, a product with ``1 - d / 2**decay_bits``, or ``shift``: ``v - (v >> d)``, and where the shift
-            leaves nothing one unit towards zero.
+        decay: ``scale``, a product with ``1 - d / 2**decay_bits``, or ``shift``, ``v - (v >> d)``; where ``v >> d`` is
+            0, a positive state decreases by one unit.
         decay_bits: fraction bits of a ``scale`` decay.
-        decay_rounding: ``toward_zero`` or ``floor``, of a ``scale`` decay.
-        reset: ``subtract`` the threshold as often as the neuron fired, or set to ``zero``.
-        max_spikes: how often a neuron may fire in one step.
-        state_min, state_max: range of the membrane (None: unbounded).
-        overflow: ``saturate`` or ``wrap``, what happens outside of it.
-        integer: False where nothing is rounded; a decay is then the factor that the state keeps.
+        decay_rounding: ``toward_zero`` or ``floor``; rounding of a ``scale`` decay.
+        reset: ``subtract`` the threshold once per spike, or set to ``zero``.
+        max_spikes: most spikes of a neuron per step.
+        state_min, state_max: range of the membrane; None for unbounded.
+        overflow: ``saturate`` or ``wrap``: what happens to a membrane outside its range.
+        integer: False for no rounding; the amount of a decay is then the factor by which the state is multiplied.
         surrogate: name in :data:`spikefit.functional.surrogate.SURROGATES`.
         alpha: sharpness of the surrogate.
 
@@ -73,7 +73,7 @@ def leaked(state: Tensor, amount: Tensor, dynamics: IntegerDynamics) -> Tensor:
 
     Args:
         state: int64, or float64 that holds integers.
-        amount: of the leak, in the dtype of ``state``, broadcast to it; ignored without a leak.
+        amount: amount of the leak, in the dtype of ``state`` and broadcastable to it; ignored for ``leak="none"``.
         dynamics: of the neurons.
     """
     if dynamics.leak != "decay" or not dynamics.integer:
@@ -93,7 +93,7 @@ def _shifted(x: Tensor, bits: Tensor | int) -> Tensor:
 
 
 def bounded(state: Tensor, dynamics: IntegerDynamics) -> tuple[Tensor, Tensor]:
-    """``state`` within the range of the membrane, as the chip saturates or wraps it, and bool: what was outside."""
+    """``state`` saturated or wrapped to the range of the membrane, and a bool mask of the values outside the range."""
     low, high = dynamics.state_min, dynamics.state_max
     if low is None or high is None:
         return state, torch.zeros((), dtype=torch.bool, device=state.device).expand_as(state)
@@ -103,26 +103,30 @@ def bounded(state: Tensor, dynamics: IntegerDynamics) -> tuple[Tensor, Tensor]:
 
 
 def fired(membrane: Tensor, threshold: Tensor, dynamics: IntegerDynamics) -> Tensor:
-    """How often each neuron fires in a step, in the dtype of ``membrane``; ``threshold`` is broadcast to it."""
+    """Spike counts of one step, in the dtype of ``membrane``; ``threshold`` is broadcast to it."""
     if dynamics.max_spikes == 1:
         return (membrane >= threshold).to(membrane.dtype)
     return membrane.div(threshold, rounding_mode="floor").clamp(0, dynamics.max_spikes)
 
 
 def after_spikes(membrane: Tensor, count: Tensor, threshold: Tensor, dynamics: IntegerDynamics) -> Tensor:
-    """The state that ``count`` spikes leave of the ``membrane``."""
+    """The state after the reset of a ``membrane`` that fired ``count`` times."""
     return membrane.masked_fill(count > 0, 0) if dynamics.reset == "zero" else membrane - threshold * count
 
 
 def charges(
     currents: Iterable[Tensor], threshold: Tensor, leak: Tensor, dynamics: IntegerDynamics
 ) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
-    """Step by step from rest: membrane before the reset, spikes, state after it, and (bool) what left the range.
+    """Simulate neurons step by step from rest.
 
     Args:
-        currents: of each step, with the bias in them.
-        threshold, leak: in their dtype, broadcast to a step.
+        currents: input current of each step, including the bias.
+        threshold, leak: in the dtype of ``currents``, broadcastable to one step.
         dynamics: of the neurons.
+
+    Yields:
+        For each step: the membrane before the reset, the spikes, the state after the reset, and a bool mask of the
+        membranes that left the range.
     """
     state: Tensor | None = None
     for arriving in currents:
@@ -134,15 +138,15 @@ def charges(
 
 
 def synaptic_scan(delivered: Tensor, leak: Tensor, dynamics: IntegerDynamics) -> tuple[Tensor, Tensor]:
-    """Synaptic currents of current-based neurons, from rest, which decay and are bounded as membranes are.
+    """Synaptic currents of current-based neurons, from rest; they decay and are bounded like membranes.
 
     Args:
-        delivered: what synapses deliver, ``[T, B, C, ...]``, int64 or float64.
-        leak: of the synaptic current, ``[C]``, in the dtype of ``delivered``.
-        dynamics: of the neurons; their own leak is ignored.
+        delivered: input from the synapses, ``[T, B, C, ...]``, int64 or float64.
+        leak: decay of the synaptic current, ``[C]``, in the dtype of ``delivered``.
+        dynamics: of the neurons; the leak of the membrane is ignored.
 
     Returns:
-        ``[T, B, C, ...]``, and how many left the range before they decayed, int64 without dimensions.
+        ``[T, B, C, ...]``, and the number of values that left the range before they decayed, a scalar int64 tensor.
     """
     decays, amount = replace(dynamics, leak="decay"), per_channel(leak, delivered)
     state, currents = torch.zeros_like(delivered[0]), []
@@ -156,5 +160,5 @@ def synaptic_scan(delivered: Tensor, leak: Tensor, dynamics: IntegerDynamics) ->
 
 
 def per_channel(constant: Tensor, like: Tensor) -> Tensor:
-    """``[C]`` shaped to broadcast over ``[B, C, ...]``, the steps of ``like`` ``[T, B, C, ...]``."""
+    """``constant`` ``[C]`` reshaped to broadcast over one step of ``like`` ``[T, B, C, ...]``."""
     return constant.view(-1, *[1] * (like.dim() - 3))

@@ -1,9 +1,9 @@
-"""The multi-step scan of a chip's neurons, differentiable, so that a network can be trained with the chip's integers.
+"""Differentiable multi-step scan of a chip's neurons, for training with the chip's integer arithmetic.
 
-Forward, it computes what :mod:`spikefit.functional.integer_arithmetic` says. Backward, the rounding is taken as none
-and the reset as a constant. A constant that was rounded keeps the gradient of its real value (straight through, Bengio
-et al. 2013, arXiv 1308.3432), and spikes have a surrogate gradient in the network's own units. The backward pass
-computes the membranes anew.
+The forward pass computes the same as :mod:`spikefit.functional.integer_arithmetic`. The backward pass ignores rounding
+and treats the reset as a constant. A rounded constant keeps the gradient of its real value (straight through, Bengio et
+al. 2013, arXiv 1308.3432), and spikes have a surrogate gradient in the units of the network. The backward pass
+recomputes the membranes.
 """
 
 import math
@@ -21,20 +21,20 @@ from spikefit.functional.integer_arithmetic import IntegerDynamics, charges, per
 from spikefit.functional.quantize import straight_through
 from spikefit.functional.surrogate import SURROGATES
 
-LARGEST_FRAME = 2**31 - 2048  # currents of one step, in a kernel on a GPU: its offsets are 32 bits wide
+LARGEST_FRAME = 2**31 - 2048  # currents of one step; the offsets of GPU kernels are 32 bits wide
 
 
 def integer_filter(delivered: Tensor, decay: float | Tensor, leak: Tensor, dynamics: IntegerDynamics) -> Tensor:
-    """Synaptic currents in a chip's integers, with the gradient of those of the network.
+    """Synaptic currents in a chip's integers, with the gradient of the network's real synaptic currents.
 
-    Forward :func:`~spikefit.functional.integer_arithmetic.synaptic_scan`, backward
+    The forward pass is :func:`~spikefit.functional.integer_arithmetic.synaptic_scan`, the backward pass that of
     :func:`~spikefit.functional.current_based.synaptic_filter`.
 
     Args:
-        delivered: integers held by a floating dtype, ``[T, B, C, ...]``.
-        decay: what the synaptic currents of the network keep in a step; a number or ``[C]``, which may be learned.
-        leak: what stands for it on the chip, ``[C]``.
-        dynamics: of the neurons; their own leak is ignored.
+        delivered: integers in a floating-point dtype, ``[T, B, C, ...]``.
+        decay: factor of the network's synaptic currents per step; a number or ``[C]``, which may be learned.
+        leak: the decay in the chip's integers, ``[C]``.
+        dynamics: of the neurons; the leak of the membrane is ignored.
 
     Returns:
         ``[T, B, C, ...]``, in the dtype of ``delivered``.
@@ -54,24 +54,25 @@ def integer_multi_step(
     alive: Tensor | None = None,
     window: int = 1,
 ) -> Tensor:
-    """Spikes of a chip's neurons, or their sums over windows, differentiable.
+    """Spikes of a chip's neurons, or their sums over pooling windows; differentiable.
 
     Args:
         y: integer currents without the bias, float32 or float64, ``[T, B, C]`` or ``[T, B, C, H, W]``, or one frame
-            ``[1, ...]`` that drives every step. Channels last in memory, else it is copied.
+            ``[1, ...]`` that drives every step. Copied unless it is channels last in memory.
         steps: T.
         bias, threshold, leak: integers, float64 ``[C]``; the threshold is positive.
-        slope: float64 ``[C]``, what one unit of the membrane is worth in the network's own units, in which the
-            surrogate is told the distance from the threshold.
+        slope: float64 ``[C]``, value of one unit of the membrane in the units of the network. The surrogate is
+            evaluated in these units.
         dynamics: of the neurons.
-        alive: bool ``[C]``; a unit that is False never fires and gets no gradient. None if all live.
-        window: side and stride of the windows over which spikes are summed; what none covers is dropped.
+        alive: bool ``[C]``; units that are False never fire and get no gradient. None if all are alive.
+        window: side and stride of the windows over which spikes are summed; neurons outside every window are dropped.
 
     Returns:
         float32 ``[T, B, C]`` or ``[T, B, C, H // window, W // window]``. Gradients are computed in the dtype of ``y``.
 
     Raises:
-        ConfigurationError: for currents of another dtype or shape, windows without places, or exact dynamics.
+        ConfigurationError: for currents of another dtype or shape, a window without spatial dimensions, or dynamics
+            with ``integer=False``.
     """
     check_choice("y.dtype", y.dtype, (torch.float32, torch.float64))
     check_choice("frames of y", len(y), (1, steps))
@@ -101,7 +102,7 @@ def plain_multi_step(
     alive: Tensor | None = None,
     window: int = 1,
 ) -> Tensor:
-    """:func:`integer_multi_step` in plain torch, for other devices and for frames too large for a kernel."""
+    """Plain-torch version of :func:`integer_multi_step`, for other devices and frames too large for a kernel."""
     spikes = PlainIntegerScan.apply(y, bias, threshold, leak, slope, steps, dynamics)
     if alive is not None:
         spikes = spikes * per_channel(alive, spikes)
@@ -111,7 +112,7 @@ def plain_multi_step(
 
 
 class PlainIntegerScan(torch.autograd.Function):
-    """The scan without mask and windows; arguments as in :func:`integer_multi_step`."""
+    """The scan without ``alive`` and windows; arguments as in :func:`integer_multi_step`."""
 
     @staticmethod
     def forward(
@@ -143,7 +144,7 @@ class PlainIntegerScan(torch.autograd.Function):
             kept.append([x.to(y.dtype) for x in (membrane - nearest * theta, nearest, count, state)])
         scale, amount = per_channel(slope, y).to(y.dtype), per_channel(leak, y).to(y.dtype)
         derivative, moves = SURROGATES[dynamics.surrogate], len(y) > 1
-        grad_y, grad_state = torch.zeros_like(y), torch.zeros_like(y[0])  # of the state, from the step after
+        grad_y, grad_state = torch.zeros_like(y), torch.zeros_like(y[0])  # of the state, from the next step
         totals = [torch.zeros_like(y[0]) for _ in range(4)]
         for step in range(ctx.steps - 1, -1, -1):
             distance, nearest, count, _ = kept[step]
@@ -170,21 +171,21 @@ class PlainIntegerScan(torch.autograd.Function):
 def _walk(
     y: Tensor, bias: Tensor, threshold: Tensor, leak: Tensor, steps: int, dynamics: IntegerDynamics
 ) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
-    """:func:`charges` in float64."""
+    """Run :func:`charges` in float64."""
     b, theta, amount = (per_channel(constant.detach().double(), y) for constant in (bias, threshold, leak))
     currents = (frame.double() + b for frame in y.detach().expand(steps, *y.shape[1:]))
     return charges(currents, theta, amount, dynamics)
 
 
 def _nearest(membrane: Tensor, threshold: Tensor, dynamics: IntegerDynamics) -> Tensor:
-    """The multiple of the threshold, of those at which a neuron fires once more, that is nearest to the membrane."""
+    """The nearest multiple of the threshold at which the neuron fires one more spike."""
     if dynamics.max_spikes == 1:
         return torch.ones_like(membrane)
     return (membrane / threshold).round().clamp(1, dynamics.max_spikes)
 
 
 def _through_leak(grad: Tensor, state: Tensor, amount: Tensor, dynamics: IntegerDynamics) -> tuple[Tensor, Tensor]:
-    """Gradients of state and leak, given that of the leaked state, as if nothing were rounded."""
+    """Gradients of state and leak, given the gradient of the leaked state; rounding is ignored."""
     if dynamics.leak == "none":
         return grad, torch.zeros_like(grad)
     if dynamics.leak == "linear":

@@ -1,7 +1,7 @@
 """Exact one-dimensional k-means.
 
-In one dimension clusters are intervals, so that the optimum is found by dynamic programming instead of by restarts
-(Wang and Song 2011). The search itself is in :mod:`spikefit.functional.kernels.cpu.kmeans`.
+In one dimension clusters are intervals, so dynamic programming finds the optimum without restarts (Wang and Song 2011).
+The search itself is in :mod:`spikefit.functional.kernels.cpu.kmeans`.
 """
 
 import torch
@@ -11,22 +11,23 @@ from spikefit.errors import check_range
 
 
 def kmeans_1d(values: Tensor, clusters: int) -> tuple[Tensor, Tensor]:
-    """Centroids of least total squared distance.
+    """Centroids that minimise the total squared distance.
 
-    Costs are differences of float64 sums: two ways to cluster whose costs differ by less than about ``1e-12`` of the
-    squared distances to the mean of *all* values are one to it. The result depends on nothing but ``values``.
+    Costs are differences of float64 sums. Clusterings whose costs differ by less than about ``1e-12`` of the squared
+    distances to the mean of *all* values are not distinguished. The result is deterministic.
 
     Args:
-        values: any shape, at least one finite value; searched on the CPU, in float64 if they are that, else in float32.
-        clusters: how many centroids; when ``values`` holds fewer distinct numbers, the largest is repeated.
+        values: any shape, at least one value, all finite; searched on the CPU, in float64 for float64 values and in
+            float32 for all others.
+        clusters: number of centroids; if ``values`` has fewer distinct numbers, the largest centroid is repeated.
 
     Returns:
-        centroids ``[clusters]``, ascending, and how many values each one serves, int64 ``[clusters]`` (0 for a repeated
-        one); dtype and device of ``values`` for the centroids.
+        Centroids ``[clusters]``, ascending, in the dtype and on the device of ``values``, and the number of values that
+        each one serves, int64 ``[clusters]`` (0 for a repeated centroid).
 
     Raises:
         ConfigurationError: for ``clusters`` below 1.
-        ValueError: for no values or non-finite ones.
+        ValueError: for no values or non-finite values.
     """
     from spikefit.functional.kernels.cpu.kmeans import cluster  # numba takes a while to import
 

@@ -1,4 +1,4 @@
-"""The multi-step integrate-and-fire scan, forward and backward, for every leak and reset.
+"""Multi-step integrate-and-fire scan, forward and backward, for every leak and reset.
 
 One step with input current ``I[t]`` is, in this order::
 
@@ -8,11 +8,11 @@ One step with input current ``I[t]`` is, in this order::
     u[t] = v[t] * (1 - s[t])                     reset, "zero"
 
 with ``u[-1] = 0`` and ``leak(u)`` one of ``u`` ("none"), ``decay * u`` ("decay") and ``u - sign(u) * min(|u|, amount)``
-("linear"). In the backward pass the reset is taken as a constant (it is detached), and the spike's derivative is a
+("linear"). In the backward pass the reset is treated as a constant (detached), and the derivative of the spike is a
 surrogate.
 
-:func:`multi_step` runs numba kernels on a CPU, Triton kernels on a CUDA device whose torch comes with Triton, and plain
-torch elsewhere. All of them save the current alone and compute the membrane anew in the backward pass.
+:func:`multi_step` runs numba kernels on a CPU, Triton kernels on a CUDA device if Triton is installed, and plain torch
+elsewhere. All of them save only the current and recompute the membrane in the backward pass.
 """
 
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ from spikefit.errors import check_choice
 from spikefit.functional.devices import constants, runs_triton
 from spikefit.functional.surrogate import SURROGATES
 
-MAX_STEPS, MAX_POOL = 16, 4  # of the fused kernels on a GPU, which keep the membranes of all steps in registers
+MAX_STEPS, MAX_POOL = 16, 4  # limits of the fused GPU kernels, which keep the membranes of all steps in registers
 
 Leak = Literal["none", "decay", "linear"]
 Reset = Literal["subtract", "zero"]
@@ -33,17 +33,21 @@ Reset = Literal["subtract", "zero"]
 
 @dataclass(frozen=True)
 class Dynamics:
-    """What all neurons of a population have in common, but for the amount of their leak, which may be learned.
+    """Properties shared by all neurons of a population, except the amount of the leak, which may be learned.
 
     Attributes:
-        threshold: the membrane fires at or above it.
+        threshold: a neuron fires when its membrane is at or above this value.
         leak: ``none``, ``decay`` or ``linear``.
         reset: ``subtract`` or ``zero``.
-        surrogate: name in :data:`spikefit.functional.surrogate.SURROGATES`.
+        surrogate: a name in :data:`spikefit.functional.surrogate.SURROGATES`.
         alpha: sharpness of the surrogate.
 
     Raises:
         ConfigurationError: for an unknown leak, reset or surrogate.
+
+    Example:
+        >>> multi_step(torch.full((4, 1), 0.6), Dynamics(threshold=1.0)).flatten().tolist()
+        [0.0, 1.0, 0.0, 1.0]
     """
 
     threshold: float = 1.0
@@ -60,11 +64,11 @@ class Dynamics:
 
 @dataclass(frozen=True)
 class Norm:
-    """A batch normalisation ``gain * (y - mean) / sqrt(var + eps) + bias``.
+    """Parameters of a batch normalisation ``gain * (y - mean) / sqrt(var + eps) + bias``.
 
     Attributes:
         gain, bias: ``[C]``.
-        mean, var: ``[C]``; None for the statistics of the batch, through which gradients then flow.
+        mean, var: ``[C]``; None for the statistics of the batch, through which gradients flow.
         eps: added to the variance.
     """
 
@@ -76,14 +80,16 @@ class Norm:
 
 
 def memory_order(x: Tensor) -> tuple[list[int], list[int]]:
-    """The order of dimensions, the first one staying first, in which ``x`` lies in memory, and the way back."""
+    """Permutation of the dimensions of ``x`` to memory order, with the first one kept first, and its inverse."""
     order = [0, *sorted(range(1, x.dim()), key=lambda dim: -x.stride()[dim])]
     return order, [order.index(dim) for dim in range(len(order))]
 
 
 def apply_leak(state: Tensor, leak: Leak, amount: Tensor | float) -> Tensor:
-    """The membrane ``state`` after one step's leak; ``amount`` is the decay factor or the linear loss, and is ignored
-    for ``leak="none"``."""
+    """The membrane ``state`` after the leak of one step.
+
+    ``amount`` is the decay factor or the linear loss; it is ignored for ``leak="none"``.
+    """
     if leak == "decay":
         return state * amount
     if leak == "linear":
@@ -98,7 +104,7 @@ def _reset(v: Tensor, dynamics: Dynamics) -> Tensor:
 
 
 class PlainScan(torch.autograd.Function):
-    """The scan in plain torch, for devices without a kernel of their own; arguments as in :func:`multi_step`."""
+    """The scan in plain torch, for devices without a kernel; arguments as in :func:`multi_step`."""
 
     @staticmethod
     def forward(ctx: Any, current: Tensor, amount: Tensor, dynamics: Dynamics) -> Tensor:
@@ -127,7 +133,7 @@ class PlainScan(torch.autograd.Function):
             state = _reset(membrane[step], dynamics)
         grad_current = torch.empty_like(membrane)
         grad_amount = torch.zeros_like(amount)
-        grad_state = torch.zeros_like(state)  # dL/du[t], from the step after
+        grad_state = torch.zeros_like(state)  # dL/du[t], from the next step
         for step in range(len(membrane) - 1, -1, -1):
             v = membrane[step]
             through_reset = grad_state * (v < dynamics.threshold) if dynamics.reset == "zero" else grad_state
@@ -150,10 +156,10 @@ def multi_step(current: Tensor, dynamics: Dynamics, amount: Tensor | float = 0.0
     """Spikes of neurons driven by ``current`` from rest.
 
     Args:
-        current: ``[T, ...]``, time first, any floating dtype and memory format; with a stride of 0 in time, one frame
-            that drives every step.
+        current: ``[T, ...]``, time first, any floating-point dtype and memory format. A stride of 0 in time marks one
+            frame that drives every step.
         dynamics: of the neurons.
-        amount: the decay factor or the linear loss a step; a scalar tensor may require a gradient.
+        amount: the decay factor or the linear loss per step; a scalar tensor may require a gradient.
 
     Returns:
         ``[T, ...]`` of zeros and ones, in the dtype and memory format of ``current``.
@@ -178,7 +184,7 @@ def multi_step(current: Tensor, dynamics: Dynamics, amount: Tensor | float = 0.0
 
 
 def fusible(x: Tensor, steps: int, pool: int) -> bool:
-    """Whether :func:`normed_multi_step` runs on the device of ``x``, for so many steps and windows of that side."""
+    """Whether :func:`normed_multi_step` supports the device of ``x``, this many steps and this pooling window."""
     if runs_triton(x):
         return steps <= MAX_STEPS and pool <= MAX_POOL
     return x.device.type == "cpu"
@@ -193,22 +199,22 @@ def normed_multi_step(
     alive: Tensor | None = None,
     pool: int = 1,
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """Pooled spikes of neurons whose current is the normalised ``y``.
+    """Normalisation, integrate-and-fire scan and average pooling as one operation.
 
     Args:
-        y: ``[T, B, C]`` or ``[T, B, C, H, W]`` on a device that is :func:`fusible`, or one frame ``[1, ...]`` that
-            drives every step. Channels last in memory, else it is copied.
+        y: currents before the norm, ``[T, B, C]`` or ``[T, B, C, H, W]``, or one frame ``[1, ...]`` that drives every
+            step; must be :func:`fusible`. Copied unless it is channels last in memory.
         steps: T.
         dynamics: of the neurons.
-        amount: the decay factor or the linear loss a step; a scalar tensor may require a gradient.
-        norm: between ``y`` and the neurons; None for none.
-        alive: bool ``[C]``; a unit that is False never fires. None if all live.
-        pool: side and stride of the average pooling; what no window covers is dropped.
+        amount: the decay factor or the linear loss per step; a scalar tensor may require a gradient.
+        norm: norm between ``y`` and the neurons; None for none.
+        alive: bool ``[C]``; units that are False never fire. None if all are alive.
+        pool: side and stride of the average pooling; neurons outside every window are dropped.
 
     Returns:
-        ``[T, B, C]`` or ``[T, B, C, H // pool, W // pool]``, channels last in memory, and mean and (biased) variance
-        of ``y``, ``[C]``, as they were used: float64 on a CPU, in the precision of the arithmetic on a GPU. None
-        without a norm.
+        Pooled spikes ``[T, B, C]`` or ``[T, B, C, H // pool, W // pool]``, channels last in memory, and the mean and
+        (biased) variance ``[C]`` that normalised ``y``: float64 on a CPU, in the precision of the arithmetic on a GPU,
+        None without a norm.
     """
     if runs_triton(y):
         from spikefit.functional.kernels.cuda.norm_scan import normed_multi_step_cuda

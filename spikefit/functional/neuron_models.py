@@ -1,7 +1,7 @@
-"""The registry of neuron models: what programs, chips, kernels and other libraries need to know of a neuron.
+"""Registry of neuron models: what programs, chips, kernels and NIR files need to know about a neuron.
 
-A new neuron is a class that derives from :class:`spikefit.neurons.SpikingNeuron`, whose attribute ``model`` names its
-entry, and that entry::
+To add a neuron, derive a class from :class:`spikefit.neurons.SpikingNeuron` whose attribute ``model`` names its entry,
+and register that entry::
 
     from spikefit.functional.neuron_models import NeuronModel, register
     from spikefit.neurons import LIF
@@ -11,20 +11,21 @@ entry, and that entry::
     class MyLIF(LIF):
         model = "my_lif"
 
-What it must supply, and what asks for it:
+Class and entry supply, for each use:
 
-* **To train**: ``leak`` names a leak that the scan knows, and the class gives its amount (``leak_amount``); or the
-  class has a ``fire`` of its own, and ``leak`` is None. With ``synaptic``, it has the attribute ``synaptic_decay``.
-* **To be lowered and simulated exactly** (:func:`require_exact`): nothing more with a known leak. A ``forward``,
-  ``fire``, ``filtered`` or ``dynamics`` of its own is described by no leak: the entry then has ``step``, the same
-  neuron in plain torch, and names in ``constants`` what the step needs besides threshold and leak.
-* **To run in a chip's integers** (:func:`require_integer`): nothing more with a known leak. A ``step`` gives whole
-  numbers for int64 states, currents and constants, and the entry says so with ``integer=True``.
-* **To be trained in a chip's integers** (:func:`require_emulated`): a known leak, whose gradient the emulation has.
-* **To be written to NIR** (:func:`require_nir_form`): ``nir`` names the node with the same equation, ``IF`` for no
-  leak, ``LIF`` for a decay.
+* **Training**: ``leak`` names a leak that the scan implements, and the class returns its amount (``leak_amount``).
+  Otherwise the class overrides ``fire``, and ``leak`` is None. With ``synaptic``, the class has the attribute
+  ``synaptic_decay``.
+* **Lowering and exact simulation** (:func:`require_exact`): nothing more if the neuron has a known leak. A class that
+  overrides ``forward``, ``fire``, ``filtered`` or ``dynamics`` is not described by a leak. Its entry needs ``step``,
+  the same neuron in plain torch, and lists in ``constants`` what the step needs besides threshold and leak.
+* **Simulation in a chip's integers** (:func:`require_integer`): nothing more if the neuron has a known leak. A ``step``
+  must return whole numbers for int64 states, currents and constants; the entry states this with ``integer=True``.
+* **Training in a chip's integers** (:func:`require_emulated`): a known leak, because the emulation needs its gradient.
+* **Export to NIR** (:func:`require_nir_form`): ``nir`` names the node with the same equation, ``IF`` for no leak and
+  ``LIF`` for a decay.
 
-What is missing is an error of the part that needs it, and names the field of the entry.
+The part that needs a missing field raises an error that names the field.
 """
 
 from collections.abc import Mapping
@@ -39,9 +40,9 @@ from spikefit.functional.lif import Leak, Reset
 
 Unit = Literal["membrane", "ratio"]
 
-# Populations of a program that are no neurons of a model: what drives the network, and sums that never fire.
+# Populations of a program without a neuron model: the input of the network, and readouts that never fire.
 INPUT, READOUT = "input", "readout"
-# Neurons of a NIR graph that a neuron is written as, and the leak of each.
+# NIR nodes that neurons are exported as, and the leak of each node.
 NIR_LEAKS: Mapping[str, Leak] = {"IF": "none", "LIF": "decay"}
 _HERE = "spikefit.functional.neuron_models"
 
@@ -52,10 +53,10 @@ class StepConstants:
 
     Attributes:
         threshold: in units of the membrane.
-        leak: the class's ``leak_amount``: a share, or an amount in units of the membrane; 0 where ``leak`` is None.
+        leak: the class's ``leak_amount``: a factor, or an amount in units of the membrane; 0 where ``leak`` is None.
         reset: ``subtract`` or ``zero``.
-        max_spikes: how often a neuron may fire in one step.
-        own: what the entry's ``constants`` name.
+        max_spikes: most spikes of a neuron per step.
+        own: values of the constants that the entry's ``constants`` lists, by name.
     """
 
     threshold: Tensor
@@ -66,7 +67,7 @@ class StepConstants:
 
 
 class Stepped(NamedTuple):
-    """What a step gives, ``[B, C, ...]`` each: spikes, the membrane before the reset, the state after it."""
+    """Result of one step, each ``[B, C, ...]``: spikes, the membrane before the reset and the state after it."""
 
     spikes: Tensor
     membrane: Tensor
@@ -74,37 +75,43 @@ class Stepped(NamedTuple):
 
 
 class Step(Protocol):
-    """One step of a neuron: the reference of a neuron that no known leak describes."""
+    """Signature of one step of a neuron: the reference for dynamics that no known leak describes."""
 
     def __call__(self, state: Tensor, current: Tensor, constants: StepConstants, /) -> Stepped:
         """Charge, fire and reset.
 
         Args:
-            state: membranes after the step before, zeros at first, ``[B, C, ...]``: float64, or int64 on a chip.
-            current: with the bias in it, in the shape and dtype of ``state``.
+            state: membranes after the previous step, initially 0, ``[B, C, ...]``: float64, or int64 on a chip.
+            current: input current including the bias, in the shape and dtype of ``state``.
             constants: of the neurons.
         """
 
 
 @dataclass(frozen=True)
 class NeuronModel:
-    """One model of neurons.
+    """Entry of the registry: one neuron model.
 
     Attributes:
-        name: in programs, hardware files and reports, such as ``lif``.
+        name: name in programs, hardware files and reports, such as ``lif``.
         neuron: name of the class, for messages.
-        leak: what the membrane loses in a step: ``none``, ``decay`` (a share) or ``linear`` (an amount); None where the
-            class fires in its own way.
-        synaptic: whether a synaptic current with a decay of its own lies between synapses and membrane.
-        integer: whether a chip's integers are defined for it; None, the default, for True unless it has a step.
-        nir: the node of a NIR graph that stands for it, ``IF`` or ``LIF``; None when NIR has none.
+        leak: leak of the membrane per step: ``none``, ``decay`` (a share) or ``linear`` (an amount); None if the class
+            defines its own dynamics.
+        synaptic: whether a decaying synaptic current lies between the synapses and the membrane.
+        integer: whether the neuron is defined in a chip's integers. The default, None, means True for a neuron with a
+            known leak and without a step.
+        nir: NIR node with the same equation, ``IF`` or ``LIF``; None if there is none.
         step: one step in plain torch, for dynamics that ``leak`` does not describe.
         constants: names of the class's attributes (numbers) that ``step`` needs, and the unit of each: ``membrane`` for
-            what is measured as the membrane is, ``ratio`` for what has no unit.
+            the unit of the membrane, ``ratio`` for no unit.
 
     Raises:
-        ConfigurationError: for an unknown leak, node or unit, a name that programs use otherwise, constants that no
-            step reads, or a node whose equation is not the neuron's.
+        ConfigurationError: for an unknown leak, node or unit, a reserved name, constants without a step, or a node
+            with another equation.
+
+    Example:
+        >>> model = NeuronModel("my_lif", "MyLIF", "decay", nir="LIF")
+        >>> model.integer, model.leak_unit, model.multiplies
+        (True, 'ratio', True)
     """
 
     name: str
@@ -119,7 +126,10 @@ class NeuronModel:
     def __post_init__(self) -> None:
         where = f"neuron {self.name} ({self.neuron})"
         if self.name in ("", INPUT, READOUT):
-            raise ConfigurationError(f"name of neuron {self.neuron}: got {self.name!r}, expected a name of its own.")
+            raise ConfigurationError(
+                f"name of neuron {self.neuron}: got {self.name!r}, expected a name other than '', {INPUT!r} and "
+                f"{READOUT!r}."
+            )
         check_choice(f"leak of {where}", self.leak, (*get_args(Leak), None))
         check_choice(f"nir of {where}", self.nir, (*NIR_LEAKS, None))
         for constant, unit in self.constants.items():
@@ -128,24 +138,24 @@ class NeuronModel:
             raise ConfigurationError(f"constants of {where}: got {', '.join(self.constants)}, but it has no step.")
         if self.nir is not None and (self.step is not None or self.synaptic or self.leak != NIR_LEAKS[self.nir]):
             raise ConfigurationError(
-                f"nir of {where}: got {self.nir!r}, expected None: that node has the leak {NIR_LEAKS[self.nir]!r}, no "
-                "synaptic current and no step of its own."
+                f"nir of {where}: got {self.nir!r}, expected None: the NIR node has the leak {NIR_LEAKS[self.nir]!r}, "
+                "no synaptic current and no step of its own."
             )
         if self.integer is None:
             object.__setattr__(self, "integer", self.leak is not None and self.step is None)
 
     def __str__(self) -> str:
-        """Name and class, as messages have them."""
+        """Name and class, for messages."""
         return f"neuron {self.name} ({self.neuron})"
 
     @property
     def leak_unit(self) -> Unit:
-        """What the amount of the leak is measured in: a ``linear`` leak as the membrane is, a decay is a ``ratio``."""
+        """Unit of the amount of the leak: ``membrane`` for a linear leak, ``ratio`` for a decay."""
         return "membrane" if self.leak == "linear" else "ratio"
 
     @property
     def multiplies(self) -> bool:
-        """Whether an update of the membrane costs a multiplication; of a step nothing better is known."""
+        """Whether an update of the membrane costs a multiplication; assumed for a neuron with a step."""
         return self.leak == "decay" or self.step is not None
 
 
@@ -153,14 +163,16 @@ MODELS: dict[str, NeuronModel] = {}
 
 
 def register(model: NeuronModel) -> NeuronModel:
-    """Add ``model``, or replace the entry of the same class, as a module does that is loaded again.
+    """Add ``model`` to the registry, or replace the entry of the same class (as when a module is reloaded).
 
     Raises:
-        ConfigurationError: when its name is another class's.
+        ConfigurationError: if the name belongs to another class.
     """
-    there = MODELS.get(model.name)
-    if there is not None and there.neuron != model.neuron:
-        raise ConfigurationError(f"neuron model: {model.name!r} is {there.neuron}'s name; give {model.neuron} another.")
+    registered = MODELS.get(model.name)
+    if registered is not None and registered.neuron != model.neuron:
+        raise ConfigurationError(
+            f"neuron model: the name {model.name!r} belongs to {registered.neuron}; choose another for {model.neuron}."
+        )
     MODELS[model.name] = model
     return model
 
@@ -172,42 +184,42 @@ register(NeuronModel("cuba_lif", "CubaLIF", "decay", synaptic=True))
 
 
 def neuron_model(name: str) -> NeuronModel:
-    """The entry called ``name``.
+    """Return the entry ``name``.
 
     Raises:
-        ConfigurationError: when there is none, naming those that there are.
+        ConfigurationError: for an unknown name; the message lists the known ones.
     """
     if name not in MODELS:
         raise ConfigurationError(
-            f"neuron model: got {name!r}, expected one of {', '.join(MODELS)}; a neuron of your own is registered with "
-            f"{_HERE}.register, in a module that has to be imported first."
+            f"neuron model: got {name!r}, expected one of {', '.join(MODELS)}. To add a neuron, call {_HERE}.register "
+            "in a module that is imported first."
         )
     return MODELS[name]
 
 
 def require_exact(model: NeuronModel, own_dynamics: bool = False) -> NeuronModel:
-    """``model``, if an exact program can repeat it: by its step where it has one, else by its leak.
+    """Return ``model`` if an exact program can simulate it, by its step or else by its leak.
 
     Args:
-        model: of the neurons.
-        own_dynamics: whether their class fires in its own way (``SpikingNeuron.own_dynamics``).
+        model: entry of the neurons.
+        own_dynamics: whether their class defines its own dynamics (``SpikingNeuron.own_dynamics``).
 
     Raises:
-        ConfigurationError: naming the step that is missing.
+        ConfigurationError: if the step is missing.
     """
     if model.step is None and (own_dynamics or model.leak is None):
         raise ConfigurationError(
-            f"{model} has no step: its class fires in its own way, which no known leak describes; give its entry in "
-            f"{_HERE} step=, one step in plain torch. Until then it can be trained, but not lowered."
+            f"{model} has no step: its class defines its own dynamics, which no known leak describes. Add step=, one "
+            f"step in plain torch, to its entry in {_HERE}; without it the neuron can be trained, but not lowered."
         )
     return model
 
 
 def require_integer(model: NeuronModel) -> NeuronModel:
-    """``model``, if a chip's integers can compute it.
+    """Return ``model`` if it can be computed in a chip's integers.
 
     Raises:
-        ConfigurationError: naming the integer form that is missing.
+        ConfigurationError: if the integer form is missing.
     """
     require_exact(model)
     if not model.integer:
@@ -216,10 +228,10 @@ def require_integer(model: NeuronModel) -> NeuronModel:
 
 
 def require_emulated(model: NeuronModel) -> NeuronModel:
-    """``model``, if it can be trained in a chip's integers.
+    """Return ``model`` if it can be trained in a chip's integers.
 
     Raises:
-        ConfigurationError: naming the integer form or the gradient that is missing.
+        ConfigurationError: if the integer form or its gradient is missing.
     """
     require_integer(model)
     if model.step is not None:
@@ -231,10 +243,10 @@ def require_emulated(model: NeuronModel) -> NeuronModel:
 
 
 def require_nir_form(model: NeuronModel) -> str:
-    """The NIR node that ``model`` is written as.
+    """Return the NIR node that ``model`` is exported as.
 
     Raises:
-        ExchangeError: naming the NIR form that is missing, and why.
+        ExchangeError: if there is none; the message gives the reason.
     """
     if model.nir is None:
         raise ExchangeError(f"{model} has no NIR form: {_why_no_nir(model)}; use {_or(list(NIR_LEAKS))} neurons.")
@@ -242,29 +254,29 @@ def require_nir_form(model: NeuronModel) -> str:
 
 
 def lacks_integer(model: NeuronModel) -> str:
-    """Half a sentence: that ``model`` has no integer form, and why; empty where it has one."""
+    """Predicate for a message, why ``model`` has no integer form; empty if it has one."""
     if model.integer:
         return ""
     if model.step is None:
         return f"has no integer form: its entry in {_HERE} says integer=False"
-    return f"has no integer form: its entry in {_HERE} does not say integer=True, that its step keeps integers whole"
+    return f"has no integer form: its entry in {_HERE} does not assert, with integer=True, that its step is integer"
 
 
 def names_of(models: tuple[str, ...]) -> str:
-    """Classes of the neurons called ``models``, for a message: ``IF or LIF``."""
+    """Class names of the neuron models ``models``, for a message: ``IF or LIF``."""
     return _or([neuron_model(model).neuron for model in models])
 
 
 def constants_in_units(model: NeuronModel, values: Mapping[str, Tensor | float], gain: Tensor) -> dict[str, Tensor]:
-    """The constants of ``model``'s step when the membrane is measured in other units.
+    """Convert the constants of ``model``'s step to another unit of the membrane.
 
     Args:
-        model: says which constants there are, and their units.
-        values: of each constant, a number or ``[C]``.
-        gain: ``[C]``, how many of the old units a new one is: the norm's gain, or the unit of a chip's membrane.
+        model: entry that lists the constants and their units.
+        values: value of each constant, a number or ``[C]``.
+        gain: ``[C]``, size of the new unit in old units: the norm's gain, or the unit of a chip's membrane.
 
     Returns:
-        ``[C]`` each, float64: ``membrane`` ones divided by ``gain``, ``ratio`` ones as they are.
+        Float64 ``[C]`` for each constant; those with unit ``membrane`` are divided by ``gain``.
 
     Raises:
         ConfigurationError: for a constant without a value.
@@ -272,7 +284,7 @@ def constants_in_units(model: NeuronModel, values: Mapping[str, Tensor | float],
     absent = [name for name in model.constants if name not in values]
     if absent:
         raise ConfigurationError(
-            f"{model}: no value of {', '.join(absent)}; the class needs an attribute of that name."
+            f"{model}: no value for {', '.join(absent)}; the class needs an attribute of that name."
         )
     gain = gain.detach().double()
     numbers = {
@@ -284,11 +296,11 @@ def constants_in_units(model: NeuronModel, values: Mapping[str, Tensor | float],
 
 def _why_no_nir(model: NeuronModel) -> str:
     if model.step is not None or model.leak is None:
-        return "NIR knows no dynamics but its own"
+        return "NIR has no node for its dynamics"
     if model.synaptic:
-        return "its synaptic current is not that of a NIR node"
+        return "its synaptic current differs from that of every NIR node"
     if model.leak == "linear":
-        return "NIR knows no linear leak"
+        return "NIR has no linear leak"
     return f"its entry in {_HERE} names no node (nir=)"
 
 

@@ -1,17 +1,18 @@
-"""Assign weights to codebook values so that the currents that a layer delivers stay, not the weights.
+"""Fit a codebook and its assignment to the output currents of a layer instead of to its weights.
 
-The nearest value keeps a weight. What neurons feel is a current, ``I = W x``, and inputs are strongly correlated: a
-filter whose small weights sum to nothing, rounded one by one, suddenly answers to the brightness of the whole patch.
-With the covariance ``G`` of the inputs, replacing the weights ``w`` of an output by ``a * q`` changes its current by
+Rounding to the nearest value minimises the error of each weight. Neurons, however, receive a current ``I = W x``, and
+inputs are strongly correlated: a filter whose small weights sum to zero, rounded one by one, may start to respond to
+the mean brightness of the patch. With the covariance ``G`` of the inputs, replacing the weights ``w`` of an output by
+``a * q`` changes its current by
 
     E = (w - a q)' G (w - a q)
 
-in the mean square. A norm behind the layer undoes a factor on each output, so that ``a`` is free there. Minimising E
-over a grid is the layer-wise problem of post-training quantization (Nagel et al. 2020, arXiv 2004.10568; Frantar and
-Alistarh 2022, arXiv 2208.11580). Here the grid is a codebook that all outputs share and that is itself unknown, so that
-three steps alternate: the assignment by coordinate descent, ``a`` in closed form, the codebook by least squares.
+in the mean square. A norm after the layer cancels a factor on each output, so the gain ``a`` is free there. Minimising
+E over a grid is the layer-wise problem of post-training quantization (Nagel et al. 2020, arXiv 2004.10568; Frantar and
+Alistarh 2022, arXiv 2208.11580). Here the grid is a codebook that all outputs share and that is itself unknown. Three
+steps alternate: the assignment by coordinate descent, ``a`` in closed form, the codebook by least squares.
 
-Everything runs in float64 on the CPU, a few times in a training.
+Everything runs in float64 on the CPU, a few times per training run.
 """
 
 from dataclasses import dataclass
@@ -22,21 +23,21 @@ from torch import Tensor
 from spikefit.functional.kmeans import kmeans_1d
 from spikefit.functional.quantize import assign
 
-_SWEEPS = 4  # most of the descent happens in the first; it ends early when nothing moves
+_SWEEPS = 4  # at most; the first does most of the descent
 _TRIED = 4  # grids
-_STARTS, _FEW = 8, 512  # gains to start from, with up to so many weights an output
+_STARTS, _FEW = 8, 512  # initial gains, for layers of up to _FEW weights per output
 _TINY = 1e-30
 
 
 @dataclass(frozen=True)
 class Match:
-    """Weights matched with a codebook: ``weight ~ gain[:, None] * codebook[index]``.
+    """A codebook fitted to weights, and its assignment: ``weight ~ gain[:, None] * codebook[index]``.
 
     Attributes:
         codebook: float64 ``[M]``, ascending.
         index: int64 ``[out, n]``.
-        gain: float64 ``[out]``, above 0; all equal where outputs have no gain of their own.
-        error: float64 ``[out]``, E relative to the variance of the float current.
+        gain: float64 ``[out]``, above 0; all equal if the gain is not free.
+        error: float64 ``[out]``, E divided by the variance of the float current.
     """
 
     codebook: Tensor
@@ -51,9 +52,9 @@ class Match:
 
 
 def prepared(gram: Tensor) -> Tensor:
-    """``gram`` for the functions below: float64 on the CPU, with a little added to its diagonal.
+    """Prepare ``gram`` for the functions below: float64 on the CPU, with a small constant added to its diagonal.
 
-    So what no input ever excites still keeps its weight.
+    The constant keeps the weights of inputs that are always 0.
     """
     gram = gram.detach().to("cpu", torch.float64, copy=True)
     gram.diagonal().add_(1e-6 * gram.diagonal().mean() + _TINY)
@@ -63,18 +64,18 @@ def prepared(gram: Tensor) -> Tensor:
 def match_codebook(
     weight: Tensor, gram: Tensor, levels: int, *, free_gain: bool, zero: bool = False, rounds: int = 4
 ) -> Match:
-    """A codebook, and the assignment to it, that change the currents of a layer least.
+    """Find the codebook and the assignment that change the currents of a layer least.
 
     Args:
-        weight: ``[out, n]``, no row without variance.
-        gram: ``[n, n]``, covariance of the inputs (second moments where a mean current matters), :func:`prepared`.
+        weight: ``[out, n]``; every row must have a current with variance above 0.
+        gram: ``[n, n]``, covariance of the inputs (second moments if the mean current matters), :func:`prepared`.
         levels: M.
-        free_gain: whether every output has a gain of its own, as in front of a norm.
-        zero: whether one of the M values is 0 and stays so.
-        rounds: how often assignment and codebook take turns.
+        free_gain: whether each output has its own gain, as before a norm.
+        zero: whether one of the M values is fixed at 0.
+        rounds: number of rounds that alternate assignment and codebook.
 
     Returns:
-        The match; its error is what is left of it, averaged over outputs as each one's share of its own variance.
+        The match found. The objective is the mean over outputs of :attr:`Match.error`.
     """
     weight = _double(weight)
     unit = weight.square().mean(dim=1).sqrt() if free_gain else weight.square().mean().sqrt().expand(len(weight))
@@ -83,7 +84,7 @@ def match_codebook(
     if zero:
         fixed[codebook.abs().argmin()] = True
         codebook[fixed] = 0
-    starts = _STARTS if weight.shape[1] <= _FEW else 1  # a sum of many terms hardly depends on where it begins
+    starts = _STARTS if weight.shape[1] <= _FEW else 1  # with many weights the result hardly depends on the start
     match = best_start(weight, gram, codebook, unit, free_gain, starts)
     for _ in range(rounds):
         codebook = _least_squares(weight, gram, match, fixed)
@@ -94,15 +95,18 @@ def match_codebook(
 
 
 def rematch(weight: Tensor, gram: Tensor, candidates: Tensor, match: Match, *, free_gain: bool) -> tuple[Match, int]:
-    """The assignment anew, to the best of several codebooks that are near that of ``match``, and which one that is.
+    """Repeat the assignment for several fixed codebooks close to ``match.codebook``, and choose the best.
 
-    Those that move the weights of ``match`` least are tried, :data:`_TRIED` of them.
+    Only the candidates that change the quantised weights least are tried, :data:`_TRIED` of them.
 
     Args:
         weight, gram: as in :func:`match_codebook`.
-        candidates: ``[K, M]``, in the order of ``match.codebook``: for instance its values on several grids.
-        match: where to start.
+        candidates: codebooks ``[K, M]``, in the order of ``match.codebook``: for example its values on several grids.
+        match: the start.
         free_gain: as in :func:`match_codebook`.
+
+    Returns:
+        The best match, and the index of its candidate.
     """
     weight, candidates = _double(weight), _double(candidates)
     counts = match.index.flatten().bincount(minlength=len(match.codebook))
@@ -113,7 +117,7 @@ def rematch(weight: Tensor, gram: Tensor, candidates: Tensor, match: Match, *, f
 
 
 def best_start(weight: Tensor, gram: Tensor, codebook: Tensor, unit: Tensor, free_gain: bool, starts: int) -> Match:
-    """Descent from the nearest values under ``starts`` gains around ``unit``; of each output the best (float64 all)."""
+    """Coordinate descent from ``starts`` initial gains around ``unit``; the best result per output (float64)."""
     factors = torch.linspace(0.5, 1.6, starts, dtype=torch.float64).tolist() if free_gain and starts > 1 else [1.0]
     best: Match | None = None
     for factor in factors:
@@ -124,14 +128,14 @@ def best_start(weight: Tensor, gram: Tensor, codebook: Tensor, unit: Tensor, fre
 
 
 def _from_nearest(weight: Tensor, gram: Tensor, codebook: Tensor, gain: Tensor, free_gain: bool) -> Match:
-    """Descent from the nearest values under ``gain``."""
+    """Coordinate descent from the nearest values for ``gain``."""
     ascending, order = codebook.sort()
     index = order[assign((weight / gain[:, None]).reshape(1, -1), ascending[None]).view_as(weight)]
     return _follow(weight, gram, codebook, Match(codebook, index, gain, gain), free_gain)
 
 
 def _better(first: Match, second: Match) -> Match:
-    """Of each output the one with less error; both have the same codebook."""
+    """Combine two matches with the same codebook: for each output, the one with the smaller error."""
     better = second.error < first.error
     return Match(
         first.codebook,
@@ -142,11 +146,11 @@ def _better(first: Match, second: Match) -> Match:
 
 
 def _follow(weight: Tensor, gram: Tensor, codebook: Tensor, start: Match, free_gain: bool) -> Match:
-    """Assignment and gain for a codebook, from those of ``start``."""
+    """Descend to an assignment and a gain for ``codebook``, from those of ``start``."""
     from spikefit.functional.kernels.cpu.output_matching import sweep  # numba takes a while to import
 
     index, gain = start.index.clone(), start.gain.clone()
-    wanted, projected = weight @ gram, codebook[index] @ gram  # the second is kept up to date by every sweep
+    wanted, projected = weight @ gram, codebook[index] @ gram  # each sweep updates the second
     for _ in range(_SWEEPS):
         if free_gain:
             gain = _gain(weight, projected, codebook[index], gain)
@@ -161,13 +165,13 @@ def _follow(weight: Tensor, gram: Tensor, codebook: Tensor, start: Match, free_g
 
 
 def _gain(weight: Tensor, projected: Tensor, values: Tensor, gain: Tensor) -> Tensor:
-    """The gain of least error of each row, with ``projected = values @ gram``; where none above 0 helps, ``gain``."""
+    """The gain of least error of each row, with ``projected = values @ gram``; ``gain`` where that is not positive."""
     overlap, power = (projected * weight).sum(dim=1), (projected * values).sum(dim=1)
     return torch.where((overlap > 0) & (power > 0), overlap / power.clamp_min(_TINY), gain)
 
 
 def _least_squares(weight: Tensor, gram: Tensor, match: Match, fixed: Tensor) -> Tensor:
-    """The values of least relative error for an assignment, M unknowns; ``fixed`` ones and those of no weight stay."""
+    """Codebook of least relative error for an assignment; ``fixed`` and unassigned values stay."""
     inverse_power = ((weight @ gram) * weight).sum(dim=1).clamp_min(_TINY).reciprocal()
     free = [m for m in range(len(match.codebook)) if not bool(fixed[m]) and bool((match.index == m).any())]
     codebook = match.codebook.clone()

@@ -34,35 +34,35 @@ class _ScaleGradient(torch.autograd.Function):
 
 
 def straight_through(x: Tensor, value: Tensor) -> Tensor:
-    """``value``, to the last bit, with the gradient passed to ``x``.
+    """Return ``value`` exactly, with the gradient passed to ``x``.
 
-    The usual ``x + (value - x).detach()`` rounds twice, and a weight that should be one of M values then isn't.
+    The usual ``x + (value - x).detach()`` rounds twice, so a weight that should be one of M values may differ from it.
     """
     return _StraightThrough.apply(x, value)
 
 
 def round_ste(x: Tensor) -> Tensor:
-    """``round(x)`` (half to even) with the gradient of the identity."""
+    """Round ``x`` (half to even), with the gradient of the identity."""
     return straight_through(x, x.detach().round())
 
 
 def scale_gradient(x: Tensor, factor: float) -> Tensor:
-    """``x``, with its gradient multiplied by ``factor``."""
+    """Return ``x``, with its gradient multiplied by ``factor``."""
     return _ScaleGradient.apply(x, factor)
 
 
 def assign(weight: Tensor, codebook: Tensor) -> Tensor:
-    """Index of the nearest codebook value for each weight, by binary search on the midpoints.
+    """Index of the nearest codebook value of each weight, by binary search on the midpoints.
 
     Args:
-        weight: ``[G, N]``, one row a group.
+        weight: ``[G, N]``, one row per group.
         codebook: ``[G, M]``, ascending.
 
     Returns:
         int64 ``[G, N]``; a weight on a midpoint takes the lower value.
     """
     midpoints = (codebook[:, 1:] + codebook[:, :-1]) / 2
-    if len(codebook) == 1:  # the batched search is several times slower
+    if len(codebook) == 1:  # several times faster than the batched search
         return torch.bucketize(weight, midpoints[0])
     return torch.searchsorted(midpoints.contiguous(), weight.contiguous())
 
@@ -86,7 +86,7 @@ class _CodebookLookup(torch.autograd.Function):
 
 
 def codebook_lookup(weight: Tensor, codebook: Tensor) -> Tensor:
-    """Each weight replaced by its nearest codebook value: ``W_hat = c[a]``.
+    """Replace each weight by its nearest codebook value: ``W_hat = c[a]``.
 
     Backward: ``dL/dW = dL/dW_hat`` (straight through) and ``dL/dc_m`` is the sum of ``dL/dW_hat`` over the weights
     assigned to ``m``.
@@ -126,8 +126,10 @@ class _IndexedLookup(torch.autograd.Function):
 
 
 def indexed_lookup(weight: Tensor, codebook: Tensor, index: Tensor) -> Tensor:
-    """``codebook[index]``, whatever the weights are. Backward: ``dL/dc_m`` as in :func:`codebook_lookup`; ``dL/dW`` is
-    a zero, not absent, because DDP waits for the gradient of every parameter.
+    """Return ``codebook[index]``, independent of the values of ``weight``.
+
+    Backward: ``dL/dc_m`` as in :func:`codebook_lookup`. ``dL/dW`` is a tensor of zeros instead of None, because DDP
+    waits for the gradient of every parameter.
 
     Args:
         weight: ``[G, N]``.
@@ -145,35 +147,35 @@ def indexed_lookup(weight: Tensor, codebook: Tensor, index: Tensor) -> Tensor:
 
 
 def grid_step(scale: Tensor, learned: bool) -> Tensor:
-    """The step of a grid, above 0 if it is ``learned``; else ``scale`` as it is."""
+    """The step of a grid: above 0 if it is ``learned``, else ``scale`` unchanged."""
     if not learned:
         return scale
     return scale.abs().clamp_min(torch.finfo(scale.dtype).tiny)
 
 
 def round_to_grid(x: Tensor, largest: int, zero: Zero) -> Tensor:
-    """The integer for each ``x``, from ``-largest`` to ``largest`` and not 0 unless that is ``counted``.
+    """Round ``x`` to integers from ``-largest`` to ``largest``, without 0 unless ``zero="counted"``.
 
-    Backward, the identity within the grid and 0 outside.
+    The gradient is that of the identity within the grid and 0 outside.
     """
-    reach = largest + 0.49  # rounds to the largest, whose gradient no rounding error may cut off
+    reach = largest + 0.49  # rounds to largest, and keeps its gradient despite rounding errors in x
     clamped = x.clamp(-reach, reach)
     if zero == "counted":
         return round_ste(clamped)
-    # 0 is taken off the grid: a value that would round to it goes to the nearest of -1 and 1.
+    # 0 is not on the grid: a value that would round to it becomes -1 or 1, whichever is nearer.
     away = torch.where(clamped < 0, -1.0, 1.0).to(clamped)
     integer = torch.where(clamped.abs() < 0.5, away, clamped.round())
     return straight_through(clamped, integer.detach())
 
 
 def grid_values(codebook: Tensor, scale: Tensor, largest: int, zero: Zero, learned: bool = False) -> Tensor:
-    """The codebooks on their grids, ``step * round(c / step)``, ascending.
+    """Round codebooks to their grids, ``step * round(c / step)``, and sort them in ascending order.
 
     Args:
         codebook: ``[G, M]``, in any order.
         scale: ``[G, 1]``; see :func:`grid_step`.
         largest: the largest integer of the grid.
-        zero: whether 0 is on the grid (``counted``), one more value (``free``) or no value (``none``).
+        zero: whether 0 is on the grid (``counted``), an additional value (``free``) or excluded (``none``).
         learned: whether the scale is a parameter.
 
     Returns:
@@ -187,7 +189,7 @@ def grid_values(codebook: Tensor, scale: Tensor, largest: int, zero: Zero, learn
 
 
 def plain_grid_values(codebook: Tensor, scale: Tensor, largest: int, zero: Zero, learned: bool) -> Tensor:
-    """:func:`grid_values` in plain torch."""
+    """Plain-torch version of :func:`grid_values`."""
     step = grid_step(scale, learned)
     values = round_to_grid(codebook / step, largest, zero) * step
     if zero == "free":

@@ -1,4 +1,4 @@
-"""Spiking networks, every one an ordered list of blocks."""
+"""Spiking networks; each is an ordered list of blocks."""
 
 from spikefit.networks.blocks import Block, IdentitySkip, Network
 from spikefit.networks.norms import FixedNorm, GainNorm, PositiveBatchNorm

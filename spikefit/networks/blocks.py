@@ -1,8 +1,8 @@
-"""The one description of a network: an ordered list of blocks.
+"""Blocks, and networks as ordered lists of blocks.
 
-A block is synapses -> norm -> neuron -> pool. It reads the block before it and may add, in front of its norm, the
-output of one earlier block (a residual input). The last block is the readout, with or without neurons. Lowering,
-pruning, statistics and reports all walk this list.
+A block is synapses -> norm -> neuron -> pool. Its input is the output of the previous block. Before its norm it may add
+the output of one earlier block (a residual input). The last block is the readout, with or without neurons. Lowering,
+pruning, statistics and reports all iterate over this list.
 """
 
 from collections.abc import Iterator, Mapping
@@ -27,10 +27,17 @@ PoolKind = Literal["avg", "max"]
 
 
 class IdentitySkip(nn.Module):
-    """A residual input through one synapse a neuron, all with the same learned weight.
+    """Shortcut with one synapse per neuron; all share one learned weight.
+
+    Args:
+        weight: initial weight.
 
     Shape:
         ``[N, C, H, W]`` -> ``[N, C, H, W]``.
+
+    Example:
+        >>> IdentitySkip(0.5)(torch.ones(1, 1, 1, 2)).tolist()
+        [[[[0.5, 0.5]]]]
     """
 
     def __init__(self, weight: float = 1.0) -> None:
@@ -38,7 +45,7 @@ class IdentitySkip(nn.Module):
         self.weight = nn.Parameter(torch.tensor(float(weight)))
 
     def forward(self, x: Tensor) -> Tensor:
-        """``x`` times the weight."""
+        """Multiply ``x`` by the weight."""
         return x * self.weight
 
 
@@ -46,20 +53,26 @@ class Block(nn.Module):
     """Synapses -> norm -> neuron -> pool, with an optional residual input added before the norm.
 
     Args:
-        synapses: ``Conv2d`` or ``Linear``; a linear layer flattens what it reads, channel first.
-        norm: normalises the current of each unit; None for none.
-        neuron: fires; None makes the block a readout that returns its current.
-        pool: side and stride of the pooling window behind the neuron; 1 for none.
+        synapses: ``Conv2d`` or ``Linear``; the input of a linear layer is flattened, channel first.
+        norm: normalises the current of each unit; None for no norm.
+        neuron: spiking neurons; None makes the block a readout that returns its current.
+        pool: side and stride of the pooling window after the neurons; 1 for no pooling.
         pool_kind: ``avg`` or ``max``.
         skip_from: name of the earlier block whose output is the residual input.
-        skip: what the residual input passes: :class:`IdentitySkip` or a 1x1 ``Conv2d``.
+        skip: shortcut that the residual input passes through: :class:`IdentitySkip` or a 1x1 ``Conv2d``.
 
     Shape:
         ``[T, B, ...]`` -> ``[T, B, units, ...]``.
 
     Raises:
-        ConfigurationError: for an unknown ``pool_kind``, one of ``skip`` and ``skip_from`` without the other, or a
-            pooling behind a linear layer.
+        ConfigurationError: for an unknown ``pool_kind``, only one of ``skip`` and ``skip_from``, or pooling after a
+            linear layer.
+
+    Example:
+        >>> from spikefit.neurons import IF
+        >>> block = Block(nn.Conv2d(1, 4, 3, padding=1, bias=False), neuron=IF(4), pool=2)
+        >>> block(torch.zeros(5, 2, 1, 8, 8)).shape
+        torch.Size([5, 2, 4, 4, 4])
     """
 
     def __init__(
@@ -75,9 +88,9 @@ class Block(nn.Module):
         super().__init__()
         check_choice("pool_kind", pool_kind, ("avg", "max"))
         if (skip_from is None) != (skip is None):
-            raise ConfigurationError("skip and skip_from: give both or neither.")
+            raise ConfigurationError("skip and skip_from: expected both or neither.")
         if pool > 1 and not isinstance(synapses, nn.Conv2d):
-            raise ConfigurationError(f"pool: got {pool!r} behind a linear layer, expected 1: it has no map to pool.")
+            raise ConfigurationError(f"pool: got {pool!r} after a linear layer, expected 1: it has no map to pool.")
         self.synapses = synapses
         self.norm = norm
         self.neuron = neuron
@@ -98,9 +111,9 @@ class Block(nn.Module):
         return isinstance(self.synapses, nn.Conv2d)
 
     def synaptic(self, x: Tensor, skip: Tensor | None = None) -> Tensor:
-        """What the synapses deliver, in front of the norm: ``[T, B, units, ...]``.
+        """Output of the synapses, before the norm: ``[T, B, units, ...]``.
 
-        What is one frame expanded in time (stride 0, a directly coded image) is computed once: ``[1, B, ...]``.
+        One frame expanded in time (stride 0, a directly coded image) is processed once: ``[1, B, units, ...]``.
         """
         if x.shape[0] > 1 and x.stride(0) == 0 and skip is None:
             x = x[:1]
@@ -120,7 +133,7 @@ class Block(nn.Module):
         return y.expand(x.shape[0], *y.shape[1:])
 
     def pooled(self, spikes: Tensor) -> Tensor:
-        """``spikes`` ``[T, B, C, H, W]`` behind the pooling."""
+        """Pool ``spikes`` ``[T, B, C, H, W]``."""
         if self.pool == 1:
             return spikes
         pool = F.avg_pool2d if self.pool_kind == "avg" else F.max_pool2d
@@ -129,7 +142,7 @@ class Block(nn.Module):
     def forward(self, x: Tensor, skip: Tensor | None = None, chip: FoldedBlock | None = None) -> Tensor:
         """Pooled spikes, or the current of a readout without neurons.
 
-        With ``chip`` as that computes them: sums of spikes over the pooling windows instead of their averages.
+        With ``chip``, in the numbers of the chip: sums of spikes over the pooling windows instead of averages.
         """
         if chip is not None:
             return self._on_chip(chip, x, skip)
@@ -161,12 +174,12 @@ class Block(nn.Module):
         return F.avg_pool2d(spikes.flatten(0, 1), self.pool, divisor_override=1).unflatten(0, spikes.shape[:2])
 
     def _has_hooks(self) -> bool:
-        """Whether somebody looks at what passes from the norm to the neurons or from these to the pooling."""
+        """Whether the norm or the neurons have hooks."""
         parts = [part for part in (self.norm, self.neuron) if part is not None]
         return any(part._forward_hooks or part._forward_pre_hooks or part._backward_hooks for part in parts)
 
     def _fusible(self, x: Tensor) -> bool:
-        """Whether norm, neurons and pooling may run as one operation: nobody watches or replaces one of them."""
+        """Whether norm, neurons and pooling can run as one operation: none of them is customised or has hooks."""
         return (
             fusible(x, x.shape[0], self.pool if self.pool_kind == "avg" else 1)
             and self.neuron is not None
@@ -178,7 +191,7 @@ class Block(nn.Module):
         )
 
     def _fused(self, x: Tensor, skip: Tensor | None) -> Tensor:
-        """The same as :meth:`current`, neuron and :meth:`pooled`, in one pass over memory."""
+        """Compute :meth:`current`, neuron and :meth:`pooled` in one pass over memory."""
         neuron, norm = self.neuron, self.norm
         assert neuron is not None
         y = self.synaptic(x, skip)
@@ -201,55 +214,62 @@ class Block(nn.Module):
 def _first_and_second_pass(
     norm: PositiveBatchNorm | None,
 ) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-    """Contexts of a forward pass and of its repetition in the backward pass, which must not be tracked again."""
+    """Contexts of a forward pass and of its recomputation, which must not update the running statistics again."""
     return nullcontext(), nullcontext() if norm is None else norm.untracked()
 
 
 class Emulation(Protocol):
-    """Gives the integers with which the blocks of a network are to compute."""
+    """Provides the constants of a chip with which the blocks of a network compute."""
 
     def __call__(self, network: "Network") -> Mapping[str, FoldedBlock]:
-        """By block."""
+        """Constants by name of the block."""
 
     def forget(self) -> None:
-        """Give nothing again that was worked out before."""
+        """Discard all cached constants."""
 
 
 class Network(nn.Module):
     """An ordered list of named blocks; the last one is the readout.
 
     Args:
-        blocks: in the order in which spikes pass through them.
+        blocks: blocks by name, in the order of the forward pass.
         input_shape: ``(C, H, W)`` of one frame.
 
     Attributes:
-        readout: ``membrane`` when the last block has no neurons (its current, averaged over time, is the logit), else
-            ``spikes`` (spike counts are the logits).
-        gradient_checkpointing: whether training keeps the inputs of the blocks alone and computes what lies between
-            anew in the backward pass: memory for time, where T is large. Off at first.
-        emulation: gives, for the network, the integers with which each block is to compute instead of its own numbers
-            (:mod:`spikefit.program.emulation`); None, as at first, for the network as it is.
+        readout: ``membrane`` if the last block has no neurons (the logits are its current, averaged over time), else
+            ``spikes`` (the logits are spike counts).
+        gradient_checkpointing: whether training stores only the inputs of the blocks and recomputes the rest in the
+            backward pass, which saves memory for a large T. Default: False.
+        emulation: provides the constants of a chip with which each block computes instead of its own
+            (:mod:`spikefit.program.emulation`). Default: None, no emulation.
 
     Shape:
         ``[T, B, C, H, W]`` -> ``[T, B, num_classes]``.
 
     Raises:
-        ConfigurationError: when a residual input names a block that is not an earlier one, a block before the last has
-            no neuron, or a layer's map shrinks to nothing.
+        ConfigurationError: if ``skip_from`` names no earlier block, or a block before the last has no neuron.
+
+    Example:
+        >>> from spikefit.neurons import IF
+        >>> blocks = {"hidden": Block(nn.Linear(16, 8), neuron=IF(8)), "readout": Block(nn.Linear(8, 3))}
+        >>> network = Network(blocks, input_shape=(1, 4, 4))
+        >>> output = network(torch.zeros(5, 2, 1, 4, 4))
+        >>> output.shape, network.logits(output).shape
+        (torch.Size([5, 2, 3]), torch.Size([2, 3]))
     """
 
     def __init__(self, blocks: dict[str, Block], input_shape: tuple[int, ...]) -> None:
         super().__init__()
-        seen: set[str] = set()
+        earlier: set[str] = set()
         names = list(blocks)
         for name, block in blocks.items():
-            if block.skip_from is not None and block.skip_from not in seen:
+            if block.skip_from is not None and block.skip_from not in earlier:
                 raise ConfigurationError(
-                    f"skip_from of block {name}: got {block.skip_from!r}, expected one of {sorted(seen)}."
+                    f"skip_from of block {name}: got {block.skip_from!r}, expected one of {sorted(earlier)}."
                 )
             if block.neuron is None and name != names[-1]:
-                raise ConfigurationError(f"block {name}: only the last block, {names[-1]}, may lack a neuron.")
-            seen.add(name)
+                raise ConfigurationError(f"block {name}: has no neuron; only the last block, {names[-1]}, may lack it.")
+            earlier.add(name)
         self.blocks = nn.ModuleDict(blocks)
         self.input_shape = tuple(input_shape)
         self.gradient_checkpointing = False
@@ -257,19 +277,19 @@ class Network(nn.Module):
         self._skip_sources = {block.skip_from for block in blocks.values()}
 
     def named_blocks(self) -> Iterator[tuple[str, Block]]:
-        """Name and block, in order."""
+        """Names and blocks, in order."""
         for name, block in self.blocks.items():
             assert isinstance(block, Block)
             yield name, block
 
     def block(self, name: str) -> Block:
-        """The block called ``name``."""
+        """Return the block ``name``."""
         block = self.blocks[name]
         assert isinstance(block, Block)
         return block
 
     def named_synapses(self) -> Iterator[tuple[str, nn.Conv2d | nn.Linear]]:
-        """Name and layer of everything that holds a weight matrix: ``conv2``, ``conv2.skip``, ..."""
+        """Names and layers of all weight matrices: ``conv2``, ``conv2.skip``, ..."""
         for name, block in self.named_blocks():
             yield name, block.synapses
             if isinstance(block.skip, nn.Conv2d):
@@ -277,12 +297,12 @@ class Network(nn.Module):
 
     @property
     def readout(self) -> Readout:
-        """How the last block is read."""
+        """How the output of the last block becomes logits: ``membrane`` or ``spikes``."""
         last = list(self.named_blocks())[-1][1]
         return "membrane" if last.neuron is None else "spikes"
 
     def train(self, mode: bool = True) -> Self:
-        """Training or evaluation mode; an emulation begins anew, as what it can't see may have changed."""
+        """Set training or evaluation mode; an emulation discards its cache, as weights may have changed unnoticed."""
         if self.emulation is not None:
             self.emulation.forget()
         return super().train(mode)
@@ -307,4 +327,4 @@ class Network(nn.Module):
         """Class scores ``[B, num_classes]`` from the output ``[T, B, num_classes]``: mean current or spike count."""
         if self.readout == "spikes":
             return output.sum(dim=0)
-        return output[0] if output.stride(0) == 0 else output.mean(dim=0)  # the mean of equal numbers would be rounded
+        return output[0] if output.stride(0) == 0 else output.mean(dim=0)  # exact, unlike the mean of equal numbers

@@ -1,7 +1,7 @@
-"""A block with the numbers that a program has: its norm folded into constants, in real numbers or in a chip's integers.
+"""A block in the numbers of a program: the norm is folded into constants, which are real or a chip's integers.
 
-Integers are held exactly by floating-point tensors. A constant that was rounded keeps the gradient of its real value
-(straight through, Bengio et al. 2013, arXiv 1308.3432); spikes have the surrogate gradient of the network's neurons.
+Integers are stored exactly in floating-point tensors. A rounded constant keeps the gradient of its real value (straight
+through, Bengio et al. 2013, arXiv 1308.3432); spikes have the surrogate gradient of the network's neurons.
 """
 
 import math
@@ -22,12 +22,12 @@ from spikefit.program.ir import Arithmetic
 
 @dataclass(frozen=True)
 class FoldedInput:
-    """How what a network reads arrives at its first layer.
+    """Conversion of the network's input to the numbers of a chip.
 
     Attributes:
-        kind: what it reads.
-        spikes_max: how many spikes of an input the chip takes in a step.
-        arithmetic: of the chip; rounds real numbers.
+        kind: kind of the input.
+        spikes_max: most spikes per input and step that the chip accepts.
+        arithmetic: arithmetic of the chip, which rounds real numbers.
     """
 
     kind: InputKind
@@ -36,31 +36,31 @@ class FoldedInput:
 
     @property
     def largest(self) -> int:
-        """Largest magnitude that arrives, in units of the input."""
+        """Largest magnitude of an input, in units of the input."""
         if self.kind.graded:
             low, high = self.arithmetic.input_min or 0, self.arithmetic.input_max
             return 2**53 if high is None else max(-low, high)
         return self.spikes_max
 
     def units(self, x: Tensor) -> Tensor:
-        """Inputs as integers: real numbers in the chip's units, counts up to ``spikes_max``; spikes as they are."""
+        """Inputs as integers: real numbers in the chip's units, counts clipped to ``spikes_max``, spikes unchanged."""
         if self.kind.graded:
             return self.arithmetic.input_units(x)
         return x.clamp(max=self.spikes_max) if self.kind is InputKind.COUNTS else x
 
 
 def exact_dtype(inputs: int, largest: int, arriving: int, device: str) -> torch.dtype:
-    """The narrowest format in which a layer adds integers exactly. Decided by ranges alone: no tensor is read.
+    """Narrowest dtype in which a layer adds integers exactly, decided from ranges without reading a tensor.
 
-    float32 holds every partial sum below 2**24. A CUDA device may multiply float32 in TF32, as cuDNN does unless it is
-    told otherwise: it rounds both factors to 11 significant bits and adds the exact products in float32. So float32 is
-    chosen there only where factors have no more bits, which is exact whether or not TF32 is allowed, and float64
-    otherwise. Convolutions read channels last, for which cuDNN has no Winograd or Fourier form.
+    float32 represents every partial sum below 2**24 exactly. A CUDA device may multiply float32 in TF32 (cuDNN does by
+    default): it rounds both factors to 11 significant bits and adds the exact products in float32. On CUDA, float32 is
+    therefore chosen only if the factors have no more bits, which is exact with or without TF32, and float64 otherwise.
+    Convolutions are channels last, for which cuDNN has no Winograd or Fourier algorithm.
 
     Args:
-        inputs: how many a unit has.
-        largest: magnitude of a weight, in units of a power of two that all share.
-        arriving: largest magnitude of what arrives.
+        inputs: number of inputs per unit.
+        largest: largest magnitude of a weight, in units of the common power of two.
+        arriving: largest magnitude of an input.
         device: type of the device, such as ``cpu``.
     """
     exact = inputs * largest * arriving < 2**24
@@ -74,15 +74,15 @@ class FoldedSynapses:
     """Synapses in units of the membrane.
 
     Attributes:
-        weight: in the shape of the layer's weight (``[C]`` of an identity shortcut): integers with the gradient of the
-            real weights, or (``exact``) real numbers, float64. What a dead unit has there means nothing.
-        largest: no integer of it is larger, after the division by its common power of two.
+        weight: float64 in the shape of the layer's weight (``[C]`` for an identity shortcut): integers with the
+            gradient of the real weights, or (``exact``) real numbers. The entries of dead units are meaningless.
+        largest: upper bound of the integers' magnitude, after division by their common power of two.
         bits: width of a stored integer.
-        exponent: scalar float64, the chip stores ``weight / 2**exponent``.
-        multiplier: scalar float64, by which the quantizer's integers were multiplied.
-        arrives: reads the network's input; None where spikes arrive.
-        spikes: how often a neuron of the source may fire in a step.
-        places: of the pooling window over which the spikes that arrive are summed.
+        exponent: scalar float64; the chip stores ``weight / 2**exponent``.
+        multiplier: scalar float64 by which the quantizer's integers were multiplied.
+        arrives: conversion of the network's input; None for layers that receive spikes.
+        spikes: most spikes of a source neuron per step.
+        places: number of positions of the pooling window over which the incoming spikes are summed.
     """
 
     weight: Tensor
@@ -95,16 +95,16 @@ class FoldedSynapses:
     places: int
 
     def exact_dtype(self) -> torch.dtype:
-        """A format that holds every sum of the layer exactly, on its device; see :func:`exact_dtype`."""
+        """Dtype that represents every sum of the layer exactly, on its device; see :func:`exact_dtype`."""
         arriving = self.spikes * self.places if self.arrives is None else self.arrives.largest
         return exact_dtype(math.prod(self.weight.shape[1:]), self.largest, arriving, self.weight.device.type)
 
     def deliver(self, layer: nn.Module, x: Tensor) -> Tensor:
-        """Integer currents ``[T, B, units, ...]`` of what arrives, ``[1, ...]`` where one frame drives every step.
+        """Integer currents ``[T, B, units, ...]`` for the input ``x``; ``[1, ...]`` if one frame drives every step.
 
         Args:
-            layer: whose geometry it is.
-            x: sums of spikes over the pooling windows of the block before, or the network's input.
+            layer: the layer, for its geometry.
+            x: sums of spikes over the pooling windows of the previous block, or the network's input.
         """
         if x.shape[0] > 1 and x.stride(0) == 0:
             x = x[:1]
@@ -123,19 +123,19 @@ class FoldedSynapses:
 
 @dataclass(frozen=True)
 class FoldedBlock:
-    """The constants of one block, float64 with one entry a channel where nothing else is said, differentiable.
+    """Constants of one block, differentiable; float64 with one entry per channel unless stated otherwise.
 
     Attributes:
-        synapses: of the block's layer.
-        skip: of its shortcut; None without.
+        synapses: synapses of the block's layer.
+        skip: synapses of its shortcut; None if it has none.
         bias: added to the current at every step.
-        synaptic_bias: added to what synapses deliver, before a synaptic current filters it; None without such currents.
-        unit: what one unit of the membrane is worth in the current of the layer.
-        slope: what one unit of the membrane is worth after the norm, where the surrogate sees the network's membrane.
-        threshold, leak: of the neurons; None for a readout without.
-        synaptic_leak: what stands for the decay of the synaptic current; None without.
-        arithmetic: of the chip.
-        constants: what the step of the neurons needs besides threshold and leak, by name.
+        synaptic_bias: added to the output of the synapses before the synaptic filter; None without synaptic currents.
+        unit: value of one unit of the membrane in the current of the layer.
+        slope: value of one unit of the membrane after the norm, in the units in which the surrogate is evaluated.
+        threshold, leak: of the neurons; None for a readout without neurons.
+        synaptic_leak: decay of the synaptic current; None without synaptic currents.
+        arithmetic: arithmetic of the chip.
+        constants: constants that the step of the neurons needs besides threshold and leak, by name.
     """
 
     synapses: FoldedSynapses
@@ -151,7 +151,7 @@ class FoldedBlock:
     constants: dict[str, Tensor] = field(default_factory=dict)
 
     def current(self, delivered: Tensor, steps: int, neuron: SpikingNeuron | None) -> Tensor:
-        """Input currents without the bias, ``[T, B, C, ...]``, or ``[1, ...]`` where every step has the same."""
+        """Input currents without the bias, ``[T, B, C, ...]``, or ``[1, ...]`` for a constant current."""
         if self.synaptic_leak is None or neuron is None:
             return delivered
         assert self.synaptic_bias is not None
@@ -161,7 +161,7 @@ class FoldedBlock:
         return integer_filter(delivered, neuron.synaptic_decay, self.synaptic_leak, dynamics(self.arithmetic, neuron))
 
     def fire(self, current: Tensor, steps: int, neuron: SpikingNeuron, window: int = 1) -> Tensor:
-        """Spikes of integer currents without the bias, float32 ``[T, B, C, ...]``, summed over windows."""
+        """Spikes for integer currents without the bias, float32 ``[T, B, C, ...]``, summed over windows."""
         assert self.threshold is not None
         assert self.leak is not None
         return integer_multi_step(
@@ -177,9 +177,9 @@ class FoldedBlock:
         )
 
     def readout(self, current: Tensor, steps: int) -> Tensor:
-        """What a readout without neurons gives for integer currents ``[T, B, C]``: the same in every step, float64.
+        """Output of a readout without neurons for integer currents ``[T, B, C]``: float64, the same in every step.
 
-        That is their mean in the units of the network. Sums that are equal stay so, and the larger one stays larger.
+        The output is the mean over time in the units of the network. The order of the sums, ties included, is kept.
         """
         current = current.double() + per_channel(self.bias, current)
         current = current.expand(steps, *current.shape[1:])
@@ -188,15 +188,15 @@ class FoldedBlock:
 
 
 def dynamics(arithmetic: Arithmetic, neuron: SpikingNeuron) -> IntegerDynamics:
-    """What the neurons of a block have in common on a chip.
+    """Properties of a block's neurons on a chip, with the network's surrogate.
 
     Raises:
-        ConfigurationError: for neurons without an integer form, or without a gradient in it.
+        ConfigurationError: for neurons without an integer form, or whose integer form has no gradient.
     """
     plain = arithmetic.dynamics(require_emulated(neuron.entry).name, neuron.reset, neuron.max_spikes)
     return replace(plain, surrogate=neuron.surrogate, alpha=neuron.alpha)
 
 
 def per_channel(constant: Tensor, like: Tensor) -> Tensor:
-    """``[C]`` shaped to broadcast over ``[B, C, ...]``, the steps of ``like`` ``[T, B, C, ...]``."""
+    """``constant`` ``[C]`` reshaped to broadcast over one step of ``like`` ``[T, B, C, ...]``."""
     return constant.view(-1, *[1] * (like.dim() - 3))

@@ -1,4 +1,4 @@
-"""Normalisations that fold into thresholds and biases, and never into weights."""
+"""Normalisations that fold into thresholds and biases instead of into weights."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,17 +14,24 @@ from spikefit.functional.lif import Norm
 
 
 class PositiveBatchNorm(_BatchNorm):
-    """Batch normalisation whose gain is positive, so that it folds into thresholds and never into weights.
+    """Batch normalisation with a positive gain, so that it folds into thresholds instead of into weights.
 
-    With ``g = gain / sqrt(running_var + eps)`` a neuron behind it fires exactly as one without a norm, with threshold
-    ``theta / g`` and bias ``(beta - g * running_mean) / g``.
+    With ``g = gain / sqrt(running_var + eps)``, a neuron with threshold ``theta`` after the norm fires exactly like a
+    neuron without a norm, with threshold ``theta / g`` and bias ``(beta - g * running_mean) / g``. Arguments as in
+    :class:`torch.nn.BatchNorm2d`.
 
     Shape:
-        ``[N, C]`` or ``[N, C, H, W]``, same out.
+        ``[N, C]`` or ``[N, C, H, W]`` -> the same shape.
+
+    Example:
+        >>> norm = PositiveBatchNorm(2)
+        >>> _ = norm.weight.data.copy_(torch.tensor([-2.0, 0.0]))
+        >>> [round(gain, 3) for gain in norm.gain.tolist()]
+        [2.0, 0.001]
     """
 
     minimum_gain = 1e-3
-    centres = True  # whether training takes the mean of a batch away
+    centres = True  # whether training subtracts the mean of the batch
 
     def _check_input_dim(self, input: Tensor) -> None:
         if input.dim() not in (2, 4):
@@ -32,11 +39,11 @@ class PositiveBatchNorm(_BatchNorm):
 
     @property
     def gain(self) -> Tensor:
-        """The positive gain ``[C]``: the magnitude of ``weight``, kept away from zero."""
+        """The positive gain ``[C]``: ``|weight|``, at least ``minimum_gain``."""
         return _positive(self.weight, self.minimum_gain)
 
     def forward(self, input: Tensor) -> Tensor:
-        """Normalised ``input``, by batch statistics in training and by running ones in evaluation."""
+        """Normalise ``input``, by batch statistics in training and by running statistics in evaluation."""
         self._check_input_dim(input)
         momentum = self._next_momentum() if self.training else 0.0
         if not isinstance(momentum, Tensor):
@@ -52,13 +59,13 @@ class PositiveBatchNorm(_BatchNorm):
         return normed
 
     def terms(self) -> Norm:
-        """The norm as :func:`~spikefit.functional.lif.normed_multi_step` takes it; see :meth:`track`."""
+        """The norm as an argument of :func:`~spikefit.functional.lif.normed_multi_step`; see :meth:`track`."""
         mean, var = (None, None) if self.training else (self.running_mean, self.running_var)
         return Norm(self.gain, self.bias, mean, var, self.eps)
 
     @torch.no_grad()
     def track(self, mean: Tensor, var: Tensor, count: int) -> None:
-        """Move the running statistics towards the mean and the (biased) variance ``[C]`` of ``count`` values."""
+        """Update the running statistics with the mean and the (biased) variance ``[C]`` of ``count`` values."""
         assert self.running_mean is not None
         assert self.running_var is not None
         momentum = self._next_momentum()
@@ -67,7 +74,7 @@ class PositiveBatchNorm(_BatchNorm):
 
     @contextmanager
     def untracked(self) -> Iterator[None]:
-        """Forward passes in here leave the running statistics as they are."""
+        """Context in which forward passes do not change the running statistics."""
         kept = {name: buffer for name, buffer in self.named_buffers() if buffer is not None}
         for name, buffer in kept.items():
             setattr(self, name, buffer.clone())
@@ -78,7 +85,7 @@ class PositiveBatchNorm(_BatchNorm):
                 setattr(self, name, buffer)
 
     def _next_momentum(self) -> float | Tensor:
-        """The share of the batch in the running statistics; without a momentum, a tensor for a cumulative average."""
+        """Weight of the batch in the running statistics; a tensor, for a cumulative average, without a momentum."""
         assert self.num_batches_tracked is not None
         self.num_batches_tracked.add_(1)
         if self.momentum is not None:
@@ -86,7 +93,7 @@ class PositiveBatchNorm(_BatchNorm):
         return self.num_batches_tracked.double().reciprocal().to(self.running_mean)
 
     def folded(self) -> tuple[Tensor, Tensor]:
-        """Per channel ``g`` and ``bias / g`` such that the norm is ``y = g * (x + bias / g)``, in float64."""
+        """``g`` and ``bias / g`` per channel, such that the norm is ``y = g * (x + bias / g)``, in float64."""
         assert self.running_mean is not None
         assert self.running_var is not None
         return _folded(self.gain, self.bias, self.running_mean, self.running_var, self.eps)
@@ -102,9 +109,9 @@ def _folded(gain: Tensor, bias: Tensor, mean: Tensor, var: Tensor, eps: float) -
 
 
 def folded_norms(norms: Sequence[PositiveBatchNorm]) -> tuple[Tensor, Tensor]:
-    """What :meth:`PositiveBatchNorm.folded` gives of each, one after the other: ``[sum of channels]``, float64.
+    """Concatenated results of :meth:`PositiveBatchNorm.folded`: ``[sum of channels]`` each, float64.
 
-    Norms that are alike are worked out together, in fewer operations.
+    Norms of the same kind are computed together, in fewer operations.
     """
     first = norms[0]
     alike = (PositiveBatchNorm.folded, PositiveBatchNorm.gain, first.minimum_gain, first.eps)
@@ -117,13 +124,20 @@ def folded_norms(norms: Sequence[PositiveBatchNorm]) -> tuple[Tensor, Tensor]:
 
 
 class FixedNorm(PositiveBatchNorm):
-    """A gain and a bias for each channel, and no statistics: the same function in training and in evaluation.
+    """Gain and bias per channel without statistics: the same function in training and in evaluation.
 
-    It gives channels thresholds of their own: ``1 / gain`` in front of neurons with threshold 1. Nothing measures its
-    mean (0) and variance (1), but both may be rescaled with the layer in front of it.
+    Before neurons with threshold 1 it gives each channel its own threshold, ``1 / gain``. Its mean (0) and variance (1)
+    are not measured, but both may be rescaled together with the preceding layer.
 
     Args:
         channels: number of channels.
+        eps: added to the variance.
+        momentum: ignored.
+
+    Example:
+        >>> norm = FixedNorm(2).train()
+        >>> norm(torch.tensor([[3.0, 4.0]])).tolist(), norm.training
+        ([[3.0, 4.0]], False)
     """
 
     centres = False
@@ -134,23 +148,30 @@ class FixedNorm(PositiveBatchNorm):
         self.eval()
 
     def train(self, mode: bool = True) -> "FixedNorm":
-        """Stays in evaluation."""
+        """Stay in evaluation mode."""
         return super().train(False)
 
     def reset_running_stats(self) -> None:
-        """Keeps the statistics, also when those of all norms are measured anew."""
-        if not hasattr(self, "measured"):  # while it is made
+        """Keep the statistics, even when those of all norms are reset."""
+        if not hasattr(self, "measured"):  # only during construction
             super().reset_running_stats()
 
 
 class GainNorm(PositiveBatchNorm):
-    """A positive gain over the root mean square of each channel: no mean is taken away and no bias is added.
+    """Division by the root mean square of each channel and a positive gain; no mean is subtracted, no bias added.
 
-    Neurons behind it have thresholds of their own and no bias, for chips that can't add one. In training it divides by
-    the root mean square of the batch.
+    It folds into one threshold per channel and no bias, for chips that cannot add one. In training it divides by the
+    root mean square of the batch.
 
     Args:
         channels: number of channels.
+        eps: added to the mean square.
+        momentum: weight of the batch in the running mean square; None for a cumulative average.
+
+    Example:
+        >>> norm = GainNorm(1)
+        >>> norm(torch.tensor([[3.0], [4.0]])).square().mean().round(decimals=3).item()
+        1.0
     """
 
     centres = False
@@ -160,7 +181,7 @@ class GainNorm(PositiveBatchNorm):
         self.bias.requires_grad_(False)
 
     def forward(self, input: Tensor) -> Tensor:
-        """``input`` over its root mean square, of the batch in training and the running one in evaluation."""
+        """Divide ``input`` by the root mean square, of the batch in training and the running one in evaluation."""
         self._check_input_dim(input)
         assert self.running_mean is not None
         assert self.running_var is not None
@@ -173,7 +194,7 @@ class GainNorm(PositiveBatchNorm):
         return input * factor.to(input.dtype).view(-1, *[1] * (input.dim() - 2))
 
     def folded(self) -> tuple[Tensor, Tensor]:
-        """Per channel the factor and 0, in float64."""
+        """The factor and 0 per channel, in float64."""
         assert self.running_var is not None
         g = self.gain.double() / (self.running_var.double() + self.eps).sqrt()
         return g, torch.zeros_like(g)
@@ -184,10 +205,10 @@ NORMS: dict[str, type[PositiveBatchNorm]] = {"batch": PositiveBatchNorm, "gain":
 
 
 def make_norm(kind: NormKind, channels: int) -> PositiveBatchNorm:
-    """The norm called ``kind``.
+    """Make a norm of the given ``kind``.
 
     Raises:
-        ConfigurationError: when there is none of that name.
+        ConfigurationError: for an unknown kind.
     """
     check_choice("norm", kind, NORMS)
     return NORMS[kind](channels)

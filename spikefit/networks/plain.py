@@ -30,7 +30,7 @@ def conv_block(
     pool_kind: PoolKind = "avg",
     norm: NormKind = "batch",
 ) -> Block:
-    """A convolution with a norm and neurons; ``padding`` keeps the map's size unless it is given."""
+    """Make a block of convolution, norm and neurons; the default ``padding`` keeps the size of the map."""
     for option, value in (("channels", outputs), ("kernel", kernel), ("stride", stride), ("pool", pool)):
         check_range(option, value, 1)
     padding = kernel // 2 if padding is None else padding
@@ -39,7 +39,7 @@ def conv_block(
 
 
 def dense_block(inputs: int, outputs: int, neuron: NeuronFactory, norm: NormKind = "batch") -> Block:
-    """A linear layer with a norm and neurons."""
+    """Make a block of linear layer, norm and neurons."""
     check_range("hidden", outputs, 1)
     return Block(nn.Linear(inputs, outputs, bias=False), make_norm(norm, outputs), neuron(outputs))
 
@@ -47,12 +47,12 @@ def dense_block(inputs: int, outputs: int, neuron: NeuronFactory, norm: NormKind
 def readout_block(
     inputs: int, num_classes: int, neuron: NeuronFactory, readout: Readout, norm: NormKind = "batch"
 ) -> Block:
-    """The last block: one output a class, read as current (``membrane``) or as spike counts (``spikes``).
+    """Make the last block: one output per class, read as current (``membrane``) or as spike counts (``spikes``).
 
-    Its neurons fire at most once a step, whatever those in front of it do.
+    Its neurons fire at most once per step, even if those of the other blocks may fire more often.
 
     Raises:
-        ConfigurationError: for another ``readout``.
+        ConfigurationError: for an unknown ``readout``.
     """
     check_choice("readout", readout, ("membrane", "spikes"))
     check_range("num_classes", num_classes, 1)
@@ -65,10 +65,10 @@ def readout_block(
 
 
 def shrink(name: str, size: tuple[int, int], block: Block) -> tuple[int, int]:
-    """Height and width of the map behind ``block``.
+    """Height and width of the output map of ``block``.
 
     Raises:
-        ConfigurationError: when nothing is left of it.
+        ConfigurationError: if the output map is empty.
     """
     conv = block.synapses
     assert isinstance(conv, nn.Conv2d)
@@ -77,22 +77,28 @@ def shrink(name: str, size: tuple[int, int], block: Block) -> tuple[int, int]:
     sides = [side // block.pool for side in out]
     if min(sides) < 1:
         raise ConfigurationError(
-            f"block {name}: a map of {size[0]}x{size[1]} leaves nothing behind kernel {conv.kernel_size[0]}, stride "
+            f"block {name}: nothing is left of a map of {size[0]}x{size[1]} after kernel {conv.kernel_size[0]}, stride "
             f"{conv.stride[0]} and pool {block.pool}; use fewer poolings or strides, or larger inputs."
         )
     return sides[0], sides[1]
 
 
 class MLP(Network):
-    """Linear layers with neurons.
+    """Multilayer perceptron: linear layers with neurons.
 
     Args:
         input_shape: ``(C, H, W)`` or ``(N,)`` of one frame.
         num_classes: outputs of the readout.
         hidden: neurons of each hidden layer.
-        neuron: makes the neurons of a layer, given how many.
+        neuron: makes the neurons of a layer, given their number.
         readout: ``membrane`` or ``spikes``.
         norm: ``batch``, or ``gain`` for neurons without a bias.
+
+    Example:
+        >>> import torch
+        >>> network = MLP((1, 16, 16), num_classes=10, hidden=(32,))
+        >>> network(torch.zeros(4, 2, 1, 16, 16)).shape
+        torch.Size([4, 2, 10])
     """
 
     def __init__(
@@ -116,20 +122,26 @@ class MLP(Network):
 
 
 class ConvSNN(Network):
-    """Convolutions, each followed by a pooling, then linear layers.
+    """Convolutional network: convolutions, each followed by pooling, then linear layers.
 
     Args:
         input_shape: ``(C, H, W)`` of one frame.
         num_classes: outputs of the readout.
         channels: channels of each convolution.
         hidden: neurons of each hidden linear layer.
-        kernel: side of every kernel; padding keeps the map's size.
+        kernel: side of every kernel; padding keeps the size of the map.
         stride: stride of every convolution.
-        pool: side of the window behind every convolution; 1 for none.
-        pool_kind: ``avg`` folds into the next layer exactly; ``max`` needs a chip that has it.
-        neuron: makes the neurons of a layer, given how many.
+        pool: side of the pooling window after every convolution; 1 for no pooling.
+        pool_kind: ``avg``, which folds into the next layer exactly, or ``max``, for chips that support it.
+        neuron: makes the neurons of a layer, given their number.
         readout: ``membrane`` or ``spikes``.
         norm: ``batch``, or ``gain`` for neurons without a bias.
+
+    Example:
+        >>> import torch
+        >>> network = ConvSNN((1, 16, 16), num_classes=10, channels=(8, 16), hidden=())
+        >>> network(torch.zeros(4, 2, 1, 16, 16)).shape
+        torch.Size([4, 2, 10])
     """
 
     def __init__(
@@ -163,22 +175,28 @@ class ConvSNN(Network):
 
 
 class VGG(Network):
-    """VGG with average pooling (Simonyan and Zisserman 2015, arXiv 1409.1556), a norm in every block.
+    """VGG with average pooling (Simonyan and Zisserman 2015, arXiv 1409.1556) and a norm in every block.
 
-    A plan lists, in order, the channels of a 3x3 convolution; ``P``, which pools what comes before it by 2 (twice in a
-    row, by 4); and ``R``, two more convolutions of as many channels with a shortcut around them. As in
-    :class:`~spikefit.networks.ResidualSNN` the shortcut is added to the current before the norm.
+    A plan is a list of layers. A number is a 3x3 convolution with that many channels. ``P`` pools the preceding layer
+    by 2; two in a row pool by 4. ``R`` adds two convolutions with the same number of channels and a shortcut around
+    them. As in :class:`~spikefit.networks.ResidualSNN`, the shortcut is added to the current before the norm.
 
     Args:
         input_shape: ``(C, H, W)`` of one frame.
         num_classes: outputs of the readout.
-        plan: such a list, or the name of one: ``vgg9``, ``vgg11`` or ``vgg16``.
+        plan: a list of layers, or the name of one: ``vgg9``, ``vgg11`` or ``vgg16``.
         width: factor on the number of channels.
         hidden: neurons of each hidden linear layer.
         pool_kind: ``avg`` or ``max``.
-        neuron: makes the neurons of a layer, given how many.
+        neuron: makes the neurons of a layer, given their number.
         readout: ``membrane`` or ``spikes``.
         norm: ``batch``, or ``gain`` for neurons without a bias.
+
+    Example:
+        >>> import torch
+        >>> network = VGG((1, 16, 16), num_classes=10, plan=(8, "P", 16, "R", "P"))
+        >>> network(torch.zeros(4, 2, 1, 16, 16)).shape
+        torch.Size([4, 2, 10])
     """
 
     def __init__(
@@ -213,7 +231,7 @@ class VGG(Network):
 
 
 def _layers(plan: str | Sequence[PlanEntry]) -> list[tuple[int, int, bool]]:
-    """Channels, pooling and whether a shortcut ends in it, of every convolution of a plan.
+    """Channels, pooling and whether a shortcut ends there, for every convolution of a plan.
 
     Raises:
         ConfigurationError: for an unknown name or entry, or a plan that does not begin with a convolution.

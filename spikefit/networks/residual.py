@@ -1,4 +1,4 @@
-"""A residual network whose shortcuts carry spikes into the membrane."""
+"""Residual spiking network, whose shortcuts add spikes to the input current."""
 
 from collections.abc import Sequence
 
@@ -12,19 +12,25 @@ from spikefit.neurons import LIF, NeuronFactory
 
 
 class ResidualSNN(Network):
-    """A stem and stages of two-convolution residual blocks.
+    """Residual network: a stem, then stages of residual blocks with two convolutions each.
 
-    The shortcut is added to the current in front of the norm. One synapse a neuron with a common weight then stays one
-    on the chip: the norm still folds into thresholds, which it would not if the shortcut came behind it.
+    The shortcut is added to the current before the norm. On the chip, an identity shortcut then remains one synapse per
+    neuron with a common weight, and the norm still folds into thresholds. With a shortcut after the norm it would not.
 
     Args:
         input_shape: ``(C, H, W)`` of one frame.
         num_classes: outputs of the readout.
         channels: channels of each stage; every stage but the first halves the map with stride 2.
         depth: residual blocks in each stage.
-        stem_pool: side of the average pooling behind the stem; 1 for none.
-        neuron: makes the neurons of a layer, given how many.
+        stem_pool: side of the average pooling window after the stem; 1 for no pooling.
+        neuron: makes the neurons of a layer, given their number.
         readout: ``membrane`` or ``spikes``.
+
+    Example:
+        >>> import torch
+        >>> network = ResidualSNN((1, 16, 16), num_classes=10, channels=(8, 16))
+        >>> network(torch.zeros(4, 2, 1, 16, 16)).shape
+        torch.Size([4, 2, 10])
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Quantizers: maps from latent weights to the few values that a chip can store."""
+"""Quantizers, which map latent weights to the few values that a chip can store."""
 
 from spikefit.quantize.axon_codebook import AxonCodebook
 from spikefit.quantize.base import Quantizer, QuantizerFactory

@@ -1,4 +1,4 @@
-"""CAT under TrueNorth's rule: a learned type for every input, learned values for every output."""
+"""CAT for TrueNorth's axon types: a learned type per input, and learned values per output."""
 
 import copy
 
@@ -13,29 +13,36 @@ from spikefit.quantize.base import IntegerWeights, Quantizer
 
 
 class AxonCodebook(Quantizer):
-    """One value a type for every output, one type for every input, and each synapse there or not.
+    """Codebook for crossbars with axon types: one type per input, one value per output and type.
 
-    ``W_hat[j, i] = S[j, i] * c[j, type(i)]`` with ``S`` in {0, 1}: on a crossbar the index of a weight belongs to the
-    axon and the values to the neuron, so that a source needs one axon a core, whatever its synapses weigh. A codebook
-    of M values for the layer needs up to M copies of it. An input is a feature of a linear layer, or a channel of a
-    convolution, whose taps share its type. In a grouped convolution the inputs of all groups at one place share it.
+    ``W_hat[j, i] = S[j, i] * c[j, type(i)]`` with ``S`` in {0, 1}. On a crossbar, the index of a weight belongs to the
+    axon and the values belong to the neuron. A source then needs only one axon per core, whatever the weights of its
+    synapses; with one codebook of M values for the layer, it needs up to M copies. An input is a feature of a linear
+    layer or a channel of a convolution, whose taps share its type. In a grouped convolution, the inputs at the same
+    index of all groups share a type.
 
     ``S`` is 1 where the latent weight is nearer to ``c`` than to 0. ``c`` is a parameter, rounded at each use to
-    ``scale * round(c / scale)`` (straight through), with a scale for every output. Backward, ``dL/dW = dL/dW_hat`` and
-    ``dL/dc[j, t]`` sums ``dL/dW_hat[j, i]`` over the inputs of type ``t`` with ``S = 1``. Types change at
-    :meth:`recluster` alone.
+    ``scale * round(c / scale)`` (straight through), with one scale per output. Backward, ``dL/dW = dL/dW_hat``, and
+    ``dL/dc[j, t]`` is the sum of ``dL/dW_hat[j, i]`` over the inputs of type ``t`` with ``S = 1``. Types change only in
+    :meth:`refit` and :meth:`recluster`.
 
-    A layer of one input channel has one value an output. Where a chip doesn't ask for the rule (an encoder on the
-    host), ``Codebook`` loses less.
+    A layer with one input channel has one value per output. Where the chip does not impose axon types (an encoder on
+    the host), ``Codebook`` loses less accuracy.
 
     Args:
         weight: the layer's initial weight, ``[out, in, ...]``.
-        types: how many types there are, from 1 to 16; TrueNorth has 4.
-        bits: width of a stored value: 2, 4 or 8. An output's scale is the unit of its threshold and bias too: at 8 bits
-            a bias may need more than TrueNorth's 9-bit register.
+        types: number of types, from 1 to 16; TrueNorth has 4.
+        bits: width of a stored value: 2, 4 or 8. An output's scale is also the unit of its threshold and bias: at 8
+            bits a bias may not fit into TrueNorth's 9-bit register.
 
     Raises:
         ConfigurationError: for values that are not allowed.
+
+    Example:
+        >>> weight = torch.tensor([[0.7, 0.7, -0.3, 0.0], [0.2, 0.2, 0.4, 0.4]])
+        >>> quantizer = AxonCodebook(weight, types=2, bits=4)
+        >>> quantizer.input_types().tolist(), quantizer.integers(weight).integer.tolist()
+        ([1, 1, 0, 0], [[7, 7, -3, 0], [2, 2, 4, 4]])
     """
 
     scale: Tensor
@@ -57,23 +64,23 @@ class AxonCodebook(Quantizer):
         return 2 ** (self.bits - 1) - 1
 
     def values(self) -> Tensor:
-        """The value of every output for every type, on the grid: ``[out, types]``."""
+        """The value of each output for each type, on the grid: ``[out, types]``."""
         return round_ste((self.codebook / self.scale).clamp(-self.largest, self.largest)) * self.scale
 
     def quantize(self, weight: Tensor) -> Tensor:
-        """Each weight as 0 or its output's value of its input's type, whichever is nearer."""
+        """Round each weight to 0 or to its output's value for its input's type, whichever is nearer."""
         return axon_lookup(_by_input(weight), self.values(), self.types_of_input).view_as(weight)
 
     @torch.no_grad()
     def refit(self, weight: Tensor, live: Tensor | None = None) -> None:
-        """Types and values of least squared error, the best found from several starts, whatever they were before."""
+        """Fit types and values by squared error, the best result of several starts; the current ones are ignored."""
         counted = _counted(weight, live)
         fits = [fit_axons(counted, start, self.types) for start in starts(counted, self.types)]
         self._take(min(fits, key=lambda fit: fit.error))
 
     @torch.no_grad()
     def recluster(self, weight: Tensor, live: Tensor | None = None) -> None:
-        """Values and types that fit the weights as they are by now, from the present types on."""
+        """Fit values and types to the current weights, starting from the current types."""
         self._take(fit_axons(_counted(weight, live), self.types_of_input.cpu(), self.types))
 
     def _take(self, fit: AxonFit) -> None:
@@ -86,7 +93,7 @@ class AxonCodebook(Quantizer):
 
     @torch.no_grad()
     def integers(self, weight: Tensor) -> IntegerWeights:
-        """Integers of ``weight`` and each output's scale; an output's values are those of the types, and 0."""
+        """Integers of ``weight`` and the scale of each output, whose values are those of its types, and 0."""
         values = self.values()
         synapses = joined(_by_input(weight), values[:, self.types_of_input].unsqueeze(2))
         stored = (values / self.scale).round().to(torch.int64)
@@ -96,15 +103,15 @@ class AxonCodebook(Quantizer):
         return IntegerWeights(codebook, *self.scale_and_bits(weight))
 
     def scale_and_bits(self, weight: Tensor) -> tuple[Tensor, int]:
-        """The scale of each output, and the width."""
+        """The scale of each output, and the width in bits."""
         return self.scale.double().reshape(-1, *[1] * (weight.dim() - 1)), self.bits
 
     def input_types(self) -> Tensor:
-        """The type of every input, int64 ``[in]``."""
+        """The type of each input, int64 ``[in]``."""
         return self.types_of_input
 
     def sliced(self, outputs: Tensor, inputs: Tensor) -> "AxonCodebook":
-        """A copy with the values of the outputs and the types of the inputs that are left."""
+        """A copy with the values of the remaining outputs and the types of the remaining inputs."""
         small = copy.deepcopy(self)
         small.codebook = nn.Parameter(self.codebook.detach()[outputs].clone())
         small.scale = self.scale[outputs].clone()
@@ -121,15 +128,15 @@ def _by_input(weight: Tensor) -> Tensor:
 
 
 def _counted(weight: Tensor, live: Tensor | None) -> Tensor:
-    """Weights to fit to, float64 ``[out, in, taps]`` on the CPU, the dead ones 0: the same fit on every device."""
+    """Weights to fit, float64 ``[out, in, taps]``, dead ones 0; on the CPU, so that the fit is the same everywhere."""
     weight = weight.detach() if live is None else torch.where(live, weight.detach(), 0.0)
     return _by_input(weight.to("cpu", torch.float64))
 
 
 def _best_scales(values: Tensor, served: Tensor, largest: int, candidates: int = 64) -> Tensor:
-    """For each output the step of the grid that moves its values least, weighted by the weights that they serve.
+    """Step of the grid per output that changes its values least, weighted by the number of weights that they serve.
 
-    An output's largest value may land anywhere from half of ``largest`` to twice that, where it is clipped.
+    An output's largest value may become any integer from half of ``largest`` to twice ``largest``, where it is clipped.
     """
     peak = values.abs().amax(dim=1, keepdim=True)
     steps = peak / torch.linspace((largest + 1) / 2, 2 * largest, candidates).to(peak)

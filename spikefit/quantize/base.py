@@ -1,4 +1,4 @@
-"""What every quantizer is, and how it is put on a layer."""
+"""Base class of quantizers, and functions that attach a quantizer to a layer."""
 
 import copy
 from abc import ABC, abstractmethod
@@ -20,7 +20,7 @@ class IntegerWeights:
     """Weights as a chip stores them: ``weight = scale * integer``.
 
     Attributes:
-        codebook: the integers that the weights take, and an index into them for each.
+        codebook: the integers that the weights take, and the index of each weight.
         scale: float64, broadcastable to the layer's weight: one value, or one per output channel.
         bits: width of a stored integer, sign included.
     """
@@ -31,18 +31,18 @@ class IntegerWeights:
 
     @cached_property
     def integer(self) -> Tensor:
-        """The integer of every weight: int64, the shape of the layer's weight."""
+        """The integer of each weight: int64, in the shape of the layer's weight."""
         return self.codebook.weight()
 
 
 def on_grid(integer: Tensor, lowest: int, highest: int, spacing: int = 1) -> StoredWeights:
-    """Integer-valued ``integer`` on a grid that all outputs share, as values and indices.
+    """Convert integers on a grid that all outputs share to values and indices.
 
     Args:
-        integer: ``[out, ...]``, of any dtype, each of ``lowest, lowest + spacing, ..., highest``.
-        lowest: the smallest integer of the grid.
-        highest: the largest.
-        spacing: distance of two neighbours.
+        integer: ``[out, ...]``, of any dtype, each one of ``lowest, lowest + spacing, ..., highest``.
+        lowest: smallest integer of the grid.
+        highest: largest integer of the grid.
+        spacing: distance between neighbours on the grid.
     """
     values = torch.arange(lowest, highest + 1, spacing, device=integer.device)
     return store(values[None], ((integer - lowest) / spacing).round().to(torch.int64))
@@ -51,21 +51,21 @@ def on_grid(integer: Tensor, lowest: int, highest: int, spacing: int = 1) -> Sto
 class Quantizer(nn.Module, ABC):
     """Maps latent weights to the weights that a layer uses, as a parametrization of ``Conv2d`` or ``Linear``.
 
-    The layer uses ``(1 - strength) * weight + strength * quantize(weight)``, unless a quantizer mixes otherwise. A
-    quantizer starts at strength 1. Callbacks such as ``CodebookReclustering`` set 0 for a warm-up in floating point,
-    then 1, at once or by degrees (alpha-blending, Liu and Mattina 2019, arXiv 1903.01061, here with the
-    straight-through gradient kept).
+    The layer uses ``(1 - strength) * weight + strength * quantize(weight)``, unless a subclass overrides :meth:`mix`.
+    The initial strength is 1. Callbacks such as ``CodebookReclustering`` set it to 0 for a warm-up in floating point,
+    then to 1, in one step or gradually (alpha-blending, Liu and Mattina 2019, arXiv 1903.01061, here with the
+    straight-through gradient).
 
-    Subclasses say how to :meth:`quantize`, how to :meth:`refit` themselves to the current weights, and which integers
-    the weights are (:meth:`integers`).
+    Subclasses implement :meth:`quantize`, :meth:`refit` to the current weights, and :meth:`integers`, the integers that
+    represent the weights.
 
-    What decides on the way through a forward pass is a *switch*: a Python number, so that no pass waits for the device.
-    Assign to it (``quantizer.strength = 0.5``). The buffer of the same name carries it in a state dict and follows each
-    assignment; nothing else may write it.
+    A number that controls the forward pass is a *switch*: a Python number, so that no pass waits for the device. Set it
+    by assignment (``quantizer.strength = 0.5``). The buffer of the same name, which stores the switch in a state dict,
+    is updated with each assignment and must not be written otherwise.
 
     Attributes:
-        strength: a switch, from 0 to 1.
-        switches: name and first value of each switch of the class.
+        strength: a switch, from 0 (float weights) to 1 (quantised weights).
+        switches: name and initial value of each switch of the class.
     """
 
     switches: ClassVar[Mapping[str, float | bool]] = {"strength": 1.0}
@@ -75,7 +75,7 @@ class Quantizer(nn.Module, ABC):
         super().__init__()
         for name, value in self.switches.items():
             self.register_buffer(name, torch.tensor(value))
-            self.__dict__[name] = value  # found before the buffer
+            self.__dict__[name] = value  # takes precedence over the buffer
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name not in self.switches or isinstance(value, Tensor):  # a tensor replaces the buffer
@@ -89,10 +89,10 @@ class Quantizer(nn.Module, ABC):
         buffer = self._buffers[name]
         assert buffer is not None
         buffer.fill_(value)
-        self.__dict__[name] = torch.tensor(value, dtype=buffer.dtype).item()  # as a checkpoint gives it back
+        self.__dict__[name] = torch.tensor(value, dtype=buffer.dtype).item()  # rounded as in a checkpoint
 
     def read_switches(self) -> None:
-        """Take the switches from their buffers, after another process or a checkpoint wrote these; reads the device."""
+        """Read the switches from their buffers, after a checkpoint or a broadcast; waits for the device."""
         for module in self.modules():
             if isinstance(module, Quantizer):
                 module.__dict__.update({name: module._buffers[name].item() for name in module.switches})  # type: ignore[union-attr]
@@ -110,7 +110,7 @@ class Quantizer(nn.Module, ABC):
         return touch(weight, *self.parameters()) if torch.distributed.is_initialized() else weight
 
     def mix(self, weight: Tensor, strength: float) -> Tensor:
-        """Weights between float (``strength`` 0) and quantised (1), in the shape of ``weight``."""
+        """Interpolate between float (``strength`` 0) and quantised (1) weights, in the shape of ``weight``."""
         return torch.lerp(weight, self.quantize(weight), strength)
 
     @abstractmethod
@@ -119,48 +119,48 @@ class Quantizer(nn.Module, ABC):
 
     @abstractmethod
     def refit(self, weight: Tensor, live: Tensor | None = None) -> None:
-        """Fit the grid or the codebook to ``weight``, in place; done when the quantizer is switched on.
+        """Fit the grid or the codebook to ``weight``, in place; called when the quantizer is switched on.
 
         Args:
             weight: the latent weights.
-            live: bool, same shape; synapses of pruned neurons are False and do not count.
+            live: bool, same shape; False for synapses of pruned neurons, which are ignored. None if all are live.
         """
 
     def sliced(self, outputs: Tensor, inputs: Tensor) -> "Quantizer":
-        """A copy for the layer that keeps only some outputs and inputs.
+        """A copy for a layer of which only some outputs and inputs remain.
 
-        The copy must give every remaining weight the value that it had.
+        The copy must give each remaining weight the same value as before.
 
         Args:
-            outputs: bool ``[out]``, which rows of the weight are left.
-            inputs: bool, which of its columns (the second dimension) are left.
+            outputs: bool ``[out]``, the remaining rows of the weight.
+            inputs: bool, the remaining columns (second dimension) of the weight.
         """
         return copy.deepcopy(self)
 
     def recluster(self, weight: Tensor, live: Tensor | None = None) -> None:
-        """Fit again during training; nothing for a grid that the optimizer moves by itself. See :meth:`refit`."""
+        """Fit again during training, like :meth:`refit`; does nothing if the optimizer trains the grid."""
 
     def use(self, live: Tensor) -> None:
-        """Take note of which synapses are in use from now on; nothing for a quantizer that is told when it is fitted.
+        """Set the synapses that are in use from now on; ignored by quantizers that only need them in :meth:`refit`.
 
         Args:
-            live: bool, the shape of the weight.
+            live: bool, in the shape of the weight.
         """
 
     @abstractmethod
     def integers(self, weight: Tensor) -> IntegerWeights:
-        """The integers and the scale behind ``quantize(weight)``."""
+        """The integers and the scale of ``quantize(weight)``."""
 
     def scale_and_bits(self, weight: Tensor) -> tuple[Tensor, int]:
-        """Scale (float64, broadcastable to ``weight``) and width of :meth:`integers`.
+        """Scale (float64, broadcastable to ``weight``) and width in bits of :meth:`integers`.
 
-        A training step with a chip's integers asks for it; override it where it can be told without the integers.
+        Called in each training step with a chip's integers; override it if the integers are not needed to compute it.
         """
         stored = self.integers(weight)
         return stored.scale, stored.bits
 
     def input_types(self) -> Tensor | None:
-        """Type of each input, int64 ``[in]``, if every output has at most one value beside 0 a type; else None."""
+        """Type of each input, int64 ``[in]``; None unless each output has at most one non-zero value per type."""
         return None
 
 
@@ -176,7 +176,7 @@ class _Touch(torch.autograd.Function):
 
 
 def touch(x: Tensor, *unused: Tensor) -> Tensor:
-    """``x``, with a gradient of zero for ``unused``: DDP waits for the gradient of every parameter."""
+    """Return ``x``, with a zero gradient for ``unused``, because DDP waits for the gradient of every parameter."""
     return _Touch.apply(x, *unused)
 
 
@@ -184,12 +184,12 @@ QuantizerFactory = Callable[[Tensor], Quantizer]
 
 
 def attach(layer: nn.Module, quantizer: Quantizer) -> None:
-    """Make ``layer.weight`` the output of ``quantizer``; the latent weight stays trainable behind it."""
+    """Make ``layer.weight`` the output of ``quantizer``, whose input, the latent weight, is trained."""
     parametrize.register_parametrization(layer, "weight", quantizer)
 
 
 def replace(layer: nn.Module, quantizer: Quantizer) -> None:
-    """Put ``quantizer`` in the place of the one that ``layer`` has, if any; latent weight and masks stay."""
+    """Replace the quantizer of ``layer``, if any, by ``quantizer``; latent weight and masks are kept."""
     if not parametrize.is_parametrized(layer, "weight"):
         attach(layer, quantizer)
         return
@@ -203,21 +203,21 @@ def replace(layer: nn.Module, quantizer: Quantizer) -> None:
 
 
 def quantizer_of(layer: nn.Module) -> Quantizer | None:
-    """The quantizer on ``layer``, or None."""
+    """The quantizer of ``layer``, or None."""
     if not parametrize.is_parametrized(layer, "weight"):
         return None
     return next((module for module in layer.parametrizations.weight if isinstance(module, Quantizer)), None)  # type: ignore[union-attr]
 
 
 def latent_weight(layer: nn.Module) -> Tensor:
-    """The trainable weight of ``layer``, behind its quantizer if it has one."""
+    """The trainable weight of ``layer``: the input of its quantizer, if it has one."""
     if parametrize.is_parametrized(layer, "weight"):
         return layer.parametrizations.weight.original  # type: ignore[union-attr,return-value]
     return layer.weight  # type: ignore[return-value]
 
 
 def exact_weight(layer: nn.Module) -> Tensor:
-    """The weights that ``layer`` computes with, float64; quantised ones as whole multiples of their scale."""
+    """The weights that ``layer`` computes with, float64; quantised ones as exact multiples of their scale."""
     weight, quantizer = layer.weight, quantizer_of(layer)
     assert isinstance(weight, Tensor)
     if quantizer is None or quantizer.strength < 1:

@@ -30,27 +30,33 @@ class Codebook(Quantizer):
     """A learned codebook of ``levels`` values on an integer grid of ``bits`` bits.
 
     The codebook ``c`` is a parameter. Each use rounds it to ``scale * round(c / scale)`` (straight through), with
-    integers in ``[-(2**(bits-1) - 1), 2**(bits-1) - 1]``, and gives every weight its nearest value, ``W_hat = c[a]``.
-    Backward, ``dL/dW = dL/dW_hat`` and ``dL/dc_m`` sums ``dL/dW_hat`` over the weights assigned to ``m``. The
-    mathematics is our reconstruction of SpikeFit (arXiv 2510.15542).
+    integers in ``[-(2**(bits-1) - 1), 2**(bits-1) - 1]``, and replaces each weight by its nearest value, ``W_hat =
+    c[a]``. Backward, ``dL/dW = dL/dW_hat``, and ``dL/dc_m`` is the sum of ``dL/dW_hat`` over the weights assigned to
+    ``m``. The mathematics is our reconstruction of SpikeFit (arXiv 2510.15542).
 
-    Behind :meth:`freeze` every weight keeps the index that it has, and the values alone are trained.
+    After :meth:`freeze` the index of each weight is fixed, and only the values are trained.
 
     Args:
         weight: the layer's initial weight, ``[out, ...]``.
-        levels: M, how many values a synapse may take, at least 2.
+        levels: M, the number of values that a synapse may take, at least 2.
         bits: width of a stored value: 2, 4 or 8.
-        scope: one codebook for the ``layer``, one for each output ``channel``, or one for each ``core``, which holds
-            ``core_outputs`` outputs of the layer, in their order.
-        core_outputs: outputs that a core holds; for scope ``core`` alone.
-        zero: ``counted``: the values are free and one that lands on 0 counts among the M. ``free``: 0 is allowed beside
-            the M values, for chips on which an absent synapse costs nothing. ``none``: no value may be 0.
-        grid: the step of the integer grid is ``fitted`` to the codebook whenever that is clustered, ``learned`` by
-            gradient from then on (with that of a step size, Esser et al. 2020, arXiv 1902.08153), or fitted to a
-            ``power_of_two``, which a chip applies as a shift.
+        scope: one codebook per ``layer``, per output ``channel``, or per ``core``, which holds ``core_outputs``
+            consecutive outputs of the layer.
+        core_outputs: number of outputs per core; only for scope ``core``.
+        zero: ``counted``: any value may be 0, and then counts among the M. ``free``: 0 is allowed in addition to the M
+            values, for chips on which an absent synapse costs nothing. ``none``: no value may be 0.
+        grid: step of the integer grid. ``fitted``: fitted to the codebook whenever the weights are clustered.
+            ``learned``: fitted at first, then learned with the gradient of LSQ (Esser et al. 2020, arXiv 1902.08153).
+            ``power_of_two``: fitted among powers of two, which a chip applies as a shift.
 
     Raises:
         ConfigurationError: for values that are not allowed, or more levels than the grid has values.
+
+    Example:
+        >>> weight = torch.tensor([[-0.9, -0.7, 0.1, 0.2, 0.8]])
+        >>> codebook = Codebook(weight, levels=3, bits=4)
+        >>> codebook.integers(weight).integer.tolist(), round(codebook.step().item(), 3)
+        ([[-5, -5, 1, 1, 5]], 0.16)
     """
 
     scale: Tensor
@@ -95,7 +101,7 @@ class Codebook(Quantizer):
 
     @property
     def options(self) -> dict[str, Any]:
-        """The arguments that make such a codebook of a weight of as many outputs; primitives."""
+        """Constructor arguments, primitives only, for a codebook of a layer with the same number of outputs."""
         names = ("levels", "bits", "scope", "zero", "grid")
         core_outputs = int((self.group_of_output == 0).sum()) if self.scope == "core" else None
         return {**{name: getattr(self, name) for name in names}, "core_outputs": core_outputs}
@@ -114,15 +120,15 @@ class Codebook(Quantizer):
         return grid_values(self.codebook, self.scale, self.largest, self.zero, self.grid == "learned")
 
     def _by_row(self, values: Tensor) -> Tensor:
-        """``values`` ``[groups, ...]`` for the rows of :meth:`_rows`."""
+        """Expand ``values`` ``[groups, ...]`` to the rows of :meth:`_rows`."""
         return values[self.group_of_output] if self.scope == "core" else values
 
     def _rows(self, weight: Tensor) -> Tensor:
-        """``weight`` with one row for each codebook that is looked up: the layer, or an output."""
+        """Reshape ``weight`` to one row per codebook lookup: one for the layer, or one per output."""
         return weight.reshape(1 if self.scope == "layer" else len(weight), -1)
 
     def quantize(self, weight: Tensor) -> Tensor:
-        """Nearest codebook value of each weight; the frozen one, if the assignment is frozen."""
+        """Nearest codebook value of each weight, or the value of its frozen index."""
         values = self._by_row(self.values())
         if self.frozen:
             return indexed_lookup(self._rows(weight), values, self._rows(self.index)).view_as(weight)
@@ -130,7 +136,7 @@ class Codebook(Quantizer):
 
     @torch.no_grad()
     def freeze(self, weight: Tensor) -> None:
-        """Every weight keeps the index of its value from now on, however it moves; the values go on learning."""
+        """Fix the index of each weight from now on; only the values are trained further."""
         self.index.copy_(self._assignment(weight).to(torch.uint8))
         self.frozen = True
 
@@ -143,9 +149,9 @@ class Codebook(Quantizer):
 
     @torch.no_grad()
     def refit(self, weight: Tensor, live: Tensor | None = None) -> None:
-        """Move the codebook to the optimal one-dimensional k-means of the live weights, and the grid with it.
+        """Set the codebook to the optimal one-dimensional k-means of the live weights, and fit the grid to it.
 
-        A group without live weights keeps its codebook. A frozen assignment is given up.
+        A group without live weights keeps its codebook. A frozen assignment is released.
         """
         self.frozen = False
         groups = self.group_of_output.cpu()
@@ -157,25 +163,25 @@ class Codebook(Quantizer):
                 self._refit_group(group, values)
 
     def recluster(self, weight: Tensor, live: Tensor | None = None) -> None:
-        """The same as :meth:`refit`; nothing while the assignment is frozen."""
+        """The same as :meth:`refit`, but does nothing while the assignment is frozen."""
         if not self.frozen:
             self.refit(weight, live)
 
     @torch.no_grad()
     def match(self, weight: Tensor, gram: Tensor, free_gain: bool, live: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Fit codebook and assignment to the currents that the layer delivers instead of to its weights.
+        """Fit codebook and assignment to the output currents of the layer instead of to its weights.
 
-        See :mod:`spikefit.functional.output_matching`. A frozen assignment is given up.
+        See :mod:`spikefit.functional.output_matching`. A frozen assignment is released.
 
         Args:
             weight: the latent weights ``[out, ...]``.
-            gram: ``[n, n]``, covariance of what an output reads (:mod:`spikefit.quantize.input_moments`).
-            free_gain: whether a norm behind the layer undoes a factor on each output.
-            live: bool, the shape of ``weight``; outputs without a live synapse stay as they are.
+            gram: covariance of the inputs of an output, ``[n, n]`` (:mod:`spikefit.quantize.input_moments`).
+            free_gain: whether a norm after the layer cancels a factor on each output.
+            live: bool, in the shape of ``weight``; outputs without live synapses stay unchanged.
 
         Returns:
-            Latent weights whose nearest values are the assignment, each as near to what it was as that allows, and the
-            factor ``[out]`` by which the current of each output is larger than before (1 without ``free_gain``).
+            Latent weights, moved as little as necessary for their nearest values to be the assignment, and the factor
+            ``[out]`` by which the current of each output grows (1 without ``free_gain``).
         """
         self.frozen = False
         moved, factor = weight.detach().clone(), weight.new_ones(len(weight))
@@ -191,7 +197,7 @@ class Codebook(Quantizer):
         return moved, factor
 
     def _match_group(self, group: int, weight: Tensor, gram: Tensor, free_gain: bool) -> tuple[Tensor, Tensor]:
-        """Set codebook and scale of ``group``; its latent weights ``[out, n]`` and the gain of each output."""
+        """Set codebook and scale of ``group``; return its latent weights ``[out, n]`` and the gain of each output."""
         with_zero = self.zero == "free"
         found = match_codebook(weight, gram, self.levels + with_zero, free_gain=free_gain, zero=with_zero)
         unit = found.gain.mean()
@@ -221,10 +227,10 @@ class Codebook(Quantizer):
         self.codebook.data[group] = centroids
 
     def _steps(self, codebook: Tensor, candidates: int = 64) -> Tensor:
-        """Steps of the grid that a codebook ``[M]`` may take: ``[candidates]``.
+        """Candidate steps of the grid for a codebook ``[M]``: ``[candidates]``.
 
-        Its largest value lands on any integer from half of ``largest`` upwards. Among powers of two, where the choice
-        is coarser, it may also lie beyond the grid and be clipped.
+        The largest value becomes any integer from half of ``largest`` to ``largest``. With powers of two, a coarser
+        choice, it may also exceed the grid and be clipped.
         """
         peak = codebook.abs().max()
         if peak == 0:
@@ -235,7 +241,7 @@ class Codebook(Quantizer):
         return peak / torch.linspace((self.largest + 1) / 2, self.largest, count).to(codebook)
 
     def sliced(self, outputs: Tensor, inputs: Tensor) -> "Codebook":
-        """A copy for some outputs and inputs, without the codebooks that no output is left of."""
+        """A copy for some outputs and inputs, without codebooks that have no remaining output."""
         small = copy.deepcopy(self)
         kept, group_of_output = self.group_of_output[outputs].unique(return_inverse=True)
         small.group_of_output = group_of_output
@@ -248,7 +254,7 @@ class Codebook(Quantizer):
 
     @torch.no_grad()
     def integers(self, weight: Tensor) -> IntegerWeights:
-        """Codebook integers of ``weight`` and the scale, of the layer or of each output."""
+        """Codebook integers of ``weight`` and their scale, per layer or per output."""
         step = self.step()
         integers = (self.values() / step).round().to(torch.int64)
         codebook = store(integers, self.assignment(weight), self.group_of_output.to(integers.device))
@@ -256,7 +262,7 @@ class Codebook(Quantizer):
 
     @torch.no_grad()
     def scale_and_bits(self, weight: Tensor) -> tuple[Tensor, int]:
-        """The step of the layer or of each output, and the width."""
+        """The step of the grid, per layer or per output, and the width in bits."""
         return self._by_row(self.step().double()).reshape(-1, *[1] * (weight.dim() - 1)), self.bits
 
     def extra_repr(self) -> str:
@@ -268,8 +274,8 @@ def _groups(outputs: int, scope: CodebookScope, core_outputs: int | None) -> Ten
     """The codebook of each output, int64 ``[out]``, ascending from 0."""
     if (scope == "core") != (core_outputs is not None):
         raise ConfigurationError(
-            f"core_outputs: got {core_outputs!r} with scope={scope!r}, expected how many outputs a core holds for "
-            "scope 'core', and null for the others."
+            f"core_outputs: got {core_outputs!r} with scope={scope!r}, expected the number of outputs per core for "
+            "scope 'core' and null otherwise."
         )
     order = torch.arange(outputs)
     if core_outputs is not None:
@@ -279,9 +285,9 @@ def _groups(outputs: int, scope: CodebookScope, core_outputs: int | None) -> Ten
 
 
 def _inside_cells(weight: Tensor, match: Match, margin: float = 1e-3) -> Tensor:
-    """``weight`` ``[out, n]`` moved, as little as needed, to where its nearest codebook value is that of ``match``.
+    """Move ``weight`` ``[out, n]`` as little as necessary, so that its nearest codebook value is that of ``match``.
 
-    ``margin`` is how far from the cell's border it stays, as a share of the codebook's range.
+    ``margin`` is the distance kept from the border of the cell, as a share of the codebook's range.
     """
     codebook = match.codebook
     gap = margin * (codebook[-1] - codebook[0])

@@ -1,4 +1,4 @@
-"""Measure what reaches a layer's synapses, for codebooks that keep currents instead of weights."""
+"""Moments of a layer's inputs, for codebooks that are fitted to currents instead of to weights."""
 
 from collections.abc import Iterable
 
@@ -9,16 +9,17 @@ from torch import Tensor, nn
 from spikefit.errors import ConfigurationError
 from spikefit.networks.blocks import Network
 
-_ROWS = 20_000  # of a batch; more of them say little more
+_ROWS = 20_000  # input vectors per batch; more add little information
 
 
 class InputMoments:
-    """First and second moments of the inputs of one layer, as sums that add up over batches and processes.
+    """First and second moments of the inputs of one layer, as sums that can be added over batches and processes.
 
     Attributes:
         count: number of input vectors, a float64 scalar.
-        first: float64 ``[n]``; a convolution's input vector is a patch, in the order of its flattened weights.
-        second: float64 ``[n, n]``.
+        first: sum of the input vectors, float64 ``[n]``; an input vector of a convolution is a patch, in the order of
+            its flattened weights.
+        second: sum of their outer products, float64 ``[n, n]``.
     """
 
     def __init__(self, n: int) -> None:
@@ -27,14 +28,14 @@ class InputMoments:
         self.second = torch.zeros(n, n, dtype=torch.float64)
 
     def add(self, vectors: Tensor) -> None:
-        """Add input vectors ``[rows, n]``, an evenly spaced choice of them if there are many."""
+        """Add input vectors ``[rows, n]``, or an evenly spaced subset if there are many."""
         vectors = vectors[:: max(1, len(vectors) // _ROWS)].detach().float()
         self.count += len(vectors)
         self.first += vectors.sum(dim=0).cpu()
         self.second += (vectors.t() @ vectors).cpu()
 
     def gram(self, centred: bool) -> Tensor:
-        """Covariance of the inputs, or, not ``centred``, their mean product: ``[n, n]``."""
+        """Covariance of the inputs if ``centred``, else their second moment: ``[n, n]``."""
         mean = self.first / self.count
         second = self.second / self.count
         return second - torch.outer(mean, mean) if centred else second
@@ -42,15 +43,17 @@ class InputMoments:
 
 @torch.no_grad()
 def input_moments(network: Network, name: str, batches: Iterable[Tensor]) -> InputMoments:
-    """Moments of the inputs of layer ``name`` while ``network`` sees ``batches`` ``[T, B, ...]``, in its mode.
+    """Measure the moments of the inputs of layer ``name`` over ``batches`` ``[T, B, ...]``.
+
+    The network stays in its current mode, training or evaluation.
 
     Raises:
-        ConfigurationError: for a convolution in groups, whose outputs see different inputs.
+        ConfigurationError: for a grouped convolution, whose outputs have different inputs.
     """
     layer = dict(network.named_synapses())[name]
     if isinstance(layer, nn.Conv2d) and layer.groups > 1:
         raise ConfigurationError(
-            f"metric: got 'currents' for layer {name}, expected 'weights': it has {layer.groups} groups."
+            f"metric: got 'currents' for layer {name} with {layer.groups} groups, expected 'weights'."
         )
     moments = InputMoments(layer.weight[0].numel())
 
@@ -67,7 +70,7 @@ def input_moments(network: Network, name: str, batches: Iterable[Tensor]) -> Inp
 
 
 def input_vectors(layer: nn.Module, x: Tensor) -> Tensor:
-    """What one output of ``layer`` reads at a time: ``[rows, n]`` for its input ``[N, ...]``."""
+    """Input vectors of single outputs of ``layer``, ``[rows, n]``, from its input ``[N, ...]``."""
     if not isinstance(layer, nn.Conv2d):
         return x.flatten(0, -2)
     assert not isinstance(layer.padding, str)

@@ -1,4 +1,4 @@
-"""Quantization after training: the baseline of training with it."""
+"""Post-training quantization, the baseline for quantization-aware training."""
 
 from typing import Literal
 
@@ -14,22 +14,30 @@ Method = Literal["kmeans", "uniform"]
 
 
 class PostTraining(Quantizer):
-    """Leaves the weights alone in training and quantises them once, behind it.
+    """Post-training quantization: weights are float during training and are quantised once afterwards.
 
-    It starts at strength 0, where it changes nothing. The callback ``PostTrainingQuantization`` fits it to the trained
-    weights when a ``test`` begins and switches it on; a deployment at the end of ``fit`` still sees the float network.
-    ``CodebookReclustering`` would switch it on in training, as it does with every quantizer: leave it out.
+    The initial strength is 0, which leaves the weights unchanged. The callback ``PostTrainingQuantization`` fits the
+    quantizer to the trained weights and switches it on at the start of ``test``. A deployment at the end of ``fit``
+    therefore uses the float network. Do not combine it with ``CodebookReclustering``, which switches every quantizer
+    on during training.
 
     Args:
         weight: the layer's initial weight.
         method: ``kmeans``: the optimal codebook of the weights, rounded to the integer grid
-            (:class:`~spikefit.quantize.codebook.Codebook`). ``uniform``: values at equal distances, whose step has the
-            least squared error (:func:`best_step`).
-        levels: how many values, at least 2; null for as many as the grid has, ``2**bits - 1`` and ``2**bits``.
+            (:class:`~spikefit.quantize.codebook.Codebook`). ``uniform``: equidistant values with the step of least
+            squared error (:func:`best_step`).
+        levels: number of values, at least 2; null for all values of the grid: ``2**bits - 1`` for ``kmeans``,
+            ``2**bits`` for ``uniform``.
         bits: width of a stored integer: 2, 4 or 8.
 
     Raises:
         ConfigurationError: for values that are not allowed, or more levels than the grid has values.
+
+    Example:
+        >>> weight = torch.tensor([[-0.8, -0.6, 0.1, 0.3, 0.4]])
+        >>> quantizer = PostTraining(weight, method="uniform", levels=4, bits=4)
+        >>> torch.equal(quantizer(weight), weight), quantizer.integers(weight).integer.tolist()
+        (True, [[-3, -3, 1, 1, 1]])
     """
 
     def __init__(self, weight: Tensor, method: Method = "kmeans", levels: int | None = 4, bits: int = 4) -> None:
@@ -46,7 +54,7 @@ class PostTraining(Quantizer):
         self.strength = 0.0
 
     def quantize(self, weight: Tensor) -> Tensor:
-        """Nearest value of each weight, with the gradient of the identity."""
+        """Round each weight to the nearest value, with the gradient of the identity."""
         return self.fitted.quantize(weight)
 
     def refit(self, weight: Tensor, live: Tensor | None = None) -> None:
@@ -61,31 +69,35 @@ class PostTraining(Quantizer):
         return small
 
     def integers(self, weight: Tensor) -> IntegerWeights:
-        """Integers and scale of the grid."""
+        """Integers of ``weight`` and their scale."""
         return self.fitted.integers(weight)
 
     def scale_and_bits(self, weight: Tensor) -> tuple[Tensor, int]:
-        """Scale and width of the grid."""
+        """Scale and width in bits of the integers."""
         return self.fitted.scale_and_bits(weight)
 
     def extra_repr(self) -> str:
-        """The method; the grid tells the rest."""
+        """The method; the fitted quantizer prints the other options."""
         return f"method={self.method!r}"
 
 
 class UniformGrid(Quantizer):
-    """Values at equal distances, with the step of least squared error.
+    """Uniform grid with the step of least squared error.
 
-    An odd number of ``levels`` lies around 0. So does an even one, on odd integers, if ``bits`` hold them; else it is
-    that of two's complement, with one value more below 0 than above.
+    The grid is symmetric around 0 for an odd number of ``levels``. For an even number it is symmetric, on odd integers,
+    if these fit into ``bits`` bits; else it is that of two's complement, with one more value below 0 than above.
 
     Args:
         weight: the layer's initial weight.
-        levels: how many values, at least 2.
+        levels: number of values, at least 2.
         bits: width of a stored integer.
 
     Raises:
         ConfigurationError: for fewer levels than 2 or more than ``2**bits``.
+
+    Example:
+        >>> UniformGrid(torch.tensor([[-0.8, 0.1, 0.9]]), levels=4, bits=4).grid().tolist()
+        [-3, -1, 1, 3]
     """
 
     step: Tensor
@@ -104,11 +116,11 @@ class UniformGrid(Quantizer):
         return -(self.levels - 1) if self.spacing == 2 else -(self.levels // 2)
 
     def grid(self) -> Tensor:
-        """The integers that stand for the values, int64 ``[levels]``, ascending."""
+        """The integers of the grid, int64 ``[levels]``, ascending."""
         return self.lowest + self.spacing * torch.arange(self.levels, device=self.step.device)
 
     def quantize(self, weight: Tensor) -> Tensor:
-        """Nearest value of each weight, with the gradient of the identity."""
+        """Round each weight to the nearest value, with the gradient of the identity."""
         return straight_through(weight, self._integer(weight.detach()) * self.step)
 
     def _integer(self, weight: Tensor) -> Tensor:
@@ -117,7 +129,7 @@ class UniformGrid(Quantizer):
 
     @torch.no_grad()
     def refit(self, weight: Tensor, live: Tensor | None = None) -> None:
-        """Set the step from the (live) weights."""
+        """Fit the step to the (live) weights."""
         values = weight.detach() if live is None else weight.detach()[live]
         if values.numel():
             self.step.copy_(best_step(values, self.grid()))
@@ -131,7 +143,7 @@ class UniformGrid(Quantizer):
 
     @torch.no_grad()
     def scale_and_bits(self, weight: Tensor) -> tuple[Tensor, int]:
-        """The step and the width."""
+        """The step and the width in bits."""
         return self.step.double().reshape([1] * weight.dim()), self.bits
 
     def extra_repr(self) -> str:
@@ -140,20 +152,21 @@ class UniformGrid(Quantizer):
 
 
 def best_step(values: Tensor, grid: Tensor, candidates: int = 512, rounds: int = 10) -> Tensor:
-    """The factor on ``grid`` that brings the values nearest to it, by squared error.
+    """Step of an integer grid that minimises the squared error of rounding ``values`` to it.
 
-    From a fine row of factors, assigning values and choosing the factor that is best for the assignment take turns,
-    which never raises the error (Lloyd's iteration with one parameter); the best of all is taken. The row leads from
-    the factor that brings the mean magnitude to the largest integer to the one that brings the largest to 1.
+    Each of several initial steps is refined by Lloyd's iteration with one parameter: assign the values, then choose the
+    best step for the assignment, which never increases the error. The best result is returned. The initial steps are
+    spaced geometrically, from the step that maps the mean magnitude to the largest integer to the step that maps the
+    largest magnitude to 1.
 
     Args:
-        values: any shape, at least one, all finite.
-        grid: integers, ``[L]``, ascending, with one beside 0.
-        candidates: length of the row.
-        rounds: how often to take turns.
+        values: any shape, at least one value, all finite.
+        grid: integers ``[L]``, ascending, at least one of them not 0.
+        candidates: number of initial steps.
+        rounds: number of iterations.
 
     Returns:
-        scalar of the values' dtype, above 0; 1 when all values are 0.
+        Scalar in the dtype of ``values``, above 0; 1 if all values are 0.
     """
     ordered, integers = values.flatten().double().sort().values, grid.double()
     magnitude = ordered.abs()
@@ -171,6 +184,6 @@ def best_step(values: Tensor, grid: Tensor, candidates: int = 512, rounds: int =
         product = (sums[cut].diff(dim=1) * integers).sum(dim=1)
         square = (cut.diff(dim=1) * integers.square()).sum(dim=1)
         steps = torch.where(square > 0, product / square, steps)
-    # The error is sum(w**2) - product**2 / square; a factor that rounds everything to 0 gains nothing.
+    # The error is sum(w**2) - product**2 / square; a step that rounds everything to 0 gains nothing.
     gain = torch.where(square > 0, product.square() / square, 0)
     return steps[gain.argmax()].to(values).clamp_min(torch.finfo(values.dtype).tiny)

@@ -1,4 +1,4 @@
-"""QP-SNN's weight rescaling: a uniform grid that the weights are stretched over before they are rounded."""
+"""Weight rescaling of QP-SNN: weights are scaled to the range of a uniform grid before rounding."""
 
 from typing import Literal
 
@@ -16,27 +16,33 @@ RescalingScope = Literal["layer", "channel"]
 class RescaledUniform(WeightDerived):
     """Weight rescaling (ReScaW) of QP-SNN (Wei et al., ICLR 2025, arXiv 2502.05905).
 
-    The paper quantises ``w`` to the ``2**bits`` values that part [-1, 1] into ``s = 2**bits - 1`` equal steps. Weights
-    that are small beside 1 use few of them, so it divides them by a coefficient before and multiplies by it behind:
-    ``gamma * (2/s * round(s/2 * (clip(w / gamma, -1, 1) + 1)) - 1)``. With 2 bits the values are ``gamma`` times -1,
-    -1/3, 1/3 and 1. The paper finds the mean magnitude the best ``gamma``.
+    The paper quantises ``w`` to the ``2**bits`` values that divide [-1, 1] into ``s = 2**bits - 1`` equal steps.
+    Weights much smaller than 1 would use few of these values. So the weights are divided by a coefficient ``gamma``
+    before rounding and multiplied by it afterwards: ``gamma * (2/s * round(s/2 * (clip(w / gamma, -1, 1) + 1)) - 1)``.
+    With 2 bits the values are ``gamma`` times -1, -1/3, 1/3 and 1. According to the paper, the mean magnitude is the
+    best ``gamma``.
 
-    We know the formula at second hand, not from the paper's full text. From public code that follows it we take one
-    coefficient for each output channel, computed anew at each step and without a gradient of its own, and the gradient
-    of the identity, also for weights that are clipped. The coefficient ``max``, which clips nothing, and one for the
-    whole layer are ours.
+    The formula is taken from secondary sources, not from the full text of the paper. Public code that follows it
+    computes one coefficient per output channel anew at each step, without a gradient, and uses the gradient of the
+    identity, also for clipped weights. The coefficient ``max``, which clips nothing, and the scope ``layer`` are
+    additions of this library.
 
-    There is no 0 among the values: they are odd multiples of ``gamma / s``, which take ``bits + 1`` bits as integers. A
-    chip that stores ``bits`` bits an index and has a table of values needs no more than ``bits``.
+    No value is 0: the values are odd multiples of ``gamma / s``, whose integers take ``bits + 1`` bits. A chip that
+    stores indices into a table of values needs only ``bits`` bits per weight.
 
     Args:
         weight: the layer's initial weight, ``[out, ...]``.
         bits: 2, 4 or 8.
         coefficient: ``gamma`` is the ``mean`` or the ``max`` magnitude of the weights.
-        scope: one ``gamma`` for each output ``channel`` or for the ``layer``.
+        scope: one ``gamma`` per output ``channel``, or one for the ``layer``.
 
     Raises:
         ConfigurationError: for values that are not allowed.
+
+    Example:
+        >>> weight = torch.tensor([[-0.8, -0.6, 0.1, 0.3, 0.4]])
+        >>> RescaledUniform(weight, bits=2).integers(weight).integer.tolist()
+        [[-3, -3, 1, 3, 3]]
     """
 
     gamma: Tensor
@@ -58,7 +64,7 @@ class RescaledUniform(WeightDerived):
         self.refit(weight)
 
     def follow(self, weight: Tensor) -> None:
-        """Set ``gamma``."""
+        """Compute ``gamma`` from the weights in use."""
         groups = len(self.gamma)
         magnitude, live = (weight.abs() * self.in_use).reshape(groups, -1), self.in_use.reshape(groups, -1)
         count = live.sum(dim=1)
@@ -67,11 +73,11 @@ class RescaledUniform(WeightDerived):
         self.gamma.copy_(torch.where(count > 0, found, self.gamma.flatten()).view_as(self.gamma))
 
     def nearest(self, weight: Tensor) -> Tensor:
-        """Rescaled, rounded, scaled back."""
+        """Rescale, round and scale back."""
         return self._odd(weight) * self._unit()
 
     def _odd(self, weight: Tensor) -> Tensor:
-        """Odd integers from ``-s`` to ``s``."""
+        """Quantised weights as odd integers from ``-s`` to ``s``."""
         steps = 2**self.bits - 1
         return 2 * (steps / 2 * ((weight / self.gamma).clamp(-1, 1) + 1)).round() - steps
 
@@ -79,7 +85,7 @@ class RescaledUniform(WeightDerived):
         return self.gamma / (2**self.bits - 1)
 
     def sliced(self, outputs: Tensor, inputs: Tensor) -> "RescaledUniform":
-        """A copy for some outputs and inputs, with the coefficients of the outputs that are left."""
+        """A copy for some outputs and inputs, with the coefficients of the remaining outputs."""
         small = super().sliced(outputs, inputs)
         assert isinstance(small, RescaledUniform)
         if self.scope == "channel":
@@ -88,13 +94,13 @@ class RescaledUniform(WeightDerived):
 
     @torch.no_grad()
     def integers(self, weight: Tensor) -> IntegerWeights:
-        """Odd integers, and what they count."""
+        """Odd integers, and their unit ``gamma / s``."""
         largest = 2**self.bits - 1
         return IntegerWeights(on_grid(self._odd(weight), -largest, largest, 2), *self.scale_and_bits(weight))
 
     @torch.no_grad()
     def scale_and_bits(self, weight: Tensor) -> tuple[Tensor, int]:
-        """What the odd integers count, and their width."""
+        """Unit of the odd integers, and their width in bits."""
         return self._unit().double(), self.bits + 1
 
     def extra_repr(self) -> str:

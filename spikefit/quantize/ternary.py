@@ -9,10 +9,10 @@ from spikefit.quantize.weight_derived import WeightDerived
 
 
 class Ternary(WeightDerived):
-    """Ternary weight networks (Li et al. 2016, arXiv 1605.04711).
+    """Quantizer of ternary weight networks (Li et al. 2016, arXiv 1605.04711).
 
-    A weight beyond ``threshold * mean(|w|)`` becomes ``sign(w) * a``, with ``a`` the mean magnitude of those weights;
-    the others become 0. Border and amplitude follow the weights
+    A weight with magnitude above ``threshold * mean(|w|)`` becomes ``sign(w) * a``, where ``a`` is the mean magnitude
+    of these weights; all others become 0. Border and amplitude are recomputed from the weights
     (:class:`~spikefit.quantize.weight_derived.WeightDerived`).
 
     Args:
@@ -21,6 +21,11 @@ class Ternary(WeightDerived):
 
     Raises:
         ConfigurationError: for a threshold that is not positive.
+
+    Example:
+        >>> weight = torch.tensor([[-0.75, -0.5, 0.125, 0.25]])
+        >>> Ternary(weight)(weight).tolist()
+        [[-0.625, -0.625, 0.0, 0.0]]
     """
 
     bits = 2
@@ -37,7 +42,7 @@ class Ternary(WeightDerived):
         self.refit(weight)
 
     def follow(self, weight: Tensor) -> None:
-        """Set border and amplitude."""
+        """Compute border and amplitude from the weights in use."""
         magnitude, count = weight.abs() * self.in_use, self.in_use.sum()
         border = self.threshold * magnitude.sum() / count.clamp_min(1)
         large = magnitude > border
@@ -46,7 +51,7 @@ class Ternary(WeightDerived):
         self.amplitude.copy_(torch.where(count > 0, amplitude, self.amplitude))
 
     def nearest(self, weight: Tensor) -> Tensor:
-        """-a, 0 or a."""
+        """Round each weight to -a, 0 or a."""
         return self._sign(weight) * self.amplitude
 
     def _sign(self, weight: Tensor) -> Tensor:
@@ -54,12 +59,12 @@ class Ternary(WeightDerived):
 
     @torch.no_grad()
     def integers(self, weight: Tensor) -> IntegerWeights:
-        """-1, 0 or 1, and the amplitude."""
+        """Integers -1, 0 and 1, and the amplitude as their scale."""
         return IntegerWeights(on_grid(self._sign(weight), -1, 1), *self.scale_and_bits(weight))
 
     @torch.no_grad()
     def scale_and_bits(self, weight: Tensor) -> tuple[Tensor, int]:
-        """The amplitude and the width."""
+        """The amplitude and the width in bits."""
         return self.amplitude.double().reshape([1] * weight.dim()), self.bits
 
     def extra_repr(self) -> str:

@@ -9,7 +9,7 @@ from spikefit.quantize.base import IntegerWeights, Quantizer, on_grid
 
 
 class Uniform(Quantizer):
-    """Learned step size quantization (Esser et al. 2020, arXiv 1902.08153).
+    """LSQ, learned step size quantization (Esser et al. 2020, arXiv 1902.08153).
 
     Integers lie in ``[-2**(bits-1), 2**(bits-1) - 1]``, so 2 bits give the four values -2, -1, 0, 1 times the step.
 
@@ -19,6 +19,11 @@ class Uniform(Quantizer):
 
     Raises:
         ConfigurationError: for other bits.
+
+    Example:
+        >>> weight = torch.tensor([[-0.8, -0.6, 0.1, 0.3, 0.4]])
+        >>> Uniform(weight, bits=4).integers(weight).integer.tolist()
+        [[-2, -2, 0, 1, 1]]
     """
 
     def __init__(self, weight: Tensor, bits: int = 4) -> None:
@@ -39,13 +44,13 @@ class Uniform(Quantizer):
         return 2 ** (self.bits - 1) - 1
 
     def quantize(self, weight: Tensor) -> Tensor:
-        """``weight`` on the grid; the step's gradient is scaled by ``1 / sqrt(N * highest)`` as in the paper."""
+        """Round ``weight`` to the grid; the step's gradient is scaled by ``1 / sqrt(N * highest)`` as in the paper."""
         step = scale_gradient(self.step.abs(), (weight.numel() * self.highest) ** -0.5)
         return round_ste((weight / step).clamp(self.lowest, self.highest)) * step
 
     @torch.no_grad()
     def refit(self, weight: Tensor, live: Tensor | None = None) -> None:
-        """Set the step to ``2 * mean(|w|) / sqrt(highest)``, the paper's start."""
+        """Set the step to ``2 * mean(|w|) / sqrt(highest)``, the initial value of the paper."""
         values = weight.detach() if live is None else weight.detach()[live]
         if values.numel():
             step = 2 * values.abs().mean() / self.highest**0.5
@@ -59,7 +64,7 @@ class Uniform(Quantizer):
 
     @torch.no_grad()
     def scale_and_bits(self, weight: Tensor) -> tuple[Tensor, int]:
-        """The step and the width."""
+        """The step and the width in bits."""
         return self.step.abs().double().reshape([1] * weight.dim()), self.bits
 
     def extra_repr(self) -> str:

@@ -1,4 +1,4 @@
-"""Quantizers whose constants are not trained but computed from the weights."""
+"""Base class of quantizers whose constants are computed from the weights instead of trained."""
 
 import copy
 from abc import abstractmethod
@@ -11,18 +11,18 @@ from spikefit.quantize.base import Quantizer
 
 
 class WeightDerived(Quantizer):
-    """A quantizer whose constants follow the weights at every training step, and rest in evaluation.
+    """A quantizer whose constants are recomputed from the weights in every training step and fixed in evaluation.
 
-    Resting, they give a compacted layer the values that it had. The gradient is that of the identity.
+    Fixed constants keep the values of a layer when it is compacted. The gradient is that of the identity.
 
-    Synapses that are not in use don't count. A training step can't tell which ones these are: it counts those that
-    the last :meth:`use`, :meth:`refit` or :meth:`recluster` was told. Pruning callbacks do so after every event.
+    Synapses that are not in use are ignored. The synapses in use are those passed to the last call of :meth:`use`,
+    :meth:`refit` or :meth:`recluster`; pruning callbacks update them after every event.
 
     Args:
         weight: the layer's initial weight.
 
     Attributes:
-        in_use: bool buffer, the shape of ``weight``; a synapse that does not count is False.
+        in_use: bool buffer in the shape of ``weight``; False for ignored synapses.
     """
 
     in_use: Tensor
@@ -33,26 +33,26 @@ class WeightDerived(Quantizer):
 
     @abstractmethod
     def follow(self, weight: Tensor) -> None:
-        """Set the constants from the live ones among ``weight``; they stay as they are where none is live."""
+        """Compute the constants from the weights in use; where no weight is in use they stay unchanged."""
 
     @abstractmethod
     def nearest(self, weight: Tensor) -> Tensor:
-        """The quantised value of each weight, for the constants as they are."""
+        """The quantised value of each weight, for the current constants."""
 
     def quantize(self, weight: Tensor) -> Tensor:
-        """Quantised weights with the gradient of the identity; in training the constants follow ``weight`` first."""
+        """Quantise ``weight``, with the gradient of the identity; in training the constants are recomputed first."""
         latent = weight.detach()
         if self.training:
             self.follow(latent)
         return straight_through(weight, self.nearest(latent))
 
     def use(self, live: Tensor) -> None:
-        """Count the synapses in ``live`` alone from the next training step on."""
+        """Ignore synapses outside ``live`` from the next training step on."""
         self.in_use.copy_(live)
 
     @torch.no_grad()
     def refit(self, weight: Tensor, live: Tensor | None = None) -> None:
-        """Set the constants from the live weights, and remember which ones are live."""
+        """Compute the constants from the live weights, and store which synapses are live."""
         if live is not None:
             self.use(live)
         self.follow(weight.detach())

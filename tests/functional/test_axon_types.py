@@ -1,4 +1,4 @@
-"""Weights under TrueNorth's rule against exhaustive search and the written gradients."""
+"""Axon types compared with exhaustive search and the documented gradients."""
 
 import itertools
 
@@ -25,8 +25,8 @@ WEIGHTS = st.sampled_from([-2.0, -1.0, -0.7, -0.1, 0.0, 0.2, 0.9, 1.0, 3.0])
 
 @given(st.lists(WEIGHTS, min_size=1, max_size=8))
 @settings(deadline=None, max_examples=100)
-def test_a_centre_beside_zero_is_the_best_over_all_subsets(row):
-    """Every subset of the row, served by its mean, while the rest is 0."""
+def test_a_centre_next_to_zero_is_the_best_over_all_subsets(row):
+    """Brute force: every subset of the row is replaced by its mean, the rest by 0."""
     (centre,), (served,) = best_centres(torch.tensor([row], dtype=torch.float64))
     subsets = (s for size in range(1, len(row) + 1) for s in itertools.combinations(row, size))
     most = max(sum(subset) ** 2 / len(subset) for subset in subsets)
@@ -49,7 +49,7 @@ def test_the_values_of_several_outputs_types_and_taps_at_once():
 @given(st.integers(0, 2**16), st.integers(1, 4), st.integers(1, 6), st.integers(1, 3), st.integers(1, 4))
 @settings(deadline=None, max_examples=50)
 def test_types_are_the_best_of_all_given_the_values(seed, outputs, inputs, taps, count):
-    """Each type tried for each input; only an input that fills a type which nobody chose has another one."""
+    """All types tried for each input; only an input that fills an empty type may have another one."""
     weight, values = normal(outputs, inputs, taps, seed=seed), normal(outputs, count, seed=seed + 1)
     found = best_types(weight, values, torch.arange(inputs) % count).tolist()
     for i in range(inputs):
@@ -90,7 +90,7 @@ def test_an_input_without_weights_fills_no_type():
 @given(st.integers(0, 2**16), st.integers(1, 5), st.integers(1, 9), st.integers(1, 3), st.integers(1, 5), st.booleans())
 @settings(deadline=None, max_examples=40)
 def test_the_error_never_grows(seed, outputs, inputs, taps, count, rounded):
-    """Turn by turn, from the bad start of one type for all; rounded weights have ties and zeros."""
+    """Over all rounds, from the bad start of a single type; rounded weights have ties and zeros."""
     weight = normal(outputs, inputs, taps, seed=seed)
     weight = weight.round() if rounded else weight
     types, errors = torch.zeros(inputs, dtype=torch.int64), []
@@ -110,7 +110,7 @@ def test_the_error_never_grows(seed, outputs, inputs, taps, count, rounded):
 @given(st.integers(0, 2**16))
 @settings(deadline=None, max_examples=10)
 def test_a_tiny_layer_is_fitted_almost_as_well_as_by_exhaustive_search(seed):
-    """3 outputs, 6 inputs, 2 types: all 64 assignments. A start in turns ends in a local optimum at the worst."""
+    """3 outputs, 6 inputs, 2 types: all 64 assignments. The worst start ends in a local optimum."""
     weight = normal(3, 6, 1, seed=seed)
     every = (torch.tensor(types) for types in itertools.product(range(2), repeat=6))
     best = min(error_of(weight, best_values(weight, types, 2)[0], types) for types in every)

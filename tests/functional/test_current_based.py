@@ -1,4 +1,4 @@
-"""Synaptic currents and neurons that fire several times a step, against loops written from their equations."""
+"""Synaptic currents and neurons that fire several times per step, compared with loops over their equations."""
 
 import math
 from functools import partial

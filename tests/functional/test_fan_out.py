@@ -1,4 +1,4 @@
-"""Fan-in and fan-out against a visit to every (input neuron, output neuron, tap)."""
+"""Fan-in and fan-out compared with an enumeration of all (input neuron, output neuron, tap)."""
 
 from itertools import product
 
@@ -36,9 +36,9 @@ def test_conv_fans(stride, padding, dilation, groups):
     fan_out = synops.conv_fan_out(weight, source, **options)
     fan_in = synops.conv_fan_in(weight, source, **options)
     expected_out, expected_in = torch.zeros_like(fan_out), torch.zeros_like(fan_in)
-    for before, behind in visit(weight, source, stride, padding, dilation, groups):
-        expected_out[before] += 1
-        expected_in[behind] += 1
+    for source_neuron, target_neuron in visit(weight, source, stride, padding, dilation, groups):
+        expected_out[source_neuron] += 1
+        expected_in[target_neuron] += 1
     assert torch.equal(fan_out, expected_out)
     assert torch.equal(fan_in, expected_in)
 

@@ -1,4 +1,4 @@
-"""Gates on units and on weights against real ones, one sample at a time; random vectors against their covariance."""
+"""Gate scores compared with real gates, one sample at a time; random vectors compared with their covariance."""
 
 import pytest
 import torch
@@ -99,8 +99,8 @@ def test_random_pullbacks_depend_on_their_generator_alone(logits, pullbacks):
 
 
 @pytest.mark.parametrize("pool", [nn.functional.avg_pool2d, nn.functional.max_pool2d])
-def test_contributions_are_the_same_behind_a_pooling(pool):
-    """5 x 5 maps under windows of 2: what no window covers contributes nothing either way."""
+def test_contributions_are_the_same_after_a_pooling(pool):
+    """5 x 5 maps with windows of 2: neurons outside every window contribute nothing in either case."""
     torch.manual_seed(0)
     spikes = (torch.rand(6, 4, 5, 5, dtype=torch.float64) < 0.4).double().requires_grad_()
     pooled = pool(spikes, 2)

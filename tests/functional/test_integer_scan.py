@@ -1,4 +1,4 @@
-"""Neurons in a chip's integers: the reference against Python's, the kernel against both, gradients against autograd."""
+"""Neurons in a chip's integers: reference and kernel compared with Python's integers, gradients with autograd."""
 
 import math
 from dataclasses import replace
@@ -111,7 +111,7 @@ def test_without_rounding_a_decay_is_a_factor():
 )
 @settings(max_examples=200, deadline=None)
 def test_kernel_equals_the_reference(rule, steps, constant, batch, channels, sides, window, pruned, dtype, seed):
-    """Spikes to the last bit, gradients within rounding, also where windows leave rows and columns over."""
+    """Spikes to the last bit, gradients within rounding, also where windows leave a remainder of rows and columns."""
     window = min(window, *sides) if sides else 1
     y, constants, alive = drawn(rule, 1 if constant else steps, batch, channels, sides, dtype, seed)
     args = (steps, rule, alive if pruned else None, window)
@@ -241,7 +241,7 @@ def test_the_compiler_calls_the_kernel_as_it_is():
 )
 @settings(max_examples=100, deadline=None)
 def test_synaptic_currents_equal_python(values, rule, share):
-    """What arrives is bounded, then decays, whatever leak the membrane has; overflows are counted."""
+    """The input is bounded, then decays, for every leak of the membrane; overflows are counted."""
     if rule.overflow == "wrap" and rule.state_max is not None:
         values = [value % (8 * rule.state_max) for value in values]
     leak, state, expected, overflows = leak_of(rule, share), 0, [], 0

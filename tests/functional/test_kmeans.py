@@ -1,4 +1,4 @@
-"""Exact k-means against brute force, another exact implementation, and scikit-learn."""
+"""Exact k-means compared with brute force, another exact implementation and scikit-learn."""
 
 from itertools import combinations
 
@@ -32,7 +32,7 @@ def inertia(values, centroids):
 
 
 def assert_as_good_as_kmeans1d(values, clusters):
-    """Inertia to 1e-9, or as far as sums of float64 tell inertias apart; clusters in order; every value served."""
+    """Inertia equal to 1e-9 or the precision of float64 sums; ordered clusters; every value counted."""
     centroids, counts = kmeans_1d(torch.from_numpy(values), clusters)
     wide = values.astype(np.float64)
     other = np.array(kmeans1d.cluster(wide.tolist(), min(clusters, len(np.unique(wide)))).centroids)
@@ -89,7 +89,7 @@ def test_bad_values_are_refused():
 
 @pytest.fixture
 def small_rounds(monkeypatch):
-    """Bins, rounds and a last search so small that a few hundred values go through all of them."""
+    """Limits so small that a few hundred values pass through all stages of the search."""
     for name, value in {"_BINS": 32, "_CELLS": 6, "_FEW": 3}.items():
         monkeypatch.setattr(kmeans_cpu, name, value)
 

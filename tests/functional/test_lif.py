@@ -1,4 +1,4 @@
-"""The scan against a plain loop that autograd differentiates by itself."""
+"""The scan compared with a plain loop that autograd differentiates."""
 
 import pytest
 import torch

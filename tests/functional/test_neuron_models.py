@@ -1,4 +1,4 @@
-"""The registry of neuron models: classes agree with their entries, and what a new neuron lacks is named."""
+"""Registry of neuron models: classes agree with their entries, and errors name what a new neuron lacks."""
 
 import textwrap
 
@@ -46,7 +46,7 @@ def test_there_are_classes():
 
 @pytest.mark.parametrize("cls", CLASSES)
 def test_each_class_agrees_with_its_entry(cls):
-    """The entry's leak, from the class's own amount, is what its spikes show; its synaptic current is one."""
+    """The spikes of the class follow the leak and the synaptic current of its entry."""
     module = cls(1)
     entry = neuron_model(cls.model)
     assert module.entry is entry
@@ -113,7 +113,7 @@ def test_an_entry_that_contradicts_itself_is_refused(options, match):
 
 
 def test_a_name_belongs_to_one_class():
-    with pytest.raises(ConfigurationError, match=r"'lif' is LIF's name; give MyLIF another"):
+    with pytest.raises(ConfigurationError, match=r"the name 'lif' belongs to LIF; choose another for MyLIF"):
         register(NeuronModel("lif", "MyLIF", "decay"))
     for leak in ("decay", "none"):  # a module that is loaded again
         assert neuron_model(register(NeuronModel("my_lif", "MyLIF", leak)).name).leak == leak
@@ -142,7 +142,7 @@ def test_a_name_belongs_to_one_class():
             ConfigurationError,
             r"has no gradient in a chip's integers",
         ),
-        (require_nir_form, {"leak": "linear"}, ExchangeError, r"has no NIR form: NIR knows no linear leak; use IF or"),
+        (require_nir_form, {"leak": "linear"}, ExchangeError, r"has no NIR form: NIR has no linear leak; use IF or"),
         (require_nir_form, {"leak": "decay"}, ExchangeError, r"has no NIR form: its entry .* names no node \(nir=\)"),
         (
             require_nir_form,
@@ -154,7 +154,7 @@ def test_a_name_belongs_to_one_class():
             require_nir_form,
             {"leak": None, "step": floor_step},
             ExchangeError,
-            r"has no NIR form: NIR knows no dynamics but",
+            r"has no NIR form: NIR has no node for its dynamics",
         ),
     ],
 )
@@ -164,7 +164,7 @@ def test_a_missing_part_is_named(require, entry, error, match):
 
 
 def test_a_class_that_fires_in_its_own_way_under_another_s_name_is_found():
-    """It inherits the entry of LIF, which says nothing of what it does."""
+    """It inherits the entry of LIF, which does not describe it."""
 
     class Noisy(LIF):
         def fire(self, current):
@@ -194,7 +194,7 @@ def test_a_new_neuron_trains_a_step(cls):
 
 
 def test_an_own_way_of_firing_is_what_a_block_runs():
-    """Not the fused kernel, which knows nothing of it."""
+    """The fused kernel must not be used: it does not implement these dynamics."""
     register(NeuronModel("floor_if", "FloorIF", None))
     network = MLP((4,), 2, hidden=(3,), neuron=FloorIF)
     block = network.block("fc1")
@@ -215,7 +215,7 @@ def test_a_neuron_that_is_not_registered_can_t_be_built():
 
 def test_what_training_needs_is_named():
     register(NeuronModel("my_lif", "MyLIF", None))
-    with pytest.raises(ConfigurationError, match=r"my_lif \(MyLIF\) has no leak in its entry, and no fire of its own"):
+    with pytest.raises(ConfigurationError, match=r"my_lif \(MyLIF\) has no leak in its entry, and its class"):
         MyLIF(3)(torch.ones(2, 1, 3))
     register(NeuronModel("my_lif", "MyLIF", "decay", synaptic=True))
     with pytest.raises(ConfigurationError, match=r"my_lif \(MyLIF\) has no synaptic_decay, but .* synaptic=True"):
@@ -264,13 +264,13 @@ def test_constants_are_folded_by_their_units():
     found = constants_in_units(entry, {"floor": -1.0, "share": torch.tensor([0.25, 0.75])}, gain)
     assert {name: value.tolist() for name, value in found.items()} == {"floor": [-0.5, -2.0], "share": [0.25, 0.75]}
     assert all(value.dtype == torch.float64 and not value.requires_grad for value in found.values())
-    with pytest.raises(ConfigurationError, match=r"neuron my \(My\): no value of floor, share"):
+    with pytest.raises(ConfigurationError, match=r"neuron my \(My\): no value for floor, share"):
         constants_in_units(entry, {}, gain)
     assert IF(3).own_constants() == {}
 
 
 def test_the_example_of_the_docstring_runs():
-    example = neuron_models.__doc__.split("that entry::")[1].split("What it must supply")[0]
+    example = neuron_models.__doc__.split("that entry::")[1].split("Class and entry supply")[0]
     names = {"__name__": "own"}
     exec(textwrap.dedent(example), names)
     current = torch.rand(5, 2, 3)

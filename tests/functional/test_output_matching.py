@@ -1,4 +1,4 @@
-"""Matching codebooks to currents, against brute force over all assignments."""
+"""Codebooks fitted to currents, compared with brute force over all assignments."""
 
 from itertools import product
 
@@ -41,7 +41,7 @@ def brute_force(row, gram, codebook, free_gain):
 
 @pytest.mark.parametrize("free_gain", [True, False])
 def test_descent_comes_near_the_best_of_all_assignments(free_gain):
-    """3**5 assignments of each output. Descent is no exhaustive search: near it on average, never below it."""
+    """3**5 assignments per output. Coordinate descent comes close to exhaustive search on average, never below it."""
     codebook = torch.tensor([-1.0, 0.2, 1.3], dtype=torch.float64)
     found, best, nearest = [], [], []
     for seed in range(12):

@@ -1,4 +1,4 @@
-"""Rounding, lookup and their gradients, against the written formulae."""
+"""Rounding, lookup and their gradients, compared with the documented formulae."""
 
 import torch
 from hypothesis import given, settings

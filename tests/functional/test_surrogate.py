@@ -1,4 +1,4 @@
-"""Surrogates against properties of what they stand for."""
+"""Surrogates: symmetric, highest at the threshold, with integral 1."""
 
 import math
 

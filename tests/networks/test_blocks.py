@@ -1,4 +1,4 @@
-"""Blocks: the positive norm, constant inputs, wiring that is refused."""
+"""Blocks: positive norm, constant inputs and invalid wiring."""
 
 from functools import partial
 
@@ -58,7 +58,7 @@ def test_a_norm_refuses_other_shapes():
 
 @pytest.mark.parametrize("training", [False, True])
 def test_a_constant_image_goes_through_the_first_synapses_once(training):
-    """Same currents, spikes and gradients as the frames written out, in training by the batch statistics too."""
+    """Same currents, spikes and gradients as with repeated frames, also with batch statistics in training."""
     torch.manual_seed(0)
     network = ConvSNN((1, 8, 8), 3, channels=(4,), hidden=()).double().train(training)
     seen = []
@@ -76,14 +76,14 @@ def test_a_constant_image_goes_through_the_first_synapses_once(training):
 
 
 def test_a_single_frame_and_a_batch_of_one_are_no_constant_input():
-    """A stride of 0 in another place than time is not a constant image."""
+    """A stride of 0 in a dimension other than time is not a constant image."""
     block = Block(nn.Conv2d(1, 2, 3), neuron=IF(2))
     frames = torch.rand(4, 1, 1, 5, 5)
     materialised = torch.cat([block.current(frames)] * 3, dim=1)
     torch.testing.assert_close(block.current(frames.expand(-1, 3, -1, -1, -1)), materialised)
 
 
-def test_a_constant_input_beside_a_residual_one_is_not_taken_for_constant():
+def test_a_constant_input_with_a_residual_input_is_not_treated_as_constant():
     block = Block(nn.Conv2d(2, 2, 1), neuron=IF(2), skip=IdentitySkip(0.5), skip_from="before")
     frame, skip = torch.rand(1, 3, 2, 4, 4), torch.rand(5, 3, 2, 4, 4)
     current = block.current(frame.expand(5, -1, -1, -1, -1), skip)
@@ -100,8 +100,8 @@ def test_pooling_by_hand():
         Block(conv(), pool_kind="median")
 
 
-def test_a_pooling_behind_a_linear_layer_is_refused():
-    with pytest.raises(ConfigurationError, match="pool: got 2 behind a linear layer"):
+def test_a_pooling_after_a_linear_layer_is_refused():
+    with pytest.raises(ConfigurationError, match="pool: got 2 after a linear layer"):
         Block(nn.Linear(4, 4), neuron=IF(4), pool=2)
 
 

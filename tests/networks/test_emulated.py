@@ -1,4 +1,4 @@
-"""In which format a layer adds integers exactly."""
+"""The dtype in which a layer adds integers exactly."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""A block as one operation against the same block part by part, gradient checkpointing, and torch.compile."""
+"""Fused blocks compared with blocks that run part by part; gradient checkpointing and torch.compile."""
 
 import copy
 from functools import partial
@@ -55,7 +55,7 @@ def test_watching_a_network_changes_nothing(name, neuron, training, constant, wa
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_gradient_checkpointing_changes_nothing(name):
-    """Not even the running statistics, although every block runs twice."""
+    """Running statistics included, although every block runs twice."""
     torch.manual_seed(0)
     network = NETWORKS[name]((2, 9, 9), 3)
     other = copy.deepcopy(network)

@@ -51,7 +51,7 @@ def test_layers_of_a_vgg_by_hand():
 
 
 def test_a_plan_of_your_own_by_hand():
-    """Two P pool by 4; R adds two convolutions, the second of which adds what went into the first to its current."""
+    """Two P pool by 4; R adds two convolutions; the input of the first is added to the current of the second."""
     network = VGG((3, 16, 16), 5, plan=[8, "P", 12, "R", "P", "R", "P", "P"], width=0.5)
     blocks = dict(network.named_blocks())
     layers = [tuple(block.synapses.weight.shape[:2]) for block in blocks.values()]

@@ -1,4 +1,4 @@
-"""The residual network against its wiring written out."""
+"""The residual network compared with an explicit forward pass."""
 
 import subprocess
 import sys
@@ -12,7 +12,7 @@ from spikefit.networks import IdentitySkip, ResidualSNN
 
 
 def test_the_forward_is_its_wiring_written_out(wake):
-    """Every second convolution of a pair adds the output of the block before the pair, in front of its norm."""
+    """Every second convolution of a pair adds the output of the block before the pair, before its norm."""
     torch.manual_seed(0)
     network = ResidualSNN((2, 16, 16), 3, channels=(4, 6), depth=2, stem_pool=2).double()
     x = (torch.rand(3, 4, 2, 16, 16) < 0.5).double()
@@ -97,7 +97,7 @@ def test_a_bad_option_is_named(options, named):
 
 
 def test_a_narrow_strided_shortcut_trains_without_breaking_the_process():
-    """Channels last, torch 2.14.1 corrupts memory within a few hundred such steps; in a process of its own."""
+    """With channels last, torch 2.14.1 corrupts memory within a few hundred such steps; so in a separate process."""
     code = (
         "import torch; from spikefit.networks import ResidualSNN; torch.set_num_threads(1); torch.manual_seed(0)\n"
         "network = ResidualSNN((1, 8, 8), 3, channels=(4, 6)); x = torch.rand(2, 3, 1, 8, 8)\n"

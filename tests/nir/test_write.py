@@ -179,7 +179,7 @@ def test_what_nir_can_t_say_is_refused_by_layer(wake):
         with pytest.raises(error, match=match):
             to_nir(lower(net, context(STEPS)), dialect)
 
-    refused(r"conv1: neuron .* has no NIR form: NIR knows no linear leak; use IF or LIF", neuron=LinearLeakIF)
+    refused(r"conv1: neuron .* has no NIR form: NIR has no linear leak; use IF or LIF", neuron=LinearLeakIF)
     refused(r"conv1: its reset is 'subtract', a nir graph means 'zero'", reset="subtract")
     refused(r"conv1: its reset is 'zero', a sinabs graph means 'subtract'", dialect="sinabs")
     refused(r"conv2: NIR knows no pooling of maxima; use average", pool_kind="max")

@@ -1,4 +1,4 @@
-"""A codebook under TrueNorth's rule: one value a type for every output, one type for every input."""
+"""Codebook for axon types: one type per input, one value per output and type."""
 
 import copy
 
@@ -22,7 +22,7 @@ def error(quantizer, w):
 
 @pytest.mark.parametrize("shape", [(6, 8, 3, 3), (12, 30)])
 @pytest.mark.parametrize("bits", [2, 4, 8])
-def test_every_output_has_one_value_a_type_beside_zero(shape, bits):
+def test_every_output_has_one_value_per_type_and_zero(shape, bits):
     """Integer weights equal real ones, lie on the grid, and no (output, type) has two of them."""
     w = weight(shape=shape)
     quantizer = AxonCodebook(w, types=3, bits=bits)
@@ -52,14 +52,14 @@ def test_a_layer_by_hand():
 
 
 def test_refitting_takes_the_best_start():
-    """At 8 bits the grid costs next to nothing: the error is the least of those of the single starts."""
+    """At 8 bits rounding is negligible: the error is the smallest over all starts."""
     w = weight(shape=(20, 40))
     least = min(fit_axons(w.double()[..., None], start, 4).error for start in starts(w.double()[..., None], 4))
     assert least <= error(AxonCodebook(w, bits=8), w) <= 1.001 * least
 
 
 def test_reclustering_goes_on_from_the_present_types():
-    """Weights that stay change nothing; weights that moved are fitted better than before, by the warm start's fit."""
+    """Unchanged weights change nothing; for moved weights the warm start improves the fit."""
     w = weight(shape=(20, 40))
     quantizer = AxonCodebook(w)
     state = copy.deepcopy(quantizer.state_dict())
@@ -88,7 +88,7 @@ def test_dead_synapses_and_outputs_do_not_count():
 
 
 def test_the_gradients_are_the_written_ones():
-    """dL/dW = dL/dW_hat, dL/dc[j, t] sums it over S = 1, and a value beyond the grid can't move."""
+    """dL/dW = dL/dW_hat, dL/dc[j, t] sums it over S = 1, and a value beyond the grid has no gradient."""
     w = weight(shape=(3, 40)).requires_grad_()
     quantizer = AxonCodebook(w.detach(), types=2, bits=4)
     with torch.no_grad():
@@ -121,7 +121,7 @@ def test_the_grid_of_an_output_is_its_own():
 
 @pytest.mark.parametrize("bits", [2, 4])
 def test_a_narrow_grid_is_as_good_as_any_step_of_a_fine_search(bits):
-    """Ten values, each with a type of its own, the smallest in 300 inputs; rounded by brute force over 2000 steps."""
+    """Ten values, each with its own type, the smallest for 300 inputs; compared with a search over 2000 steps."""
     values = torch.linspace(0.111, 0.2, 10).double()
     w = values.repeat_interleave(torch.tensor([300, *[1] * 9]))[None]
     quantizer = AxonCodebook(w, types=10, bits=bits)

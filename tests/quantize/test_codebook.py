@@ -1,4 +1,4 @@
-"""What a codebook can be told: scopes, grids, ways to hand over, and a frozen assignment."""
+"""Options of a codebook: scopes, grids and a frozen assignment."""
 
 from functools import partial
 

@@ -1,4 +1,4 @@
-"""Measured inputs explain the currents that a layer delivers."""
+"""Moments of a layer's inputs give the variance of its currents."""
 
 import pytest
 import torch
@@ -52,7 +52,7 @@ def test_a_grouped_convolution_is_refused():
 )
 @pytest.mark.parametrize("free_gain", [True, False])
 def test_a_matched_layer_delivers_better_currents_than_a_clustered_one(options, free_gain):
-    """Inputs as of an image: a patch is bright or dark as a whole. The last output is dead."""
+    """Inputs like those of an image: a patch is bright or dark as a whole. The last output is dead."""
     generator = torch.Generator().manual_seed(0)
     weight = torch.randn(10, 3, 3, 3, generator=generator) * 0.1
     weight -= weight.mean((1, 2, 3), keepdim=True)

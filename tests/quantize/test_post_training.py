@@ -1,4 +1,4 @@
-"""Quantization after training: untouched training, then the best codebook or the best step."""
+"""Post-training quantization: float training, then the best codebook or the best step."""
 
 from functools import partial
 
@@ -101,7 +101,7 @@ def test_a_uniform_grid_lies_around_zero_if_the_bits_allow(levels, bits, expecte
 )
 @settings(deadline=None, max_examples=150)
 def test_the_step_has_the_least_squared_error(values, grid):
-    """Few values make many narrow optima; all assignments are tried for the least error."""
+    """Few values have many narrow optima; brute force over all assignments finds the least error."""
     values, grid = torch.tensor(values, dtype=torch.float64), torch.tensor(grid)
     step = best_step(values, grid)
     assert step > 0

@@ -1,4 +1,4 @@
-"""One harness for every quantizer, and each one's own mathematics."""
+"""A common harness for all quantizers, and the mathematics of each one."""
 
 import copy
 from functools import partial
@@ -16,7 +16,7 @@ from spikefit.quantize.base import attach, latent_weight, quantizer_of, touch
 
 
 def switched_on(factory):
-    """What the callback does to a quantizer that starts at strength 0."""
+    """Switch on a quantizer that starts at strength 0, as the callback does."""
 
     def make(w):
         quantizer = factory(w)

@@ -1,4 +1,4 @@
-"""QP-SNN's weight rescaling, against its formula."""
+"""Weight rescaling of QP-SNN, compared with its formula."""
 
 from functools import partial
 
@@ -36,7 +36,7 @@ def test_each_weight_takes_the_nearest_of_equal_steps_between_plus_and_minus_gam
 
 
 def test_rescaling_makes_use_of_all_values():
-    """Weights of a twentieth fall on two of the four values when they are rounded as they are."""
+    """Weights of about a twentieth use only two of the four values if they are rounded without rescaling."""
     values = torch.linspace(-1, 1, 4, dtype=torch.float64)
     assert len((weight().flatten()[:, None] - values).abs().argmin(dim=1).unique()) == 2
     assert len(RescaledUniform(weight(), scope="layer")(weight()).unique()) == 4

@@ -1,4 +1,4 @@
-"""Strength and the frozen assignment: Python numbers that the state dict carries."""
+"""Switches (strength, frozen assignment): Python numbers that are stored in the state dict."""
 
 import copy
 

@@ -1,4 +1,4 @@
-"""Constants that follow the weights count the synapses in use alone."""
+"""Constants computed from the weights ignore synapses that are not in use."""
 
 from functools import partial
 
@@ -26,10 +26,10 @@ def live():
 
 
 @pytest.mark.parametrize("make", CASES)
-@pytest.mark.parametrize("told", ["refit", "recluster"])
-def test_training_steps_leave_dead_synapses_out(make, told, live):
+@pytest.mark.parametrize("method", ["refit", "recluster"])
+def test_training_steps_leave_dead_synapses_out(make, method, live):
     quantizer = make(weight()).train()
-    getattr(quantizer, told)(weight(), live)
+    getattr(quantizer, method)(weight(), live)
     later = torch.where(live, weight(1), torch.tensor(100.0))
     quantised = quantizer(later)
     alone = make(weight(1)[live].view(1, -1))

@@ -1,1 +1,1 @@
-"""Kernels of the functions in :mod:`spikefit.functional`, one folder a device."""
+"""Kernels for the functions in :mod:`spikefit.functional`, one package per device."""

@@ -1,4 +1,4 @@
-"""The Triton kernels of codebooks against plain torch: on a GPU where there is one, else in Triton's interpreter."""
+"""Triton kernels of codebooks compared with plain torch, on a GPU or in Triton's interpreter on a CPU."""
 
 import pytest
 import torch
@@ -104,7 +104,7 @@ def test_long_rows_are_summed_in_chunks_and_always_to_the_same():
 )
 @examples(25)
 def test_grid(groups, levels, bits, zero, learned, dtype, seed):
-    """To the last bit, but for the scale's gradient, which sums over the codebook in another order."""
+    """Bit-identical, except for the gradient of the scale, which sums over the codebook in another order."""
     generator = torch.Generator().manual_seed(seed)
     largest = 2 ** (bits - 1) - 1
     scale = torch.rand(groups, 1, dtype=dtype, generator=generator) + 0.1

@@ -1,4 +1,4 @@
-"""Every Triton kernel of the library compiled for a GPU, without one: its registers hold what it keeps."""
+"""All Triton kernels compiled ahead of time, without a GPU: none spills registers."""
 
 import json
 import os
@@ -32,7 +32,7 @@ for kernel, (_, name, arguments, warps) in heaviest.items():
 
 @needs_no_gpu
 def test_the_registers_hold_what_a_kernel_keeps():
-    """The assembler may give up a few bytes to fit one more program on a multiprocessor, but never for want of room."""
+    """The assembler may spill a few bytes for a higher occupancy, but never for lack of registers."""
     tests = Path(__file__).parents[1]
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     environment["PYTHONPATH"] = os.pathsep.join([str(tests), environment.get("PYTHONPATH", "")])

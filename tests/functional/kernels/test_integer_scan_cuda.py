@@ -1,4 +1,4 @@
-"""The Triton kernels of a chip's neurons against plain torch: on a GPU, else in Triton's interpreter, on the CPU."""
+"""Triton kernels of a chip's neurons compared with plain torch, on a GPU or in Triton's interpreter on a CPU."""
 
 from dataclasses import replace
 
@@ -46,7 +46,7 @@ def compared(rule, y, constants, alive, steps, window):
 )
 @examples(40, compiled=12)
 def test_kernels_equal_plain_torch(rule, steps, constant, channels, sides, window, pruned, dtype, seed):
-    """Spikes to the last bit, gradients within rounding, also where windows leave rows and columns over."""
+    """Spikes to the last bit, gradients within rounding, also where windows leave a remainder of rows and columns."""
     window = min(window, *sides) if sides else 1
     y, constants, alive = drawn(rule, 1 if constant else steps, 2, channels, sides, dtype, seed)
     spikes, found = compared(rule, y, constants, alive if pruned else None, steps, window)

@@ -1,4 +1,4 @@
-"""The Triton kernels against the plain loop: on a GPU where there is one, else in Triton's interpreter, on the CPU."""
+"""Triton kernels of the scan compared with a plain loop, on a GPU or in Triton's interpreter on a CPU."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Norm, scan and pooling in one operation, against torch's batch norm, the plain loop and torch's pooling."""
+"""Norm, scan and pooling in one operation, compared with torch's batch norm, a plain loop and torch's pooling."""
 
 import subprocess
 import sys
@@ -106,7 +106,7 @@ def test_results_do_not_depend_on_the_number_of_threads():
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_the_first_kernel_leaves_torchs_threads_alone(threads):
-    """In a process of its own: numba starts its threads once."""
+    """In a separate process, because numba starts its threads only once."""
     code = (
         "import torch; from spikefit.functional.lif import Dynamics, multi_step; "
         f"torch.set_num_threads({threads}); multi_step(torch.rand(2, 4), Dynamics()); print(torch.get_num_threads())"
@@ -115,7 +115,7 @@ def test_the_first_kernel_leaves_torchs_threads_alone(threads):
     assert done.stdout.strip() == str(threads)
 
 
-def test_a_kernel_without_a_file_to_be_kept_beside_compiles_all_the_same():
+def test_a_kernel_without_a_source_file_still_compiles():
     namespace = {}
     exec("def double(x): return 2 * x", namespace)
     assert jit(namespace["double"])(21) == 42

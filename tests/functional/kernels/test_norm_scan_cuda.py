@@ -1,4 +1,4 @@
-"""Norm, scan and pooling as Triton kernels: on a GPU where there is one, else in Triton's interpreter, on the CPU."""
+"""Norm, scan and pooling as Triton kernels, on a GPU or in Triton's interpreter on a CPU."""
 
 import pytest
 import torch

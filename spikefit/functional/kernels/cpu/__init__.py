@@ -1,1 +1,1 @@
-"""numba kernels for CPUs. Each has a plain-torch reference, with which tests compare it."""
+"""numba kernels for CPUs; tests compare each with its plain-torch reference."""

@@ -1,4 +1,4 @@
-"""Codebook lookup as numba kernels: one pass over the weights, one byte of index for each."""
+"""Codebook lookup as numba kernels: one pass over the weights, with a one-byte index per weight."""
 
 from typing import Any
 
@@ -10,8 +10,8 @@ from torch import Tensor
 from spikefit.functional.kernels.cpu.jit import jit, opaque, parallel, use_torch_threads
 
 Array = np.ndarray[Any, Any]
-_RUN = 4096  # weights of a work item
-_WAYS = 8  # sums kept side by side, so that an addition needn't wait for the one before
+_RUN = 4096  # weights per work item
+_WAYS = 8  # independent partial sums, so that an addition needn't wait for the previous one
 
 
 @jit
@@ -33,10 +33,10 @@ def _lookup(item: int, weight: Array, codebook: Array, index: Array, out: Array)
 
 @parallel
 def lookup(weight: Array, codebook: Array, index: Array, out: Array) -> None:
-    """Nearest value ``out`` and its ``index`` (uint8) of each weight ``[G, N]``; ``codebook`` ``[G, M]``, ascending.
+    """Store the nearest value ``out`` of each weight ``[G, N]`` and its ``index`` (uint8).
 
-    A weight is compared with all ``M - 1`` midpoints in turn: up to M = 256 that is faster than a binary search,
-    because it does not branch.
+    ``codebook`` ``[G, M]`` is ascending. Each weight is compared with all ``M - 1`` midpoints. Up to M = 256 this is
+    faster than a binary search, because it does not branch.
     """
     for item in prange(weight.shape[0] * ((weight.shape[1] + _RUN - 1) // _RUN)):
         _lookup(np.int64(item), weight, codebook, index, out)
@@ -58,7 +58,7 @@ def _sum_by_index(item: int, x: Array, index: Array, parts: Array) -> None:
 
 @parallel
 def sum_by_index(x: Array, index: Array, parts: Array) -> None:
-    """Sums of ``x`` ``[G, N]`` over equal ``index``, piece by piece, added to float64 ``parts`` ``[G, pieces, M]``."""
+    """Add sums of ``x`` ``[G, N]`` over equal ``index``, one per segment, to float64 ``parts`` ``[G, segments, M]``."""
     for item in prange(parts.shape[0] * parts.shape[1]):
         _sum_by_index(np.int64(item), x, index, parts)
 
@@ -90,5 +90,5 @@ class _CodebookLookupCPU(torch.autograd.Function):
 
 @opaque
 def codebook_lookup_cpu(weight: Tensor, codebook: Tensor) -> Tensor:
-    """:func:`spikefit.functional.quantize.codebook_lookup` on a CPU, for at most 256 values in float32 or float64."""
+    """CPU version of :func:`spikefit.functional.quantize.codebook_lookup`, for up to 256 values, float32 or float64."""
     return _CodebookLookupCPU.apply(weight, codebook)

@@ -1,7 +1,8 @@
-"""The neurons of a chip on a CPU, differentiable: :func:`spikefit.functional.integer_scan.integer_multi_step`.
+"""CPU version of :func:`spikefit.functional.integer_scan.integer_multi_step`, and its scan without a gradient.
 
-Kernels are in :mod:`spikefit.functional.kernels.cpu.integer_scan_kernels`. Membranes are computed in float64, which
-holds the integers of all chips; the backward pass computes them anew and everything else in the dtype of the currents.
+The kernels are in :mod:`spikefit.functional.kernels.cpu.integer_scan_kernels`. Membranes are computed in float64, which
+represents the integers of all chips exactly. The backward pass recomputes the membranes; everything else in it has the
+dtype of the currents.
 """
 
 import math
@@ -18,7 +19,7 @@ from spikefit.functional.kernels.cpu.jit import opaque, use_torch_threads
 from spikefit.functional.kernels.cpu.norm_scan_kernels import Rows, flat_rows, image_rows
 from spikefit.functional.surrogate import KERNEL_KINDS
 
-_SEGMENT = 1024  # lanes of one step: several arrays of this size stay in the first-level cache
+_SEGMENT = 1024  # lanes per step; several arrays of this size fit into the first-level cache
 _NEVER = 2.0**1000  # a threshold that no membrane reaches; finite, so that no product with it is undefined
 _LEAKS = {"none": kernels.NONE, "linear": kernels.LINEAR}
 _DECAYS = {"floor": kernels.DECAY_FLOOR, "toward_zero": kernels.DECAY_TRUNCATE}
@@ -26,7 +27,7 @@ _DECAYS = {"floor": kernels.DECAY_FLOOR, "toward_zero": kernels.DECAY_TRUNCATE}
 
 @dataclass(frozen=True)
 class _Plan:
-    """What :class:`_Scan` does, apart from its tensors."""
+    """Arguments of :class:`_Scan` that are not tensors."""
 
     dynamics: IntegerDynamics
     steps: int
@@ -42,7 +43,7 @@ class _Plan:
 
 
 class _Scan(torch.autograd.Function):
-    """From ``y`` ``[T or 1, B * lanes]`` to spikes ``[T, B * lanes]`` or their sums over windows."""
+    """Maps ``y`` ``[T or 1, B * lanes]`` to spikes ``[T, B * lanes]`` or their sums over windows."""
 
     @staticmethod
     def forward(
@@ -100,23 +101,24 @@ def integer_scan(
     shape: tuple[int, ...],
     window: int = 1,
 ) -> tuple[Tensor, Tensor, int]:
-    """Spikes of neurons that are driven by integer currents from rest, summed over windows; without a gradient.
+    """Spikes of neurons driven by integer currents from rest, summed over windows; without a gradient.
 
     Args:
-        y: float32 or float64 ``[T, B * lanes]``, or ``[1, B * lanes]`` for a current that is the same in every step.
+        y: float32 or float64 ``[T, B * lanes]``, or ``[1, B * lanes]`` for a constant current.
         constants: bias, threshold and leak, integers ``[C]``.
         dynamics: of the neurons.
         steps: T.
-        shape: of one sample, ``(H, W, C)`` or ``(C,)``; ``lanes`` is its product.
+        shape: shape of one sample, ``(H, W, C)`` or ``(C,)``; ``lanes`` is its product.
         window: side of the windows; 1 for none.
 
     Returns:
-        float32 spikes ``[T, B * lanes]``, or the sums of windows ``[T, B * (H // window) * (W // window) * C]``; how
-        often each neuron fired in all samples, float32 ``[lanes]``; and how many membranes left the range.
+        Float32 spikes ``[T, B * lanes]``, or their sums over windows ``[T, B * (H // window) * (W // window) * C]``;
+        the number of spikes per neuron over all samples, float32 ``[lanes]``; and the number of membranes that left the
+        range.
     """
     use_torch_threads()
     lanes, channels = math.prod(shape), shape[-1]
-    if window == 1:  # rows of any place: as many as stay in the first-level cache
+    if window == 1:  # rows of any length: as many lanes as fit into the first-level cache
         row = min(lanes, channels * max(1, _SEGMENT // channels))
         rows, items, sent = (channels, row, 1, 1), -(-lanes // row), lanes
     else:
@@ -141,7 +143,7 @@ def _rule(dynamics: IntegerDynamics) -> kernels.Rule:
 
 
 def _constants(constants: tuple[Tensor, Tensor, Tensor], dynamics: IntegerDynamics) -> kernels.Array:
-    """Bias, threshold and leak as the kernels take them, float64 ``[3, C]``."""
+    """Bias, threshold and leak in the form that the kernels expect, float64 ``[3, C]``."""
     bias, threshold, amount = (_float64(constant) for constant in constants)
     if dynamics.leak == "decay":
         one = 2.0**dynamics.decay_bits
@@ -150,7 +152,7 @@ def _constants(constants: tuple[Tensor, Tensor, Tensor], dynamics: IntegerDynami
 
 
 def _through_leak(leak: kernels.Array, dynamics: IntegerDynamics) -> tuple[kernels.Array, kernels.Array]:
-    """What a linear leak takes, or the share that a decay keeps, and its derivative by the integer of the leak."""
+    """The loss of a linear leak, or the factor of a decay, and its derivative with respect to the integer leak."""
     if dynamics.leak == "linear":
         return leak, np.ones_like(leak)
     if dynamics.leak == "none":
@@ -178,7 +180,7 @@ def integer_multi_step_cpu(
     alive: Tensor | None,
     window: int,
 ) -> Tensor:
-    """:func:`spikefit.functional.integer_scan.integer_multi_step` on a CPU."""
+    """CPU version of :func:`spikefit.functional.integer_scan.integer_multi_step`."""
     last = y.movedim(2, -1).contiguous()
     frames, batch, *sides, channels = last.shape
     plan = _Plan(dynamics, steps, (*sides, channels), window)

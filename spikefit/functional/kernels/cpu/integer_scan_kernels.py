@@ -1,11 +1,10 @@
-"""The neurons of a chip as numba kernels: integers held by float64, several of which a processor handles at once.
+"""Neurons in a chip's integer arithmetic as numba kernels; integers are stored in float64, which vectorises well.
 
-The caller makes sure that every value stays below 2**53 in magnitude, the products of a decay included, so that nothing
-here rounds but the leak, which the chip rounds too. The same in plain torch is
-:mod:`spikefit.functional.integer_arithmetic`.
+The caller ensures that every value stays below 2**53 in magnitude, including the products of a decay. So only the leak
+is rounded, as on the chip. The plain-torch reference is :mod:`spikefit.functional.integer_arithmetic`.
 
-Work items are those of :mod:`spikefit.functional.kernels.cpu.norm_scan_kernels`: sums over neurons are gathered item by
-item and added up in one order, so that results do not depend on the number of threads.
+Work items are those of :mod:`spikefit.functional.kernels.cpu.norm_scan_kernels`: sums over neurons are computed per
+item and added in a fixed order, so results do not depend on the number of threads.
 """
 
 from typing import Any
@@ -17,18 +16,18 @@ from spikefit.functional.kernels.cpu.jit import jit, parallel
 from spikefit.functional.kernels.cpu.norm_scan_kernels import segment_of, tile, times_surrogate
 
 Array = np.ndarray[Any, Any]
-Rows = tuple[int, int, int, int]  # channels, lanes of a row, height of the map, side of the windows
+Rows = tuple[int, int, int, int]  # channels, lanes per row, height of the map, side of the windows
 NONE, DECAY_FLOOR, DECAY_TRUNCATE, LINEAR, SHIFT = range(5)  # leaks
-# Leak, reset to zero, wraps, least and greatest state, most spikes a step.
+# Leak, reset to zero, wraps, smallest and largest state, most spikes per step.
 Rule = tuple[int, bool, bool, float, float, float]
 
 
 @jit
 def _charge(v: Array, u: Array, current: Array, b: Array, amount: Array, rule: Rule) -> int:
-    """``v``, the leaked ``u`` and the current; how many leave the range.
+    """Store the leaked ``u`` plus the current in ``v``; return how many membranes leave the range.
 
-    ``amount`` is what a linear leak takes, the share that a decay keeps, or the share that a shift takes; the shares
-    are multiples of a power of two, which makes the products exact.
+    ``amount`` is the loss of a linear leak, the factor of a decay, or the share that a shift removes. Factors and
+    shares are multiples of a power of two, so the products are exact.
     """
     kind, low, high = rule[0], rule[3], rule[4]
     outside = 0
@@ -49,7 +48,7 @@ def _charge(v: Array, u: Array, current: Array, b: Array, amount: Array, rule: R
             outside += (w < low) | (w > high)
     elif kind == SHIFT:
         for i in range(len(v)):
-            lost = np.floor(u[i] * amount[i])  # at least one unit goes; a negative state never loses none
+            lost = np.floor(u[i] * amount[i])  # at least one unit is lost; for a negative state, floor ensures it
             least = 1.0 if u[i] > 0.0 else 0.0
             w = u[i] - (least if lost == 0.0 else lost) + (current[i] + b[i])
             v[i] = w
@@ -119,10 +118,10 @@ def _gather(spikes: Array, target: Array, windows: int, side: int, channels: int
 
 @jit
 def _scan(item: int, y: Array, constants: Array, rule: Rule, rows: Rows, out: Array, counts: Array) -> int:
-    """A strip of ``side`` rows, in every sample."""
+    """Scan a strip of ``side`` rows in every sample."""
     channels, row, height, side = rows
     lanes = len(counts)
-    width = row // channels // side  # in windows; what none covers fires, but is sent nowhere
+    width = row // channels // side  # in windows; neurons outside every window fire, but their spikes go nowhere
     image = (height // side) * width * channels if side > 1 else lanes
     moves = 1 if len(y) > 1 else 0
     full = row if side > 1 else min(row, lanes - item * row)
@@ -153,10 +152,11 @@ def _scan(item: int, y: Array, constants: Array, rule: Rule, rows: Rows, out: Ar
 
 @parallel
 def scan(y: Array, constants: Array, rule: Rule, rows: Rows, out: Array, counts: Array, outside: Array) -> None:
-    """Spikes ``out`` ``[T, ...]``, or their sums over windows, of currents ``y`` ``[T or 1, lanes of a batch]``.
+    """Compute spikes ``out`` ``[T, ...]``, or their sums over windows, from currents ``y`` ``[T or 1, batch lanes]``.
 
-    ``constants`` are bias, threshold and leak, float64 ``[3, lanes of a row]``. To ``counts`` ``[lanes of a sample]``
-    is added how often each neuron fired; ``outside`` ``[items]`` gets how many membranes left the range.
+    ``constants`` are bias, threshold and leak, float64 ``[3, lanes per row]``. The number of spikes of each neuron is
+    added to ``counts`` ``[lanes per sample]``; the number of membranes that left the range is stored in ``outside``
+    ``[items]``.
     """
     for item in prange(len(outside)):
         outside[item] = _scan(np.int64(item), y, constants, rule, rows, out, counts)
@@ -164,7 +164,7 @@ def scan(y: Array, constants: Array, rule: Rule, rows: Rows, out: Array, counts:
 
 @jit
 def _distances(v: Array, theta: Array, most: float, distance: Array, nearest: Array) -> None:
-    """Of the membrane from the nearest multiple of the threshold at which a neuron fires once more."""
+    """Distance of the membrane from the nearest multiple of the threshold at which the neuron fires one more spike."""
     if most == 1.0:
         for i in range(len(v)):
             distance[i] = v[i] - theta[i]
@@ -177,7 +177,7 @@ def _distances(v: Array, theta: Array, most: float, distance: Array, nearest: Ar
 
 @jit
 def _at_threshold(g: Array, distance: Array, x: Array, scale: Array, surrogate: tuple[int, float, float]) -> None:
-    """``g`` times the surrogate's derivative, whose argument ``x`` is the distance in the network's units."""
+    """Multiply ``g`` by the surrogate's derivative, at ``x``: the distance in the units of the network."""
     for i in range(len(g)):
         x[i] = distance[i] * scale[i]
     times_surrogate(g, x, g.dtype.type(0), surrogate)
@@ -196,9 +196,9 @@ def _through_fire(
     of_theta: Array,
     of_scale: Array,
 ) -> None:
-    """``g``, from the gradient of the argument of the surrogate to that of the membrane; ``u`` is that of the state."""
+    """Turn ``g``, the gradient of the surrogate's argument, into that of the membrane; ``u`` is that of the state."""
     zero, one = g.dtype.type(0), g.dtype.type(1)
-    drop, keep = (zero, zero) if to_zero else (one, one)  # how far a spike moves the state by the threshold, keeps it
+    drop, keep = (zero, zero) if to_zero else (one, one)  # factors of threshold and membrane in the reset state
     for i in range(len(g)):
         of_scale[i] += g[i] * distance[i]
     if most > 1.0:
@@ -223,7 +223,7 @@ def _through_fire(
 def _state(
     state: Array, distance: Array, theta: Array, to_zero: bool, most: float, spikes: Array, nearest: Array
 ) -> None:
-    """What a step left of the membrane."""
+    """The membrane after the reset, from its distance to the threshold."""
     zero, one = state.dtype.type(0), state.dtype.type(1)
     if most > 1.0:
         for i in range(len(state)):
@@ -239,7 +239,7 @@ def _state(
 
 @jit
 def _through_leak(u: Array, g: Array, state: Array, linear: bool, amount: Array, of_amount: Array) -> None:
-    """Gradient ``u`` of the state, given that of the leaked one; a decay's ``amount`` is the share that it keeps."""
+    """Gradient ``u`` of the state, given that of the leaked state, ``g``; a decay's ``amount`` is its factor."""
     zero = u.dtype.type(0)
     if linear:
         for i in range(len(g)):
@@ -336,20 +336,20 @@ def scan_gradient(
     grad_y: Array,
     sums: Array,
 ) -> None:
-    """Gradient of :func:`scan` for its currents, ``[T or 1, lanes]`` (of a constant current, its sum over time).
+    """Gradient of :func:`scan` for its currents, ``[T or 1, lanes]``; summed over time for a constant current.
 
     Args:
-        grad_out: ``[T, pooled lanes]``, in the dtype in which everything but the membrane is computed.
+        grad_out: ``[T, pooled lanes]``, in the dtype of all arithmetic except that of the membrane.
         y: ``[T or 1, lanes]``.
-        constants: float64 ``[3, C]``: bias, threshold and leak, as :func:`scan` takes them.
-        real: ``[4, C]``, in the dtype of ``grad_out``: threshold; what a linear leak takes or what a decay keeps of the
-            state; what one unit of the membrane is worth; 1 for a living unit, 0 for a dead one.
-        rule: of the neurons.
-        surrogate: its kind, alpha, and pi / 2 * alpha.
+        constants: float64 ``[3, C]``: bias, threshold and leak, as for :func:`scan`.
+        real: ``[4, C]``, in the dtype of ``grad_out``: threshold; loss of a linear leak or factor of a decay; value of
+            one unit of the membrane; 1 for an alive unit, 0 for a dead one.
+        rule: rule of the neurons.
+        surrogate: kind, alpha, and pi / 2 * alpha.
         rows: :class:`~spikefit.functional.kernels.cpu.norm_scan_kernels.Rows`.
         grad_y: the result, in the dtype of ``grad_out``.
-        sums: float64 ``[items, 4, C]``, zeros: to these are added the gradients of the bias, the threshold (with the
-            sign changed), a linear leak or the share that a decay keeps, and the unit.
+        sums: float64 ``[items, 4, C]``, zeros. The gradients of the bias, of the threshold (with opposite sign), of a
+            linear leak or the factor of a decay, and of the unit are added to it.
     """
     exact, others = np.empty((3, rows[7])), np.empty((4, rows[7]), grad_out.dtype)
     for which in range(3):

@@ -1,4 +1,4 @@
-"""How the CPU kernels are compiled, and how many threads they use."""
+"""Compilation and thread count of the CPU kernels."""
 
 import functools
 import sys
@@ -16,15 +16,16 @@ Result = TypeVar("Result")
 
 
 def jit(function: Callable[..., Any]) -> Callable[..., Any]:
-    """``function`` compiled by numba at its first call, and kept on disk for the next process."""
+    """Compile ``function`` with numba at its first call, and cache the result on disk."""
     return _compiled(function, parallel=False)
 
 
 def parallel(function: Callable[..., Any]) -> Callable[..., Any]:
-    """:func:`jit` with ``prange`` over several threads.
+    """Like :func:`jit`, with ``prange`` running on several threads.
 
-    What is parallel compiles several times more slowly: let it do no more than hand out work items to a function that
-    is not, and pass them as ``np.int64``, or that function is compiled for signed and for unsigned numbers.
+    A parallel function takes several times longer to compile. It should therefore only pass work items to a function
+    that is not parallel. Pass them as ``np.int64``; else that function is compiled twice, for signed and for unsigned
+    integers.
     """
     return _compiled(function, parallel=True)
 
@@ -33,14 +34,15 @@ def _compiled(function: Callable[..., Any], parallel: bool) -> Callable[..., Any
     options: dict[str, Any] = {"parallel": parallel, "nogil": True, "error_model": "numpy"}
     try:
         return numba.njit(cache=True, **options)(function)
-    except RuntimeError:  # no folder that a compiled kernel may be kept in: compile anew in each process
+    except RuntimeError:  # no place for the cache (read-only folder, no source file): compile in each process
         return numba.njit(**options)(function)
 
 
 def opaque(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
-    """``function``, which ``torch.compile`` calls as it is instead of looking into it.
+    """Exclude ``function`` from ``torch.compile``, which then calls it without tracing it.
 
-    This is ``torch.compiler.disable``, but for the import of the compiler, a second and more: without it nobody looks.
+    The same as ``torch.compiler.disable``, except that it does not import the compiler, which takes more than a second.
+    As long as nothing else imports the compiler, nothing is traced.
     """
 
     @functools.wraps(function)
@@ -55,7 +57,7 @@ def opaque(function: Callable[Parameters, Result]) -> Callable[Parameters, Resul
 
 
 def use_torch_threads() -> None:
-    """Let the kernels use as many threads as torch does."""
+    """Set the number of threads of the kernels to that of torch."""
     threads = torch.get_num_threads()
     _start_threads()
     numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
@@ -63,7 +65,7 @@ def use_torch_threads() -> None:
 
 @functools.cache
 def _start_threads() -> None:
-    """Run a first parallel kernel: it may set the thread count of an OpenMP that torch shares, which is put back."""
+    """Run a first parallel kernel, then restore torch's thread count: numba may change it if both share an OpenMP."""
     threads = torch.get_num_threads()
     _start(np.zeros(1))
     torch.set_num_threads(threads)

@@ -1,19 +1,19 @@
-"""Exact one-dimensional k-means of many values in a few passes over them, without sorting them all.
+"""Exact one-dimensional k-means in a few passes over the values, without sorting all of them.
 
-Optimal clusters are intervals, so ``M`` clusters are ``M - 1`` cuts of the sorted values. The values are first summed
-up in *cells* that follow each other: bins, later runs of sorted values, at last single values. Over cells,
+Optimal clusters are intervals, so ``M`` clusters are ``M - 1`` cuts of the sorted values. The values are first
+summarised in consecutive *cells*: bins, later runs of sorted values, finally single values. Over cells,
 
-* cuts at the borders of cells alone give an upper bound of the least cost, and
-* cuts *inside* cells give a lower bound for each cell that a cut may lie in, when the values of the cells that are cut
-  cost nothing (what is left of a cluster never costs more than all of it).
+* cuts only at the borders of cells give an upper bound of the optimal cost, and
+* cuts *inside* cells give a lower bound for each cell that may contain a cut, if the values of the cells that are cut
+  are taken to cost nothing (part of a cluster never costs more than the whole cluster).
 
-A cell whose lower bound exceeds the upper bound holds no cut of an optimum. What stays are a few short stretches for
-each cut. Only their values are sorted, and dynamic programming over them is exact, because everything between the
-stretches lies in one cluster for certain. Its steps use that the best cut moves to the right with the end of the
-cluster (the cost is a Monge array), so that each takes ``O(n log n)``.
+A cell whose lower bound exceeds the upper bound contains no cut of an optimum. A few short *stretches* of cells remain
+for each cut. Only their values are sorted. Dynamic programming over the stretches is exact, because all values between
+two stretches belong to one cluster. The best cut moves to the right with the end of the cluster (the cost is a Monge
+array), so each step takes ``O(n log n)``.
 
-A cell is a count and a sum. Its own sum of squares is taken as if all its values were equal: that leaves out the same
-amount for all cuts that keep the cell whole.
+A cell is a count and a sum. Its sum of squares is computed as if all its values were equal. This omits the same amount
+for all cuts that keep the cell whole.
 """
 
 import itertools
@@ -26,14 +26,14 @@ from spikefit.functional.kernels.cpu.jit import jit
 
 Array = np.ndarray[Any, Any]
 _BINS = 1 << 14
-_CELLS = 1 << 10  # for each cut, in a round that looks for shorter stretches
-_FEW = 1 << 14  # places of cuts that are searched without a further round
-_SLACK = 1e-11  # rounding of sums, relative to the total sum of squares
+_CELLS = 1 << 10  # per cut, in a round that shortens the stretches
+_FEW = 1 << 14  # positions of cuts that are searched without another round
+_SLACK = 1e-11  # rounding error of sums, relative to the total sum of squares
 
 
 @jit
 def _bin(y: float, least: float, per_unit: float, bins: int) -> int:
-    """Equal values share a bin, and bins are in the order of their values."""
+    """Bin of ``y``: monotonic in ``y``, so equal values share a bin."""
     return min(bins - 1, int((y - least) * per_unit))
 
 
@@ -43,10 +43,10 @@ def _histogram(values: Array, frame: Array, bins: Array) -> None:
 
     Args:
         values: ``[N]``.
-        frame: factor, shift, the least ``y``, and bins a unit of ``y``.
+        frame: factor, shift, the smallest ``y``, and bins per unit of ``y``.
         bins: float64 ``[B, 2]``, zeros; the result.
     """
-    factor, shift, least, per_unit = frame[0], frame[1], frame[2], frame[3]  # an array would be read for each value
+    factor, shift, least, per_unit = frame[0], frame[1], frame[2], frame[3]  # else the array is read for each value
     for i in range(len(values)):
         y = values[i] * factor - shift
         cell = _bin(y, least, per_unit, len(bins))
@@ -56,17 +56,17 @@ def _histogram(values: Array, frame: Array, bins: Array) -> None:
 
 @jit
 def _collect(values: Array, frame: Array, wanted: Array, out: Array) -> None:
-    """Copy the values of the bins that are ``wanted`` (0 or 1) to ``out``, which has room for one more."""
+    """Copy the values of the ``wanted`` bins (0 or 1) to ``out``, which is longer by one."""
     factor, shift, least, per_unit = frame[0], frame[1], frame[2], frame[3]
     position = 0
     for i in range(len(values)):
-        out[position] = values[i]  # overwritten by the next one unless it is wanted: a branch would be slower
+        out[position] = values[i]  # overwritten by the next value unless wanted; faster than a branch
         position += wanted[_bin(values[i] * factor - shift, least, per_unit, len(wanted))]
 
 
 @jit
 def _append(ordered: Array, frame: Array, prefix: Array, row: int) -> int:
-    """Append a cell for each distinct value to the sums ``prefix`` up to border ``row``; the last border."""
+    """Append a cell for each distinct value to ``prefix``, filled up to border ``row``; return the last border."""
     factor, shift = frame[0], frame[1]
     for i in range(len(ordered)):
         y = ordered[i] * factor - shift
@@ -81,7 +81,7 @@ def _append(ordered: Array, frame: Array, prefix: Array, row: int) -> int:
 
 @jit
 def _cost(prefix: Array, i: int, j: int) -> float:
-    """Sum of squared distances to the mean of what lies between the borders ``i`` and ``j``."""
+    """Sum of squared distances to the mean of the values between the borders ``i`` and ``j``."""
     if j <= i:
         return 0.0
     n = prefix[j, 0] - prefix[i, 0]
@@ -93,16 +93,16 @@ def _cost(prefix: Array, i: int, j: int) -> float:
 
 @jit
 def _forward(prefix: Array, gap: int, places: Array, start: Array) -> tuple[Array, Array]:
-    """Least cost of all clusters before each place of each cut.
+    """Least cost of all clusters before each possible position of each cut.
 
     Args:
         prefix: count, sum and sum of squares up to each border, ``[cells + 1, 3]``.
-        gap: 0: cuts lie on borders, and no cluster is without a cell. 1: cuts lie in cells, which cost nothing.
-        places: where each cut may lie, ascending, one cut after the other; the ends of the line are cuts too.
-        start: where each cut's places begin in ``places``, and their number, int64 ``[M + 2]``.
+        gap: 0 for cuts on borders, with at least one cell per cluster; 1 for cuts inside cells, which cost nothing.
+        places: possible positions of each cut, ascending, one cut after the other; both ends count as cuts.
+        start: index in ``places`` at which the positions of each cut begin, and their total, int64 ``[M + 2]``.
 
     Returns:
-        the cost of each place, infinite where no way leads to it, and the index of the place of the cut before.
+        The cost of each position, infinite if it cannot be reached, and the index of the position of the previous cut.
     """
     best = np.full(len(places), np.inf)
     before = np.zeros(len(places), np.int64)
@@ -112,7 +112,7 @@ def _forward(prefix: Array, gap: int, places: Array, start: Array) -> tuple[Arra
         step = 1
         while step < count:
             step *= 2
-        while step >= 1:  # every second place that is left; its neighbours are known and enclose the cut before it
+        while step >= 1:  # every second remaining position; its known neighbours bound the previous cut
             for i in range(start[k] + step - 1, start[k + 1], 2 * step):
                 left = before[i - step] if i - step >= start[k] else start[k - 1]
                 right = before[i + step] if i + step < start[k + 1] else start[k] - 1
@@ -129,15 +129,15 @@ def _forward(prefix: Array, gap: int, places: Array, start: Array) -> tuple[Arra
 
 
 def cluster(values: Array, clusters: int) -> tuple[Array, Array]:
-    """Centroids of least total squared distance.
+    """Centroids that minimise the total squared distance.
 
     Args:
         values: float32 or float64 ``[N]``, contiguous, ``N >= 1``.
-        clusters: how many, at least 1.
+        clusters: number of clusters, at least 1.
 
     Returns:
-        the centroids, ascending, float64, and how many values each serves, int64; fewer than ``clusters`` when there
-        are fewer distinct values.
+        The centroids, ascending, float64, and the number of values that each one serves, int64; fewer than ``clusters``
+        if there are fewer distinct values.
 
     Raises:
         ValueError: for values that are not finite.
@@ -148,14 +148,15 @@ def cluster(values: Array, clusters: int) -> tuple[Array, Array]:
         prefix = prefix[_best_cuts(prefix, _shrink(prefix, stretches, _FEW))]
     counts, sums, _ = np.diff(prefix, axis=0).T
     means = (sums / counts + frame[1]) / frame[0]
-    # Differences of sums lose the last digits: of two means that differ in these alone the larger may come first.
+    # Differences of sums are rounded, so two nearly equal means may come out in the wrong order.
     return np.maximum.accumulate(means), counts.astype(np.int64)
 
 
 def _frame(values: Array) -> Array:
-    """Factor, shift, least value and bins a unit that bring ``values`` around 0, within about [-1, 1].
+    """Factor, shift, smallest value and bins per unit that scale ``values`` to about [-1, 1], centred at 0.
 
-    The factor is a power of two, and the shift the mean of some values: sums of squares then lose little to rounding.
+    The factor is a power of two and the shift is the mean of some values: this keeps the rounding errors of sums of
+    squares small.
     """
     least, largest = float(values.min()), float(values.max())
     if not (math.isfinite(least) and math.isfinite(largest)):
@@ -168,16 +169,16 @@ def _frame(values: Array) -> Array:
 
 
 def _cells(values: Array, frame: Array, clusters: int) -> tuple[Array, list[Array]]:
-    """Cells that are single values wherever an optimal cut may lie, and where that is.
+    """Cells that are single values where an optimal cut is possible, and the stretches of possible cuts.
 
     Returns:
-        count, sum and sum of squares up to each border, ``[C + 1, 3]``; for each cut its stretches ``[n, 2]``, the
-        first and the last border at which it may lie.
+        Count, sum and sum of squares up to each border, ``[C + 1, 3]``; for each cut its stretches ``[n, 2]``, the
+        first and the last border of each.
     """
     if len(values) > 2 * _FEW:
         bins = np.zeros((_BINS, 2))
         _histogram(values, frame, bins)
-        if np.count_nonzero(bins[:, 0]) >= clusters:  # else there may be too few distinct values for as many cuts
+        if np.count_nonzero(bins[:, 0]) >= clusters:  # else there may be too few distinct values
             return _cells_around_cuts(values, frame, clusters, bins)
     prefix = np.zeros((len(values) + 1, 3))
     last = _append(np.sort(values), frame, prefix, 0)
@@ -185,7 +186,7 @@ def _cells(values: Array, frame: Array, clusters: int) -> tuple[Array, list[Arra
 
 
 def _cells_around_cuts(values: Array, frame: Array, clusters: int, bins: Array) -> tuple[Array, list[Array]]:
-    """:func:`_cells` from ``bins`` ``[B, 2]``."""
+    """Compute :func:`_cells` from ``bins`` ``[B, 2]``."""
     binned = np.zeros((_BINS + 1, 3))
     squares = bins[:, 1] ** 2 / np.maximum(bins[:, 0], 1)
     np.cumsum(np.column_stack([bins, squares]), axis=0, out=binned[1:])
@@ -208,13 +209,13 @@ def _cells_around_cuts(values: Array, frame: Array, clusters: int, bins: Array) 
             prefix[row + 1] = prefix[row] + [count, total, total**2 / count]
             row += 1
     prefix = prefix[: row + 1]
-    # No cell is empty, so that a border is known by its count. Nor is a stretch: in the first bin with values behind an
-    # empty one a cut is no worse by the lower bound.
+    # No cell is empty, so its count identifies a border. No stretch is empty either: by the lower bound, a cut in the
+    # first non-empty bin after an empty bin is no worse.
     return prefix, [np.searchsorted(prefix[:, 0].copy(), binned[part, 0]) for part in stretches]
 
 
 def _stretches(cells: Array) -> Array:
-    """First and last border ``[n, 2]`` of each run of neighbours among ``cells``, which ascend."""
+    """First and last border ``[n, 2]`` of each run of consecutive ``cells``, which ascend."""
     breaks = np.flatnonzero(np.diff(cells) > 1)
     return np.stack([cells[np.concatenate([[0], breaks + 1])], cells[np.concatenate([breaks, [-1]])] + 1], axis=1)
 
@@ -224,18 +225,20 @@ def _length(stretches: Array) -> int:
 
 
 def _places(stretches: Array, ends: int) -> Array:
-    """The cells of ``stretches`` (``ends`` 0), or the borders (``ends`` 1)."""
+    """The cells (``ends`` 0) or the borders (``ends`` 1) of ``stretches``."""
     return np.concatenate([np.arange(first, last + ends) for first, last in stretches])
 
 
 def _shrink(prefix: Array, stretches: list[Array], few: int, spread: float = 0.0) -> list[Array]:
-    """Shorter stretches that still hold all optimal cuts: down to ``few`` places a cut, or as far as that is quick.
+    """Shorten the stretches of each cut; they still contain all optimal cuts.
+
+    Stops at ``few`` positions per cut, at single cells, or when a round halves the length for no cut.
 
     Args:
         prefix: sums up to each border, ``[C + 1, 3]``.
         stretches: of each cut.
-        few: how many places are few enough.
-        spread: the most that a value adds to the cost of its cell, beyond what ``prefix`` says.
+        few: number of positions per cut at which to stop.
+        spread: upper bound of what a value adds to the cost of its cell beyond the cost by ``prefix``.
     """
     ceiling = math.inf
     lengths = [_length(part) for part in stretches]
@@ -254,11 +257,11 @@ def _shrink(prefix: Array, stretches: list[Array], few: int, spread: float = 0.0
 
 
 def _narrow(prefix: Array, spans: list[Array], ceiling: float, spread: float) -> tuple[float, list[Array]]:
-    """The cells in the stretches ``spans`` that an optimal cut may lie in, and a lower ceiling of the least cost."""
+    """Cells in the stretches ``spans`` that may contain an optimal cut, and a tighter upper bound of the least cost."""
     last = len(prefix) - 1
     borders = [np.array([0]), *(_places(part, 1) for part in spans), np.array([last])]
     ceiling = min(ceiling, _search(prefix, 0, borders)[0][-1])
-    cells = [np.array([-1]), *(_places(part, 0) for part in spans), np.array([last])]  # the ends lie outside of all
+    cells = [np.array([-1]), *(_places(part, 0) for part in spans), np.array([last])]  # both ends lie outside all cells
     least, _, start = _search(prefix, 1, cells)
     mirrored = np.ascontiguousarray((prefix[-1] - prefix)[::-1])
     least += _search(mirrored, 1, [last - 1 - part[::-1] for part in reversed(cells)])[0][::-1]
@@ -268,7 +271,7 @@ def _narrow(prefix: Array, spans: list[Array], ceiling: float, spread: float) ->
 
 
 def _best_cuts(prefix: Array, stretches: list[Array]) -> Array:
-    """The borders ``[M + 1]`` of the optimal clusters, the ends with them."""
+    """The borders ``[M + 1]`` of the optimal clusters, including both ends."""
     places = [np.array([0]), *(_places(part, 1) for part in stretches), np.array([len(prefix) - 1])]
     _, before, _ = _search(prefix, 0, places)
     index = [len(before) - 1]
@@ -278,6 +281,6 @@ def _best_cuts(prefix: Array, stretches: list[Array]) -> Array:
 
 
 def _search(prefix: Array, gap: int, places: list[Array]) -> tuple[Array, Array, Array]:
-    """:func:`_forward` for places in a list, and where each cut's begin."""
+    """Run :func:`_forward` for a list of positions per cut; also return its ``start``."""
     start = np.cumsum([0, *map(len, places)])
     return *_forward(prefix, gap, np.concatenate(places), start), start

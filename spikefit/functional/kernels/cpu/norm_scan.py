@@ -1,8 +1,8 @@
 """Norm, integrate-and-fire scan and average pooling as one differentiable operation on a CPU.
 
-``y`` -> batch normalisation -> :mod:`spikefit.functional.lif` -> mask of living units -> pooling, without storing
-anything in between: the backward pass needs ``y`` alone. Kernels are in
-    :mod:`spikefit.functional.kernels.cpu.norm_scan_kernels`.
+``y`` -> batch normalisation -> :mod:`spikefit.functional.lif` -> mask of alive units -> pooling. No intermediate result
+is stored: the backward pass needs only ``y``. The kernels are in
+:mod:`spikefit.functional.kernels.cpu.norm_scan_kernels`.
 """
 
 import math
@@ -23,7 +23,7 @@ _SUM_RUN = 4096
 
 @dataclass(frozen=True)
 class _Plan:
-    """What :class:`_Scan` does, apart from its tensors."""
+    """Arguments of :class:`_Scan` that are not tensors."""
 
     dynamics: Dynamics
     steps: int
@@ -33,7 +33,7 @@ class _Plan:
     dtype: torch.dtype  # of the spikes
 
     def constants(self, amount: Tensor, number: Any) -> kernels.Constants:
-        """The kernels' constants in their dtype, ``number``."""
+        """Constants of the neurons for the kernels, converted to the scalar type ``number``."""
         leak = self.dynamics.leak
         value = number(amount.item())
         return (
@@ -46,7 +46,7 @@ class _Plan:
 
 
 class _Scan(torch.autograd.Function):
-    """From ``y`` ``[T or 1, lanes]`` to pooled spikes ``[T, lanes]`` and the batch's mean and variance ``[C]``."""
+    """Maps ``y`` ``[T or 1, lanes]`` to pooled spikes ``[T, lanes]`` and the batch's mean and variance ``[C]``."""
 
     @staticmethod
     def forward(
@@ -103,7 +103,7 @@ class _Scan(torch.autograd.Function):
             deviation = np.sqrt(_float64(var) + plan.eps)
             by_grad = _float64(gain) / deviation
             total, moment = sums.sum(axis=0)
-            moment = (moment - _float64(mean) * total) / deviation  # of gradient and normalised y
+            moment = (moment - _float64(mean) * total) / deviation  # sum of gradient times normalised y
             by_y = constant = np.zeros_like(by_grad)
             if plan.batch_statistics:
                 count = x.size // rows.channels
@@ -144,7 +144,7 @@ def _affine(
     channels: int,
     dtype: Any,
 ) -> tuple[kernels.Array, kernels.Array]:
-    """Scale and shift ``[C]`` of the norm, of the identity if there is none."""
+    """Scale and shift ``[C]`` of the norm; 1 and 0 without a norm."""
     if gain is None or bias is None or mean is None or var is None:
         return np.ones(channels, dtype), np.zeros(channels, dtype)
     scale = _float64(gain) / np.sqrt(_float64(var) + eps)
@@ -157,7 +157,7 @@ def _amount(amount: Tensor | float, like: Tensor) -> Tensor:
 
 @opaque
 def multi_step_cpu(current: Tensor, amount: Tensor | float, dynamics: Dynamics) -> Tensor:
-    """:func:`spikefit.functional.lif.multi_step` on a CPU."""
+    """CPU version of :func:`spikefit.functional.lif.multi_step`."""
     steps = len(current)
     frames = current[:1] if steps > 1 and current.stride(0) == 0 else current
     order, back = memory_order(frames)
@@ -179,7 +179,7 @@ def normed_multi_step_cpu(
     alive: Tensor | None,
     pool: int,
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """:func:`spikefit.functional.lif.normed_multi_step`."""
+    """CPU version of :func:`spikefit.functional.lif.normed_multi_step`."""
     spatial = y.dim() == 5
     last = y.permute(0, 1, 3, 4, 2).contiguous() if spatial else y.contiguous()
     frames, batch, *sides, channels = last.shape

@@ -1,11 +1,11 @@
 """The integrate-and-fire scan as numba kernels: norm, scan and average pooling in one pass over memory.
 
-A kernel walks *rows* of ``lanes``: consecutive values of one step, channel last, each lane one neuron. A work item is a
-segment of ``side`` neighbouring rows, so that it fills its part of the pooled output alone; its membranes stay in the
-cache for all steps. Sums over neurons are gathered item by item and added up in one order, so that results do not
-depend on the number of threads. The backward pass computes the membrane anew from the current instead of storing it.
+A kernel processes *rows* of *lanes*: consecutive values of one step, channels last, one neuron per lane. A work item is
+a segment of ``side`` neighbouring rows, so no other item writes to its part of the pooled output. Its membranes stay in
+the cache for all steps. Sums over neurons are computed per item and added in a fixed order, so results do not depend on
+the number of threads. The backward pass recomputes the membrane from the current instead of storing it.
 
-Arithmetic is that of the equations, in their order, without contraction to fused multiply-adds.
+The arithmetic follows the equations in their order, without fused multiply-adds.
 """
 
 from typing import Any, NamedTuple
@@ -16,27 +16,27 @@ from numba import prange
 from spikefit.functional.kernels.cpu.jit import jit, parallel
 from spikefit.functional.surrogate import ATAN, SIGMOID
 
-_SEGMENT_LANES = 1024  # of one step: several arrays of this size stay in the first-level cache
-_HISTORY_LANES = 2**16  # of all steps of a segment: stays in the second-level cache
-_SUMMED = 16  # runs that a work item of channel_sums adds up
+_SEGMENT_LANES = 1024  # per step; several arrays of this size fit into the first-level cache
+_HISTORY_LANES = 2**16  # per segment, over all steps; fits into the second-level cache
+_SUMMED = 16  # runs per work item of channel_sums
 
 Array = np.ndarray[Any, Any]
 Constants = tuple[float, bool, float, float, bool]  # decay, whether the leak is linear, its loss, threshold, reset to 0
-Surrogate = tuple[int, float, float]  # its kind, alpha, and pi / 2 * alpha
+Surrogate = tuple[int, float, float]  # kind, alpha, and pi / 2 * alpha
 
 
 class Rows(NamedTuple):
-    """How ``[steps, lanes]`` is cut into work items.
+    """Division of ``[steps, lanes]`` into work items.
 
     Attributes:
-        channels: neurons of neighbouring lanes; lane ``i`` belongs to channel ``i % channels``.
-        row: lanes of a row.
-        used: lanes of a row that a pooling window covers.
-        height: rows of an image.
-        groups: rows of pooling windows, over all images.
-        groups_each: rows of pooling windows of one image.
+        channels: number of channels; lane ``i`` belongs to channel ``i % channels``.
+        row: lanes per row.
+        used: lanes per row that a pooling window covers.
+        height: rows per image.
+        groups: rows of pooling windows in all images.
+        groups_each: rows of pooling windows per image.
         side: side of the pooling window; 1 for none.
-        run: lanes of a segment, a multiple of ``side * channels``.
+        run: lanes per segment, a multiple of ``side * channels``.
     """
 
     channels: int
@@ -55,17 +55,17 @@ class Rows(NamedTuple):
 
     @property
     def pooled(self) -> int:
-        """Lanes of one step of the pooled output."""
+        """Lanes per step of the pooled output."""
         return self.groups * self.used // self.side
 
 
 def flat_rows(lanes: int, channels: int, steps: int) -> Rows:
-    """Any layout without pooling: one long row."""
+    """Rows of any layout without pooling: one long row."""
     return Rows(channels, lanes, lanes, 1, 1, 1, 1, _segment(channels, steps))
 
 
 def image_rows(batch: int, height: int, width: int, channels: int, side: int, steps: int) -> Rows:
-    """Images ``[batch, height, width, channels]`` pooled by windows of ``side``; what no window covers is left out."""
+    """Rows of images ``[batch, height, width, channels]`` with pooling windows of ``side``, without the remainder."""
     used = width // side * side * channels
     run = min(max(used, side * channels), _segment(side * channels, steps))
     return Rows(channels, width * channels, used, height, batch * (height // side), height // side, side, run)
@@ -93,22 +93,22 @@ def _channel_sums(item: int, y: Array, channels: int, run: int, parts: Array) ->
 
 @parallel
 def channel_sums(y: Array, channels: int, run: int, parts: Array) -> None:
-    """Sums and sums of squares of ``y`` ``[positions * channels]``, added to float64 ``parts`` ``[items, 2, C]``.
+    """Add sums and sums of squares of ``y`` ``[positions * channels]`` to float64 ``parts`` ``[items, 2, C]``.
 
-    There are :func:`sum_items` items; ``run``, a multiple of ``channels``, is how many lanes are summed side by side.
+    There are :func:`sum_items` items. ``run``, a multiple of ``channels``, is the number of parallel partial sums.
     """
     for item in prange(len(parts)):
         _channel_sums(np.int64(item), y, channels, run, parts)
 
 
 def sum_items(lanes: int, run: int) -> int:
-    """Work items of :func:`channel_sums`."""
+    """Number of work items of :func:`channel_sums`."""
     return -(-lanes // (_SUMMED * run))
 
 
 @jit
 def tile(values: Array, run: int, dtype: Array) -> Array:
-    """One value a channel, repeated for every lane of a segment, in the dtype of the array ``dtype``."""
+    """Repeat one value per channel for every lane of a segment, in the dtype of the array ``dtype``."""
     tiled = np.empty(run, dtype.dtype)
     for start in range(0, run, len(values)):
         for c in range(len(values)):
@@ -118,7 +118,7 @@ def tile(values: Array, run: int, dtype: Array) -> Array:
 
 @jit
 def segment_of(item: int, rows: tuple[int, ...]) -> tuple[int, int, int, int]:
-    """First lane, distance of the next row, lanes, and first pooled lane of a work item."""
+    """First lane, distance to the next row, number of lanes and first pooled lane of a work item."""
     _, row, used, height, _, groups_each, side, run = rows
     segments = (used + run - 1) // run
     group, segment = item // segments, item % segments
@@ -220,10 +220,10 @@ def times_surrogate(g: Array, v: Array, theta: float, surrogate: Surrogate) -> N
 
 @jit
 def _through_leak(u: Array, gv: Array, before: Array, constants: Constants, amount: Array) -> None:
-    """Gradient ``u`` of the membrane behind the step before, given that of the membrane, ``gv``."""
+    """Gradient ``u`` of the membrane after the previous step's reset, given that of the current membrane, ``gv``."""
     decay, linear, loss, theta, to_zero = constants
     one, zero = u.dtype.type(1), u.dtype.type(0)
-    keep, drop = (zero, zero) if to_zero else (one, theta)  # what a spike leaves of the membrane
+    keep, drop = (zero, zero) if to_zero else (one, theta)  # factor and offset of the membrane after a spike
     if linear:
         for i in range(len(gv)):
             kept = before[i] if before[i] < theta else before[i] * keep - drop
@@ -274,7 +274,7 @@ def _scan_gradient(
                     u[i] = v[i] - theta if v[i] >= theta else v[i]
         if moves == 0:
             grad_current[0, start : start + n] = zero
-        u[:] = zero  # from here on the gradient of the membrane behind the reset
+        u[:] = zero  # from here on the gradient of the membrane after the reset
         for t in range(steps - 1, -1, -1):
             v, current = history[t], y[t * moves, start : start + n]
             go = grad_out[t, pooled : pooled + n // side]
@@ -290,7 +290,7 @@ def _scan_gradient(
             times_surrogate(gv, v, theta, surrogate)
             if to_zero:
                 for i in range(n):
-                    kept = u[i]  # loaded in any case: a load under a condition becomes a branch, 2.5 times as slow
+                    kept = u[i]  # loaded unconditionally: a conditional load becomes a branch, 2.5 times as slow
                     gv[i] += zero if v[i] >= theta else kept
             else:
                 for i in range(n):
@@ -333,11 +333,11 @@ def scan_gradient(
     sums: Array,
     amounts: Array,
 ) -> None:
-    """Gradient of :func:`scan` for its current, ``[T or 1, lanes]`` (of a constant current, its sum over time).
+    """Gradient of :func:`scan` for its current, ``[T or 1, lanes]``; summed over time for a constant current.
 
-    To ``sums`` ``[items, 2, channels]``
-    are added the sums of the gradient and of gradient times ``y`` over the lanes of each channel, to ``amounts``
-    ``[items]`` the gradient of the decay or the linear loss. Either may be empty.
+    The sums of the gradient and of gradient times ``y`` over the lanes of each channel are added to ``sums``
+    ``[items, 2, channels]``, the gradient of the decay or of the linear loss to ``amounts`` ``[items]``. Either array
+    may be empty.
     """
     a, b, gate = tile(scale, rows[7], y), tile(shift, rows[7], y), tile(alive, rows[7], y)
     for item in prange(items):
@@ -354,7 +354,7 @@ def _norm_gradient(item: int, grad: Array, y: Array, a: Array, b: Array, d: Arra
 
 @parallel
 def norm_gradient(grad: Array, y: Array, by_grad: Array, by_y: Array, constant: Array, run: int) -> None:
-    """In place ``grad = by_grad * grad + by_y * y + constant``, channel by channel, over ``[lanes]``."""
+    """In place ``grad = by_grad * grad + by_y * y + constant`` over ``[lanes]``, with coefficients per channel."""
     a, b, d = tile(by_grad, run, y), tile(by_y, run, y), tile(constant, run, y)
     for item in prange((len(y) + run - 1) // run):
         _norm_gradient(np.int64(item), grad, y, a, b, d)

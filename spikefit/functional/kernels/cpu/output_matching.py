@@ -1,4 +1,4 @@
-"""The coordinate descent of :mod:`spikefit.functional.output_matching` as a numba kernel."""
+"""Coordinate descent of :mod:`spikefit.functional.output_matching` as a numba kernel."""
 
 from typing import Any
 
@@ -38,18 +38,18 @@ def _sweep(gram: Array, codebook: Array, gain: Array, wanted: Array, held: Array
 
 
 def sweep(gram: Tensor, codebook: Tensor, gain: Tensor, wanted: Tensor, projected: Tensor, index: Tensor) -> int:
-    """Let each weight in turn take the value of least error, in every row.
+    """Move each weight in turn to the codebook value of least error, in every row.
 
     Args:
         gram: float64 ``[n, n]``, symmetric.
         codebook: float64 ``[M]``.
         gain: float64 ``[rows]``.
         wanted: float64 ``[rows, n]``, ``weight @ gram``.
-        projected: float64 ``[rows, n]``, ``codebook[index] @ gram``; changes in place with ``index``.
-        index: int64 ``[rows, n]``.
+        projected: float64 ``[rows, n]``, ``codebook[index] @ gram``; updated in place.
+        index: int64 ``[rows, n]``; updated in place.
 
     Returns:
-        How many weights have moved. The error of no row has grown.
+        The number of weights that moved. The error of a row never increases.
     """
     use_torch_threads()
     moved = np.zeros(len(wanted), dtype=np.int64)

@@ -1,1 +1,1 @@
-"""Triton kernels for CUDA devices. Each has a plain-torch reference, with which tests compare it."""
+"""Triton kernels for CUDA devices; tests compare each with its plain-torch reference."""

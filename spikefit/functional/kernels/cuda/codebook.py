@@ -1,7 +1,7 @@
-"""Codebooks on a CUDA device: the functions of :mod:`spikefit.functional.quantize` as Triton kernels.
+"""CUDA versions of the codebook functions of :mod:`spikefit.functional.quantize`.
 
-A quantised layer takes two launches forward (grid, lookup) and two or three backward (sums, their sum where a row has
-several chunks, grid). Kernels are in :mod:`.codebook_kernels`. Nothing here waits for the device.
+A quantised layer takes two launches forward (grid, lookup) and two or three backward (sums, the sum over chunks if a
+row has several, grid). The Triton kernels are in :mod:`.codebook_kernels`. Nothing here waits for the device.
 """
 
 from typing import Any
@@ -15,20 +15,20 @@ from spikefit.functional.kernels.cuda import codebook_kernels as kernels
 from spikefit.functional.kernels.cuda.precision import compute_dtype, number
 
 _BLOCK = 1024
-_SUMS = 8192  # that a program of eight warps keeps, 32 in a thread
+_SUMS = 8192  # partial sums per program of eight warps, 32 per thread
 _PROGRAMS = 528  # four on each of an H100's multiprocessors
 
 
 def _blocks(count: int) -> tuple[int, int]:
-    """Elements of a block, and how many blocks cover a row of ``count``."""
+    """Elements per block, and number of blocks that cover a row of ``count``."""
     block = min(_BLOCK, triton.next_power_of_2(max(1, count)))
     return block, triton.cdiv(count, block)
 
 
 def summed_by_index(x: Tensor, index: Tensor, levels: int) -> Tensor:
-    """Sums of ``x`` over equal ``index``, the same at every call: ``[G, levels]``.
+    """Sums of ``x`` over equal ``index``, deterministic: ``[G, levels]``.
 
-    Each program sums a chunk of a row in float32 (float64 of float64), then the chunks are summed in their order.
+    Each program sums a chunk of a row in float32 (float64 for float64); the chunks are then summed in order.
 
     Args:
         x: ``[G, N]``.
@@ -50,7 +50,7 @@ def summed_by_index(x: Tensor, index: Tensor, levels: int) -> Tensor:
 
 
 class CodebookLookup(torch.autograd.Function):
-    """:func:`spikefit.functional.quantize.codebook_lookup` for at most 256 values."""
+    """CUDA version of :func:`spikefit.functional.quantize.codebook_lookup`, for up to 256 values."""
 
     @staticmethod
     def forward(ctx: Any, weight: Tensor, codebook: Tensor) -> Tensor:
@@ -70,13 +70,13 @@ class CodebookLookup(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Gradients of weights (as it came) and codebook."""
+        """Gradients of weights (``grad`` itself) and codebook."""
         (index,) = ctx.saved_tensors
         return grad, summed_by_index(grad, index, ctx.levels) if ctx.needs_input_grad[1] else None
 
 
 class IndexedLookup(torch.autograd.Function):
-    """:func:`spikefit.functional.quantize.indexed_lookup` for at most 256 values."""
+    """CUDA version of :func:`spikefit.functional.quantize.indexed_lookup`, for up to 256 values."""
 
     @staticmethod
     def forward(ctx: Any, weight: Tensor, codebook: Tensor, index: Tensor) -> Tensor:
@@ -100,7 +100,7 @@ class IndexedLookup(torch.autograd.Function):
 
 
 class GridValues(torch.autograd.Function):
-    """:func:`spikefit.functional.quantize.grid_values`; float32 and float64."""
+    """CUDA version of :func:`spikefit.functional.quantize.grid_values`, for float32 and float64."""
 
     @staticmethod
     def forward(ctx: Any, codebook: Tensor, scale: Tensor, largest: int, zero: str, learned: bool) -> Tensor:

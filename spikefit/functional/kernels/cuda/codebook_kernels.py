@@ -1,9 +1,9 @@
 # mypy: disable-error-code="no-untyped-def"
-"""Triton kernels of codebooks: the grid, the lookup and its gradient; :mod:`.codebook` launches them.
+"""Triton kernels for codebooks: the grid, the lookup and its gradient; :mod:`.codebook` launches them.
 
-A row is one group of weights, with a codebook of its own. Bytes that pass through memory, for ``N`` weights of ``b``
-bytes each: the lookup reads ``b N`` and writes ``(b + 1) N``, the sums read ``(b + 1) N``. The codebooks stay in cache.
-No kernel adds with atomics: equal inputs give equal sums.
+A row is one group of weights with its own codebook. Memory traffic for ``N`` weights of ``b`` bytes each: the lookup
+reads ``b N`` and writes ``(b + 1) N`` bytes, the sums read ``(b + 1) N``. The codebooks stay in cache. No kernel uses
+atomics, so sums are deterministic.
 """
 
 import triton
@@ -23,9 +23,9 @@ def lookup(
     BITS: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """Nearest value of each weight and its index, by binary search on the midpoints; a midpoint goes down.
+    """Nearest value of each weight and its index, by binary search on the midpoints; ties take the lower value.
 
-    BITS are those of the largest index.
+    ``BITS`` is the number of bits of the largest index.
     """
     row = tl.program_id(0) // blocks
     place = tl.program_id(0) % blocks * BLOCK + tl.arange(0, BLOCK)
@@ -39,7 +39,7 @@ def lookup(
         inside = candidate < LEVELS
         upper = tl.load(codebook + candidate, mask=inside, other=0.0).to(COMPUTE)
         lower = tl.load(codebook + candidate - 1, mask=inside, other=0.0).to(COMPUTE)
-        both = (upper + lower).to(codebook.dtype.element_ty).to(COMPUTE)  # rounded as torch does; its half is exact
+        both = (upper + lower).to(codebook.dtype.element_ty).to(COMPUTE)  # rounded as in torch; halving is exact
         below = w <= both * 0.5
         found = tl.where(inside & (below == 0), candidate, found)
     tl.store(index + start + place, found.to(tl.uint8), mask=known)
@@ -48,7 +48,7 @@ def lookup(
 
 @triton.jit
 def gather(codebook, index, out, count, blocks, LEVELS: tl.constexpr, BLOCK: tl.constexpr):
-    """``codebook[row, index]``."""
+    """Store ``codebook[row, index]``."""
     row = tl.program_id(0) // blocks
     place = tl.program_id(0) % blocks * BLOCK + tl.arange(0, BLOCK)
     known = place < count
@@ -70,7 +70,7 @@ def sum_by_index(
     PADDED: tl.constexpr,
     LANES: tl.constexpr,
 ):
-    """Sums of ``x`` over equal ``index`` in one chunk of a row: ``parts [rows, chunks, LEVELS]``."""
+    """Sums of ``x`` over equal ``index`` in one chunk of a row: ``parts`` ``[rows, chunks, LEVELS]``."""
     program = tl.program_id(0)
     start = (program // chunks).to(tl.int64) * count
     first = program % chunks * chunk
@@ -97,7 +97,7 @@ def _divided(x, y, DOUBLE: tl.constexpr):
 
 @triton.jit
 def _nearest(x, DOUBLE: tl.constexpr):
-    """``x``, below 2**21, rounded half to even: what is added leaves no bits after the point."""
+    """Round ``x`` (below 2**21) half to even: after the addition no fraction bits are left."""
     if DOUBLE:
         return (x + 6755399441055744.0) - 6755399441055744.0
     else:
@@ -111,7 +111,7 @@ def _step(scale, tiny, LEARNED: tl.constexpr):
 
 @triton.jit
 def _integer(c, step, reach, ZERO: tl.constexpr, DOUBLE: tl.constexpr):
-    """The integer on the grid that stands for ``c``; without ZERO the nearest but 0."""
+    """Nearest integer of the grid to ``c / step``; without ``ZERO`` the nearest one other than 0."""
     ratio = _divided(c, step, DOUBLE)
     clamped = tl.where(ratio < -reach, -reach, tl.where(ratio > reach, reach, ratio))  # NaN stays NaN
     integer = _nearest(clamped, DOUBLE)
@@ -122,7 +122,7 @@ def _integer(c, step, reach, ZERO: tl.constexpr, DOUBLE: tl.constexpr):
 
 @triton.jit
 def _sorted_as(value):
-    """What ``value`` is sorted by: NaN comes last."""
+    """Sort key of ``value``: NaN comes last."""
     return tl.where(value == value, value, float("inf"))
 
 
@@ -140,7 +140,7 @@ def grid_values(
     DOUBLE: tl.constexpr,
     PADDED: tl.constexpr,
 ):
-    """The values of one group on its grid, ascending, and the rank of each; one more, 0, WITH_ZERO."""
+    """Values of one group on its grid, ascending, and their ranks; with ``WITH_ZERO``, an additional value 0."""
     row = tl.program_id(0)
     columns: tl.constexpr = LEVELS + WITH_ZERO
     reach, tiny = tl.load(limits), tl.load(limits + 1)

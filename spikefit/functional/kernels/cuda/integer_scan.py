@@ -1,8 +1,8 @@
-"""The neurons of a chip on a CUDA device: :func:`spikefit.functional.integer_scan.integer_multi_step`.
+"""CUDA version of :func:`spikefit.functional.integer_scan.integer_multi_step`.
 
-Kernels are in :mod:`spikefit.functional.kernels.cuda.integer_scan_kernels`, the same in plain torch is
-:func:`spikefit.functional.integer_scan.plain_multi_step`. The backward pass computes membranes anew, and everything
-else in the dtype of the currents. Currents lie channels last; one that is the same in every step is read once.
+The kernels are in :mod:`spikefit.functional.kernels.cuda.integer_scan_kernels`, the plain-torch reference is
+:func:`spikefit.functional.integer_scan.plain_multi_step`. The backward pass recomputes the membranes in float64;
+everything else in it has the dtype of the currents. Currents are channels last; a constant current is read once.
 """
 
 import math
@@ -18,13 +18,13 @@ from spikefit.functional.integer_arithmetic import IntegerDynamics
 from spikefit.functional.kernels.cuda import integer_scan_kernels as kernels
 from spikefit.functional.surrogate import KERNEL_KINDS
 
-_TILE = 512  # neurons of a program: what registers hold without spilling
-_PROGRAMS = 1024  # of the backward pass, at most: each sums the gradients of the constants over what it handles
+_TILE = 512  # neurons per program: as many as registers hold without spilling
+_PROGRAMS = 1024  # upper limit in the backward pass; each program sums the constants' gradients over its neurons
 
 
 @dataclass(frozen=True)
 class _Plan:
-    """What :class:`TritonIntegerScan` does, apart from its tensors; ``shape`` is that of a frame ``[B, H, W, C]``."""
+    """Arguments of :class:`TritonIntegerScan` that are not tensors; ``shape`` is that of a frame ``[B, H, W, C]``."""
 
     dynamics: IntegerDynamics
     steps: int
@@ -34,13 +34,13 @@ class _Plan:
 
     @property
     def sent(self) -> tuple[int, ...]:
-        """Shape of a step's sums over windows."""
+        """Shape of the sums over windows, per step."""
         batch, height, width, channels = self.shape
         return batch, height // self.window, width // self.window, channels
 
     @property
     def rule(self) -> dict[str, Any]:
-        """What the kernels are compiled for."""
+        """Compile-time constants of the kernels."""
         own = self.dynamics
         leak = {"none": kernels.NONE, "linear": kernels.LINEAR}.get(own.leak)
         if leak is None:
@@ -63,7 +63,7 @@ class _Plan:
 
 
 class TritonIntegerScan(torch.autograd.Function):
-    """From currents ``[T or 1, B, H, W, C]`` to spikes, or their sums over windows, ``[T, B, H', W', C]``."""
+    """Maps currents ``[T or 1, B, H, W, C]`` to spikes, or their sums over windows, ``[T, B, H', W', C]``."""
 
     @staticmethod
     def forward(
@@ -76,13 +76,13 @@ class TritonIntegerScan(torch.autograd.Function):
         alive: Tensor,
         plan: _Plan,
     ) -> Tensor:
-        """Float32; y is contiguous, and so are the constants ``[C]``, float64 but for ``alive``, bool."""
+        """Float32 spikes; ``y`` and the constants ``[C]`` (float64, ``alive`` bool) must be contiguous."""
         spikes = torch.empty(plan.steps, *plan.sent, dtype=torch.float32, device=y.device)
         _, height, width, channels = plan.shape
         sent, lanes = math.prod(plan.sent), math.prod(plan.shape)
         members = triton.next_power_of_2(plan.window**2)
         block = max(1, _TILE // members)
-        warps = 4 if plan.window == 1 else 1  # several would share the neurons of a window, and wait for each other
+        warps = 4 if plan.window == 1 else 1  # several warps would share a window and synchronise
         kernels.scan[(triton.cdiv(sent, block),)](
             y, bias, threshold, leak, alive, spikes, plan.steps, lanes, sent, channels, height, width,
             **plan.rule, BLOCK=block, MEMBERS=members, num_warps=warps,
@@ -104,7 +104,7 @@ class TritonIntegerScan(torch.autograd.Function):
         across = triton.cdiv(channels, columns)
         grid = (min(triton.cdiv(places, rows), max(1, _PROGRAMS // across)), across)
         grad = torch.empty_like(y)
-        # A distance from the threshold is overwritten by the gradient of its step.
+        # The gradient of a step overwrites the distance from the threshold of that step.
         shares = once and plan.moves
         kept = grad if shares else y.new_empty(plan.steps * lanes, dtype=y.dtype if once else torch.float64)
         sums = bias.new_empty(grid[0], 4, channels, dtype=torch.float64)
@@ -129,7 +129,7 @@ def integer_multi_step_cuda(
     alive: Tensor | None,
     window: int,
 ) -> Tensor:
-    """:func:`spikefit.functional.integer_scan.integer_multi_step` on a CUDA device (or in Triton's interpreter)."""
+    """CUDA version of :func:`spikefit.functional.integer_scan.integer_multi_step` (also in Triton's interpreter)."""
     last = y.movedim(2, -1).contiguous()
     frames, batch, *sides, channels = last.shape
     height, width = sides or (1, 1)

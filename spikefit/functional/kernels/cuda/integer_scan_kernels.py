@@ -1,8 +1,8 @@
 # mypy: disable-error-code="no-untyped-def"
-"""The neurons of a chip as Triton kernels: each neuron's steps in one program, its state in registers.
+"""Neurons in a chip's integer arithmetic as Triton kernels: all steps of a neuron in one program, state in registers.
 
-Membranes are float64, which holds the integers of all chips. The caller makes sure that every value stays below 2**53
-in magnitude, the products of a decay included. The same in plain torch is
+Membranes are float64, which represents the integers of all chips exactly. The caller ensures that every value stays
+below 2**53 in magnitude, including the products of a decay. The plain-torch reference is
 :mod:`spikefit.functional.integer_arithmetic`.
 """
 
@@ -10,12 +10,12 @@ import triton
 import triton.language as tl
 
 NONE, DECAY_FLOOR, DECAY_TRUNCATE, LINEAR, SHIFT = range(5)  # leaks
-_TO_NEAREST: tl.constexpr = tl.constexpr(1.5 * 2.0**52)  # added and taken away, it rounds float64 half to even
+_TO_NEAREST: tl.constexpr = tl.constexpr(1.5 * 2.0**52)  # adding and subtracting it rounds float64 half to even
 
 
 @triton.jit
 def _share(amount, LEAK: tl.constexpr, BITS: tl.constexpr):
-    """What a linear leak takes, the share that a decay keeps, or the share that a shift takes; exact."""
+    """Loss of a linear leak, factor of a decay, or share that a shift removes; exact."""
     if LEAK == 4:
         amount = ((1023 - amount.to(tl.int64)) << 52).to(tl.float64, bitcast=True)
     elif LEAK == 1 or LEAK == 2:
@@ -34,7 +34,7 @@ def _leaked(u, share, LEAK: tl.constexpr):
     elif LEAK == 3:
         u = tl.where(tl.abs(u) > share, u - tl.where(u > 0, share, -share), 0.0)
     elif LEAK == 4:
-        lost = tl.floor(u * share)  # at least one unit goes; a negative state never loses none
+        lost = tl.floor(u * share)  # at least one unit is lost; for a negative state, floor ensures it
         u -= tl.where((lost == 0) & (u > 0), 1.0, lost)
     return u
 
@@ -46,7 +46,7 @@ def _bounded(v, BOUNDED: tl.constexpr, WRAPS: tl.constexpr, LOW: tl.constexpr, H
         if WRAPS:
             width = tl.full([], HIGH - LOW + 1, tl.float64)
             v -= width * tl.floor((v - low) / width)
-            v = tl.where(v < low, v + width, tl.where(v > high, v - width, v))  # where the quotient was rounded
+            v = tl.where(v < low, v + width, tl.where(v > high, v - width, v))  # in case the quotient was rounded
         else:
             v = tl.minimum(tl.maximum(v, low), high)
     return v
@@ -107,7 +107,7 @@ def scan(
     BLOCK: tl.constexpr,
     MEMBERS: tl.constexpr,
 ):
-    """``BLOCK`` windows, of ``MEMBERS`` neurons each (a power of two, of which ``WINDOW**2`` count), in all steps."""
+    """Scan ``BLOCK`` windows over all steps; each has ``MEMBERS`` lanes, of which ``WINDOW**2`` are neurons."""
     lane = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     live = lane < sent
     channel = lane % channels
@@ -117,7 +117,7 @@ def scan(
     else:
         place = lane // channels
         column, row = place % (width // WINDOW) * WINDOW, place // (width // WINDOW)
-        # A strip below the last whole window belongs to no row of windows.
+        # Rows below the last complete window belong to no row of windows.
         line = row // (height // WINDOW) * height + row % (height // WINDOW) * WINDOW
         first = (line * width + column) * channels + channel
         neuron = first[:, None] + ((member // WINDOW * width + member % WINDOW) * channels)[None, :]
@@ -177,10 +177,11 @@ def scan_gradient(
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
-    """Every so many places (``ROWS`` at a time) of ``COLUMNS`` channels, back through all steps.
+    """Backward pass through all steps; each program processes ``COLUMNS`` channels, ``ROWS`` positions at a time.
 
-    ``kept`` takes the distance of each membrane from the threshold, or, where neurons fire more than once a step, the
-    membrane. ``sums`` ``[programs, 4, channels]`` gets the gradients of bias, threshold, leak and slope.
+    The distance of each membrane from the threshold is stored in ``kept``; for neurons that may fire more than once per
+    step, the membrane itself. The gradients of bias, threshold, leak and slope are stored in ``sums``
+    ``[programs, 4, channels]``.
     """
     channel = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
     known = channel < channels
@@ -211,7 +212,7 @@ def scan_gradient(
             covered = (column < across) & (line < down)
             window = (((row // height * down + line) * across + column) * channels)[:, None] + channel[None, :]
             sends = live & gate & covered[:, None]
-        # Pointers move from step to step: a product of step and lanes may not fit 32 bits.
+        # Pointers advance with each step, because step * lanes may exceed 32 bits.
         reads, keeping, arrives, writes = current + neuron, kept + neuron, grad_spikes + window, grad_current + neuron
         arriving = tl.load(reads, mask=live, other=0.0).to(tl.float64)
         u = tl.zeros((ROWS, COLUMNS), tl.float64)
@@ -228,8 +229,8 @@ def scan_gradient(
                 tl.store(keeping, v, mask=live)
             keeping += lanes
             arrives += sent
-        tl.debug_barrier()  # what one thread stored may be loaded by another
-        grad_state = tl.zeros((ROWS, COLUMNS), REAL)  # of the state, from the step after
+        tl.debug_barrier()  # a thread may load what another one stored
+        grad_state = tl.zeros((ROWS, COLUMNS), REAL)  # of the state, from the next step
         of_frame = tl.zeros((ROWS, COLUMNS), REAL)
         keeping -= lanes
         found = tl.load(keeping, mask=live, other=0.0)
@@ -264,7 +265,7 @@ def scan_gradient(
                 of_frame += grad
             if LEAK == 0:
                 grad_state = grad
-            else:  # before the first step, what is loaded is 0, and so is the state
+            else:  # before the first step, the loaded value and the state are 0
                 if MOST == 1:
                     state = tl.where(found >= 0, 0.0 if TO_ZERO else found, found + theta.to(REAL))
                 else:

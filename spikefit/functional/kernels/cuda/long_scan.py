@@ -1,9 +1,9 @@
 # mypy: disable-error-code="no-untyped-def"
-"""The integrate-and-fire scan over any number of steps as Triton kernels: each neuron's steps in one program.
+"""Integrate-and-fire scan over any number of steps as Triton kernels: all steps of a neuron in one program.
 
-For more steps than the registers hold (:mod:`.norm_scan`). The current alone is saved; the backward kernel computes the
-membrane anew, and keeps it, until it is overwritten, in the memory that the gradient will take. Arithmetic is float32,
-or float64 for float64.
+Used for more steps than fit into registers (see :mod:`.norm_scan`). Only the current is saved. The backward kernel
+recomputes the membrane and stores it in the memory of the gradient, which overwrites it step by step. Arithmetic is
+float32, or float64 for float64.
 """
 
 import math
@@ -73,7 +73,7 @@ def _backward(
     live = lane < lanes
     amount, theta = tl.load(constants), tl.load(constants + 1)
     alpha, slope = tl.load(constants + 2), tl.load(constants + 3)
-    # Pointers move from step to step: a product of step and lanes may not fit 32 bits.
+    # Pointers advance with each step, because step * lanes may exceed 32 bits.
     current += lane
     membrane += lane
     grad_current += lane
@@ -87,7 +87,7 @@ def _backward(
         membrane += lanes
         grad_current += lanes
         grad_spikes += lanes
-    tl.debug_barrier()  # what one thread stored may be loaded by another
+    tl.debug_barrier()  # a thread may load what another one stored
     grad_u = tl.zeros((BLOCK,), COMPUTE)
     total = tl.zeros((BLOCK,), COMPUTE)
     for back in range(steps):
@@ -100,7 +100,7 @@ def _backward(
             grad_v += tl.where(v >= theta, 0.0, grad_u)
         else:
             grad_v += grad_u
-        # There is no step before the first: its membrane was 0.
+        # Before the first step, the membrane is 0.
         before = tl.load(membrane - lanes, mask=live & (back < steps - 1), other=0.0)
         tl.store(grad_current, grad_v.to(grad_current.dtype.element_ty), mask=live)
         u = reset(before, theta, TO_ZERO)
@@ -118,7 +118,7 @@ def _backward(
 
 
 class TritonScan(torch.autograd.Function):
-    """:func:`spikefit.functional.lif.multi_step` on a CUDA device (or in Triton's interpreter)."""
+    """CUDA version of :func:`spikefit.functional.lif.multi_step`; also runs in Triton's interpreter."""
 
     @staticmethod
     def forward(ctx: Any, current: Tensor, amount: Tensor, dynamics: Dynamics) -> Tensor:
@@ -164,7 +164,7 @@ class TritonScan(torch.autograd.Function):
 
 
 def long_multi_step(current: Tensor, amount: Tensor | float, dynamics: Dynamics) -> Tensor:
-    """:func:`spikefit.functional.lif.multi_step` on a CUDA device, for any number of steps."""
+    """CUDA version of :func:`spikefit.functional.lif.multi_step` for any number of steps."""
     return TritonScan.apply(current, amount_on_device(amount, current), dynamics)
 
 

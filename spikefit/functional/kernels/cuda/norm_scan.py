@@ -1,7 +1,7 @@
 """Norm, integrate-and-fire scan and average pooling as one differentiable operation on a CUDA device.
 
-The same as :mod:`spikefit.functional.kernels.cpu.norm_scan`; kernels are in :mod:`.norm_scan_kernels`. Arithmetic is
-float32, or float64 for float64. Nothing here waits for the device.
+The counterpart of :mod:`spikefit.functional.kernels.cpu.norm_scan`; the kernels are in :mod:`.norm_scan_kernels`.
+Arithmetic is float32, or float64 for float64. Nothing here waits for the device.
 """
 
 import math
@@ -19,7 +19,7 @@ from spikefit.functional.lif import Dynamics, Norm, memory_order
 from spikefit.functional.surrogate import KERNEL_KINDS
 
 LEAKS = {"none": 0, "decay": 1, "linear": 2}
-_PROGRAMS = 1056  # eight on each of an H100's multiprocessors
+_PROGRAMS = 1056  # eight per multiprocessor of an H100
 _BLOCK = 1024
 _COLUMNS = 64
 _PARTS, _CHANNELS = 128, 16
@@ -27,7 +27,7 @@ _PARTS, _CHANNELS = 128, 16
 
 @dataclass(frozen=True)
 class Shape:
-    """What the kernels are told of a map: sides and pooling, and how many of everything there are."""
+    """Sizes of a feature map for the kernels: steps, batch, sides, channels and pooling."""
 
     steps: int
     batch: int
@@ -38,26 +38,26 @@ class Shape:
 
     @property
     def tall(self) -> int:
-        """Pooling windows in a column of the map."""
+        """Pooling windows along the height of the map."""
         return self.height // self.pool
 
     @property
     def wide(self) -> int:
-        """Pooling windows in a row of the map."""
+        """Pooling windows along the width of the map."""
         return self.width // self.pool
 
     @property
     def frame(self) -> int:
-        """Elements of one step."""
+        """Elements per step."""
         return self.batch * self.height * self.width * self.channels
 
     @property
     def pooled(self) -> int:
-        """Elements of one step after the pooling."""
+        """Elements per step after the pooling."""
         return self.batch * self.tall * self.wide * self.channels
 
     def tile(self, elements: int) -> tuple[int, int, int]:
-        """Rows and columns of a block of ``elements``, and how many blocks cover the channels."""
+        """Rows and columns of a block of ``elements``, and the number of blocks that cover the channels."""
         one_row = self.batch * self.height * self.width == 1
         columns = min(elements if one_row else _COLUMNS, triton.next_power_of_2(self.channels))
         return max(1, elements // columns), columns, triton.cdiv(self.channels, columns)
@@ -65,7 +65,7 @@ class Shape:
 
 @dataclass(frozen=True)
 class _Plan:
-    """What :class:`_NormScan` does, apart from its tensors."""
+    """Arguments of :class:`_NormScan` that are not tensors."""
 
     dynamics: Dynamics
     shape: Shape
@@ -74,7 +74,7 @@ class _Plan:
 
     @property
     def leak(self) -> int:
-        """The kernels' number of the leak."""
+        """Code of the leak for the kernels."""
         return LEAKS[self.dynamics.leak]
 
     @property
@@ -83,13 +83,13 @@ class _Plan:
         return self.dynamics.reset == "zero"
 
     def constants(self, like: Tensor) -> Tensor:
-        """Threshold and surrogate's numbers on the device."""
+        """Threshold and the constants of the surrogate, on the device."""
         alpha = self.dynamics.alpha
         return constants((self.dynamics.threshold, alpha, math.pi / 2 * alpha), compute_dtype(like), like.device)
 
 
 def gradient_block(steps: int) -> int:
-    """Elements that a program of 128 threads takes in the backward pass, so that its registers hold all steps."""
+    """Elements per program of 128 threads in the backward pass, chosen so that all steps fit into registers."""
     return 512 if steps <= 4 else 256 if steps <= 6 else 128
 
 
@@ -98,7 +98,7 @@ def _programs(rows: int, block: int, columns: int) -> int:
 
 
 class _NormScan(torch.autograd.Function):
-    """From ``y`` ``[T or 1, lanes]`` to pooled spikes ``[T, lanes]`` and the batch's mean and variance ``[C]``."""
+    """Maps ``y`` ``[T or 1, lanes]`` to pooled spikes ``[T, lanes]`` and the batch's mean and variance ``[C]``."""
 
     @staticmethod
     def forward(
@@ -129,7 +129,7 @@ class _NormScan(torch.autograd.Function):
         ctx.plan = plan
         if mean is not None and var is not None:
             ctx.mark_non_differentiable(mean, var)
-        ctx.set_materialize_grads(False)  # or each backward pass would fill zeros for mean and variance
+        ctx.set_materialize_grads(False)  # else each backward pass would allocate zeros for mean and variance
         return out, mean, var
 
     @staticmethod
@@ -161,7 +161,7 @@ class _NormScan(torch.autograd.Function):
 def _affine(
     y: Tensor, gain: Tensor, bias: Tensor, mean: Tensor | None, var: Tensor | None, plan: _Plan
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean and variance as they are used, and scale and shift of the norm ``[2, C]``."""
+    """Mean and variance that the norm uses, and its scale and shift ``[2, C]``."""
     channels, dtype = plan.shape.channels, compute_dtype(y)
     pixels = y.numel() // channels
     parts = None
@@ -180,7 +180,7 @@ def _affine(
 
 
 class _Gradient:
-    """The passes of the backward kernel over one map."""
+    """Passes of the backward kernel over one feature map."""
 
     def __init__(
         self,
@@ -199,13 +199,13 @@ class _Gradient:
         programs = _programs(self.windows, self.rows, self.blocks)
         self.grid = (programs * self.blocks,)
         dtype = compute_dtype(y)
-        # Without a norm nothing is summed, and each neuron may be a channel.
+        # Without a norm nothing is summed; the number of channels may then be the number of neurons.
         sums = 0 if terms is None else programs
         self.parts = torch.empty(sums, 2, shape.channels, dtype=dtype, device=y.device)
         self.amounts = torch.empty(self.grid, dtype=dtype, device=y.device) if learns else None
 
     def run(self, sums: bool, writes: bool, grad_terms: Tensor | None = None) -> Tensor | None:
-        """One pass; the gradient of ``y`` if it ``writes``."""
+        """Run one pass; return the gradient of ``y`` if it ``writes``."""
         plan, shape, y = self.plan, self.plan.shape, self.y
         grad = torch.empty_like(y) if writes else None
         learns = self.amounts is not None and grad_terms is None  # summed in the first pass
@@ -225,13 +225,13 @@ class _Gradient:
 
 
 def amount_on_device(amount: Tensor | float, like: Tensor) -> Tensor:
-    """The leak's amount, scalar, in the precision in which ``like`` is computed."""
+    """The leak's amount as a scalar tensor, in the precision of the arithmetic for ``like``."""
     dtype = compute_dtype(like)
     return amount.to(dtype) if isinstance(amount, Tensor) else constants((amount,), dtype, like.device)[0]
 
 
 def multi_step_cuda(current: Tensor, amount: Tensor | float, dynamics: Dynamics) -> Tensor:
-    """:func:`spikefit.functional.lif.multi_step` on a CUDA device, for at most ``MAX_STEPS`` steps."""
+    """CUDA version of :func:`spikefit.functional.lif.multi_step` for at most ``MAX_STEPS`` steps."""
     steps = len(current)
     frames = current[:1] if steps > 1 and current.stride(0) == 0 else current
     order, back = memory_order(frames)
@@ -251,13 +251,13 @@ def normed_multi_step_cuda(
     alive: Tensor | None,
     pool: int,
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """:func:`spikefit.functional.lif.normed_multi_step` on a CUDA device.
+    """CUDA version of :func:`spikefit.functional.lif.normed_multi_step`.
 
     Raises:
-        ValueError: for currents of one step that 32 bits can't number.
+        ValueError: for 2**31 or more currents per step.
     """
     if y[0].numel() >= 2**31:
-        raise ValueError(f"y: got {y[0].numel()} currents a step, expected less than 2**31; use smaller batches.")
+        raise ValueError(f"y: got {y[0].numel()} currents per step, expected fewer than 2**31; use smaller batches.")
     last = y.permute(0, 1, 3, 4, 2).contiguous() if y.dim() == 5 else y.contiguous()
     frames, batch, *sides, channels = last.shape
     height, width = sides or (1, 1)

@@ -1,16 +1,17 @@
 # mypy: ignore-errors
-# ruff: noqa: RUF005 (Triton knows the sum of tuples, not their unpacking)
-"""Triton kernels of norm, integrate-and-fire scan and average pooling; :mod:`.norm_scan` launches them.
+# ruff: noqa: RUF005 (Triton supports concatenation of tuples, but not unpacking)
+"""Triton kernels for norm, integrate-and-fire scan and average pooling; :mod:`.norm_scan` launches them.
 
-A map ``[T, B, H, W, C]``, channels last, is a matrix a step: one row a pixel, one column a channel. A program takes
-``ROWS`` pooling windows times ``COLS`` channels and keeps the membranes in registers. Places within a step are int32,
-what lies between steps int64: a step has less than 2**31 elements. The grid has one axis; neighbours on it are the
-``blocks`` of channels of the same pixels. A program asks for all that it reads before it computes with any of it.
+A feature map ``[T, B, H, W, C]``, channels last, is a matrix per step, with one row per pixel and one column per
+channel. A program processes ``ROWS`` pooling windows times ``COLS`` channels and keeps the membranes in registers.
+Offsets within a step are int32 (a step has fewer than 2**31 elements), offsets between steps int64. The grid has one
+axis; neighbouring programs process the ``blocks`` of channels of the same pixels. A program issues all loads before it
+computes.
 
-Bytes that pass through memory, ``y`` and its gradient being ``Y`` bytes each and the pooled spikes ``S``: the forward
-pass moves ``2 Y + S`` with the statistics of the batch (one pass to measure, one to fire), else ``Y + S``. The backward
-pass moves ``3 Y + 2 S`` (one pass to sum, one to write), else ``2 Y + S``. Nothing else of that size is stored: the
-backward pass computes the membrane anew.
+Memory traffic, if ``y`` and its gradient take ``Y`` bytes each and the pooled spikes ``S``: with the statistics of the
+batch, the forward pass moves ``2 Y + S`` (one pass to measure, one to fire) and the backward pass ``3 Y + 2 S`` (one
+pass to sum, one to write). Without them, it is ``Y + S`` and ``2 Y + S``. Nothing else of that size is stored: the
+backward pass recomputes the membrane.
 """
 
 import triton
@@ -19,7 +20,7 @@ import triton.language as tl
 
 @triton.jit
 def leaked(u, amount, LEAK: tl.constexpr):
-    """Membrane after the leak of one step: 0 none, 1 decay, 2 linear."""
+    """Membrane after the leak of one step; ``LEAK`` is 0 for none, 1 for decay, 2 for linear."""
     if LEAK == 1:
         u = u * amount
     elif LEAK == 2:
@@ -29,7 +30,7 @@ def leaked(u, amount, LEAK: tl.constexpr):
 
 @triton.jit
 def reset(v, theta, TO_ZERO: tl.constexpr):
-    """Membrane after the reset of those that fired."""
+    """Membrane after the reset of the neurons that fired."""
     if TO_ZERO:
         return tl.where(v >= theta, 0.0, v)
     else:
@@ -52,7 +53,7 @@ def surrogate(x, alpha, slope, KIND: tl.constexpr):
 def moments(y, parts, pixels, channels, blocks, COMPUTE: tl.constexpr, ROWS: tl.constexpr, COLS: tl.constexpr):
     """Sums of ``y - y[0]`` and of its square over every ``programs``-th block of pixels: ``parts [programs, 2, C]``.
 
-    The first pixel is taken away because a variance far below the squared mean would be lost in rounding.
+    Subtracting the first pixel keeps a variance that is far below the squared mean from being lost to rounding.
     """
     c = tl.program_id(0) % blocks * COLS + tl.arange(0, COLS)
     part, apart = tl.program_id(0) // blocks, tl.num_programs(0) // blocks * ROWS
@@ -74,7 +75,7 @@ def moments(y, parts, pixels, channels, blocks, COMPUTE: tl.constexpr, ROWS: tl.
 
 @triton.jit
 def total(parts, count, channels, c, known, PARTS: tl.constexpr, COLS: tl.constexpr):
-    """Both sums over the ``count`` rows of ``parts [count, 2, C]``, float64 ``[COLS]``."""
+    """Both sums over the ``count`` rows of ``parts`` ``[count, 2, C]``, float64 ``[COLS]`` each."""
     first = tl.zeros((PARTS, COLS), tl.float64)
     second = tl.zeros((PARTS, COLS), tl.float64)
     for start in range(0, count, PARTS):
@@ -103,7 +104,7 @@ def affine(
     PARTS: tl.constexpr,
     COLS: tl.constexpr,
 ):
-    """Scale and shift of the norm, ``terms [2, C]``; mean and variance first from ``parts`` where they are measured."""
+    """Scale and shift of the norm, ``terms [2, C]``; with ``MEASURED``, mean and variance first, from ``parts``."""
     c = tl.program_id(0) * COLS + tl.arange(0, COLS)
     known = c < channels
     if MEASURED:
@@ -124,7 +125,7 @@ def affine(
 
 @triton.jit
 def column(terms, which, channels, c, known):
-    """Row ``which`` of ``terms [n, C]``, ready to be multiplied with a block."""
+    """Row ``which`` of ``terms [n, C]``, shaped to broadcast over a block."""
     return tl.load(terms + which * channels + c, mask=known, other=0.0)[None, :]
 
 
@@ -155,7 +156,7 @@ def fire(
     ROWS: tl.constexpr,
     COLS: tl.constexpr,
 ):
-    """Mean spikes of each pooling window, of which a map has ``tall x wide``."""
+    """Mean spikes of each pooling window; a map has ``tall x wide`` windows."""
     c = tl.program_id(0) % blocks * COLS + tl.arange(0, COLS)
     window = tl.program_id(0) // blocks * ROWS + tl.arange(0, ROWS)
     known = c < channels
@@ -241,10 +242,11 @@ def fire_gradient(
 ):
     """Gradient of :func:`fire`.
 
-    ``SUMS`` sums the currents' gradient and its product with ``y``: ``parts [programs, 2, C]``. ``WRITES`` stores the
-    gradient of ``y``: that of the current times the norm's scale and, with the statistics of the batch (``MEASURED``),
-    ``grad_terms[0] * y + grad_terms[1]`` more. The windows are ``ceil(height / POOL) x ceil(width / POOL)`` a map: what
-    lies beyond the ``tall x wide`` that the forward pass covers fires nowhere, but shares the statistics of the batch.
+    With ``SUMS``, the gradient of the currents and its product with ``y`` are summed: ``parts [programs, 2, C]``. With
+    ``WRITES``, the gradient of ``y`` is stored: the gradient of the current times the norm's scale and, with the
+    statistics of the batch (``MEASURED``), plus ``grad_terms[0] * y + grad_terms[1]``. There are
+    ``ceil(height / POOL) x ceil(width / POOL)`` windows per map. Pixels outside the ``tall x wide`` windows of the
+    forward pass send no spikes, but contribute to the statistics of the batch.
     """
     c = tl.program_id(0) % blocks * COLS + tl.arange(0, COLS)
     part, apart = tl.program_id(0) // blocks, tl.num_programs(0) // blocks * ROWS
@@ -266,7 +268,7 @@ def fire_gradient(
         inside = window < windows
         image, place = window // (down * across), window % (down * across)
         tall_at, wide_at = place // across, place % across
-        # Spikes that no window covers, and those of dead units, have no gradient.
+        # Spikes outside every window and spikes of dead units have no gradient.
         covered = (inside & (tall_at < tall) & (wide_at < wide))[:, None] & known[None, :]
         if GATED:
             covered = covered & alight
@@ -275,7 +277,7 @@ def fire_gradient(
             high, across_at = tall_at * POOL + p // POOL, wide_at * POOL + p % POOL
             live = (inside & (high < height) & (across_at < width))[:, None] & known[None, :]
             pixel = ((image * height + high) * width + across_at)[:, None] * channels + c[None, :]
-            # Pointers move from step to step: a product of step and stride may not fit 32 bits.
+            # Pointers advance with each step, because step * stride may exceed 32 bits.
             here, up_here, to = y, grad_out, grad
             values, ups = (), ()
             for t in tl.static_range(STEPS):
@@ -370,13 +372,13 @@ def affine_gradient(
     PARTS: tl.constexpr,
     COLS: tl.constexpr,
 ):
-    """Gradients of gain and bias from the sums of :func:`fire_gradient`, and what its second pass needs: ``[2, C]``."""
+    """Gradients of gain and bias, and ``grad_terms`` ``[2, C]``, from the sums of :func:`fire_gradient`."""
     c = tl.program_id(0) * COLS + tl.arange(0, COLS)
     known = c < channels
     whole, product = total(parts, count, channels, c, known, PARTS, COLS)
     centre = tl.load(mean + c, mask=known, other=0.0).to(tl.float64)
     deviation = tl.sqrt(tl.load(var + c, mask=known, other=1.0).to(tl.float64) + tl.load(eps))
-    moment = (product - centre * whole) / deviation  # of gradient and normalised y
+    moment = (product - centre * whole) / deviation  # sum of gradient times normalised y
     tl.store(grad_gain + c, moment.to(grad_gain.dtype.element_ty), mask=known)
     tl.store(grad_bias + c, whole.to(grad_bias.dtype.element_ty), mask=known)
     if MEASURED:

@@ -142,7 +142,7 @@ def test_a_damaged_report_names_the_field(spoil, named):
 
 
 def test_text_that_is_no_json_is_refused():
-    with pytest.raises(ReportError, match="no JSON"):
+    with pytest.raises(ReportError, match="not valid JSON"):
         Report.from_json("{")
 
 

@@ -81,12 +81,12 @@ def _to_integers(real: RealNetwork, target: HardwareTarget) -> list[FoldedBlock]
     sums = units.joined([_row_sums(integer, grid.largest) for integer, grid in zip(integers, grids, strict=True)])
     unit, empty = weight_unit(scale * units.constants([1 / grid.places for grid in grids]), sums, real, grids, target)
     unit, counting = unit * units.constants(inputs), real.alive & ~empty
-    reach = room(real, sums * units.constants([1 / of for of in inputs]), unit, host, target)
+    reach = room(real, sums * units.constants([1 / one for one in inputs]), unit, host, target)
     times, exponent, scaled = multiplier(real, integers, counting, reach, grids, host, target)
     every = units.spread(times)
     unit = unit / every
     factor = every * counting
-    slope = unit.reciprocal() * units.constants([of / layer.places for of, layer in zip(inputs, layers, strict=True)])
+    slope = unit.reciprocal() * units.constants([one / layer.places for one, layer in zip(inputs, layers, strict=True)])
     # Weights are handled in float32 if it holds their integers.
     wide = factor.split(units.counts), slope.split(units.counts)
     narrow = factor.float().split(units.counts), slope.float().split(units.counts)
@@ -210,7 +210,7 @@ def _rounded(
     as_units = real.threshold / unit
     threshold = straight_through(as_units, target.round_threshold(as_units.detach()).clamp_min(1).double())
     leak = _rounded_leak(real, unit, target)
-    vectors = [of.split(counts) for of in (bias, threshold, leak, unit, real.gain * unit, real.alive)]
+    vectors = [vector.split(counts) for vector in (bias, threshold, leak, unit, real.gain * unit, real.alive)]
     blocks = []
     for layer, block, own, *parts in zip(real.layers, real.blocks(), synapses, *vectors, strict=True):
         bias, threshold, leak, own_unit, slope, alive = parts

@@ -195,7 +195,7 @@ def _norms(units: Units, norms: Sequence[PositiveBatchNorm | None]) -> tuple[Ten
     if len(present) == len(norms):
         return folded
     counts = [count for count, norm in zip(units.counts, norms, strict=True) if norm is not None]
-    gains, biases = (iter(of.split(counts)) for of in folded)
+    gains, biases = (iter(vector.split(counts)) for vector in folded)
     return (
         units.joined([1.0 if norm is None else next(gains) for norm in norms]),
         units.joined([0.0 if norm is None else next(biases) for norm in norms]),

@@ -75,7 +75,7 @@ def room(real: RealNetwork, sums: Tensor, unit: Tensor, host: Sequence[bool], ta
     candidates = (
         (None if state_max is None else state_max / 2, [True] * len(layers), lambda: sums),
         (target.threshold_max, fires, lambda: real.threshold / unit),
-        (target.bias_max, [not of for of in host], lambda: real.bias / unit),
+        (target.bias_max, [not on_host for on_host in host], lambda: real.bias / unit),
         (leak_max, loses, lambda: real.leak / unit),
         (reach, joined, lambda: units.joined([_skip_peaks(layer) for layer in layers]) / unit),
     )
@@ -118,8 +118,8 @@ def multiplier(
         whether the stored integers themselves are multiplied, rather than shifted.
     """
     units, bits = real.units, [target.stored_bits(grid.bits) for grid in grids]
-    ranges = [(0, 16) if of else target.exponent_range(width) for of, width in zip(host, bits, strict=True)]
-    shifts = [of or high > 0 for of, (_, high) in zip(host, ranges, strict=True)]
+    ranges = [(0, 16) if on_host else target.exponent_range(width) for on_host, width in zip(host, bits, strict=True)]
+    shifts = [on_host or high > 0 for on_host, (_, high) in zip(host, ranges, strict=True)]
     none = units.numbers([0.0] * len(bits))
     shifted = scaled = exponent = none
     if any(shifts):
@@ -130,15 +130,15 @@ def multiplier(
     if not all(shifts):
         peaks = units.joined(
             [
-                0.0 if of else torch.linalg.vector_norm(integer.flatten(1), ord=math.inf, dim=1)
-                for of, integer in zip(shifts, integers, strict=True)
+                0.0 if shift else torch.linalg.vector_norm(integer.flatten(1), ord=math.inf, dim=1)
+                for shift, integer in zip(shifts, integers, strict=True)
             ]
         )
         peaks = units.largest(peaks.masked_fill(~counting, 0.0)).clamp_min(1)
         reach = (peaks.reciprocal() * units.numbers([target.largest_weight(width) for width in bits])).floor()
         scaled = torch.minimum(reach, room).floor().clamp_min(1)
-    stored = [of and not on_host for of, on_host in zip(shifts, host, strict=True)]
-    return units.picked(shifts, shifted, scaled), units.picked(stored, exponent, none), [not of for of in shifts]
+    stored = [shift and not on_host for shift, on_host in zip(shifts, host, strict=True)]
+    return units.picked(shifts, shifted, scaled), units.picked(stored, exponent, none), [not shift for shift in shifts]
 
 
 def power_of_two(exponent: Tensor) -> Tensor:

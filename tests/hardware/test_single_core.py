@@ -1,4 +1,4 @@
-"""Chips of one core: what they say of inputs, hidden neurons, outputs and biases."""
+"""Chips with one core: limits on inputs, hidden neurons, outputs and biases."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""What other libraries write comes in with its spikes, learns a codebook, loses units, and runs on a chip."""
+"""Networks from other libraries are imported with identical spikes, get a codebook, are pruned, and run on a chip."""
 
 import warnings
 from collections.abc import Callable

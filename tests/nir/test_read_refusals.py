@@ -1,4 +1,4 @@
-"""NIR graphs that no network here can be are refused, each with the name of its node and what would do."""
+"""Unsupported NIR graphs are refused with the name of the node and what is expected."""
 
 import numpy as np
 import pytest

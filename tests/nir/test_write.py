@@ -1,4 +1,4 @@
-"""Written NIR graphs, run by NIR's own equations, fire as the network does; what NIR can't say is refused."""
+"""Written NIR graphs, run by NIR's own equations, fire as the network does; others are refused."""
 
 import dataclasses
 import math

@@ -1,4 +1,4 @@
-"""Lowering to a chip's integers: units, ranges, and what is refused."""
+"""Lowering to a chip's integers: units, ranges, and refused networks."""
 
 from functools import partial
 

@@ -1,4 +1,4 @@
-"""The page of a report: whole, self-contained, escaped, with the report's own figures."""
+"""The HTML page of a report: complete, self-contained, escaped, with the figures of the report."""
 
 import copy
 import re

@@ -1,4 +1,4 @@
-"""The report as a typed object: what it derives, how it is stored and read back, and what is made of it."""
+"""The report as a typed object: derived fields, storage as JSON, and the views that are made from it."""
 
 import json
 import subprocess

@@ -19,7 +19,6 @@ from callbacks.provenance import provenance
 from spikefit.checkpoints import read_checkpoint
 from spikefit.deploy.deployment import Deployment, require_structure
 from spikefit.deploy.report.data import Report
-from spikefit.deploy.report.files import write_report
 from spikefit.deploy.report.html import write_html
 from spikefit.deploy.report.logger_values import layer_table, scalars
 from spikefit.deploy.report.terminal import print_report
@@ -213,7 +212,7 @@ class DeploymentSimulation(pl.Callback):
             if not trainer.is_global_zero:
                 continue
             folder = run / "deployment" / chip if len(self._deployments) > 1 else run / "deployment"
-            self._paths[chip] = write_report(report, folder)
+            self._paths[chip] = report.write(folder)
             write_html(report, folder)
             prefix = f"deploy/{chip}/" if len(self._deployments) > 1 else "deploy/"
             columns, rows = layer_table(report)

@@ -26,25 +26,23 @@ class InitialWeights(pl.Callback):
 
     Weights, norms, leaks and the masks of pruned units are copied by the names of their layers, whatever the quantizer
     of either side: so codebook training starts from a float network, and pruning from one that was trained with a
-    codebook. Quantizers are fitted to the weights that came, or copied too. Optimizer, schedules and epochs start anew.
+    codebook. Quantizers are fitted to the copied weights. Optimizer, schedules and epochs start anew.
 
     A run that resumes from a checkpoint of its own (``ckpt_path``) is left alone, and so is a test that follows a
     training in the same program.
 
     Args:
         checkpoint: the file.
-        copy_quantizers: take over the quantizers' codebooks and steps instead of fitting them to the weights; both
-            runs must have the same quantizers. Whether they are on is always for the new run to say.
 
     Raises:
-        CheckpointError: when the file is missing or damaged, or holds another network or (with ``copy_quantizers``)
-            other quantizers: names the first few tensors that differ.
+        CheckpointError: when the file is missing or damaged, or holds another network: names the first
+            few tensors that differ.
     """
 
     place = Place.INITIAL_WEIGHTS
 
-    def __init__(self, checkpoint: str, copy_quantizers: bool = False) -> None:
-        self.checkpoint, self.copy_quantizers = Path(checkpoint), copy_quantizers
+    def __init__(self, checkpoint: str) -> None:
+        self.checkpoint = Path(checkpoint)
         self._started = False
 
     def preflight(self, check: Preflight) -> None:
@@ -77,40 +75,33 @@ class InitialWeights(pl.Callback):
 
     @torch.no_grad()
     def _copy(self, module: SpikingClassifier) -> None:
-        given = self._given(module)
-        plain, quantizers = _split(module.network.state_dict())  # these share memory with the network
-        for name, tensor in given.items():
-            (plain if name in plain else quantizers)[name].copy_(tensor)
+        own = _network_tensors(module.network.state_dict())  # these share memory with the network
+        for name, tensor in self._given(module).items():
+            own[name].copy_(tensor)
         for name, layer, quantizer in module.quantized_layers():
-            quantizer.read_switches()
-            if not self.copy_quantizers:
-                quantizer.refit(latent_weight(layer).detach(), live_synapses(module.network, name))
+            quantizer.refit(latent_weight(layer).detach(), live_synapses(module.network, name))
 
     def _given(self, module: SpikingClassifier) -> dict[str, Tensor]:
-        """The tensors to copy, by the names of :func:`_split`."""
+        """The tensors to copy, by the names of :func:`_network_tensors`."""
         state = read_checkpoint(self.checkpoint, OPTION)["state_dict"]
-        given, codes = _split({name[len(PREFIX) :]: t for name, t in state.items() if name.startswith(PREFIX)})
-        own, own_codes = _split(module.network.state_dict())
+        given = _network_tensors({name[len(PREFIX) :]: t for name, t in state.items() if name.startswith(PREFIX)})
+        own = _network_tensors(module.network.state_dict())
         # A network may have masks of single synapses that the checkpoint lacks: all its synapses live.
         require_same_tensors(own, given, OPTION, self.checkpoint, optional=".live")
-        if self.copy_quantizers:
-            require_same_tensors(own_codes, codes, OPTION, self.checkpoint)
-        return {**given, **codes} if self.copy_quantizers else given
+        return given
 
 
-def _split(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """A network's tensors, and apart from them those of its quantizers, under names that are the same with and without.
+def _network_tensors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A network's tensors without those of its quantizers, under names that are the same with and without quantizers.
 
-    ``conv1.synapses.parametrizations.weight.original`` is ``conv1.synapses.weight``. The strength belongs to neither.
-    A mask of single synapses (``live``) is part of the network.
+    ``conv1.synapses.parametrizations.weight.original`` is ``conv1.synapses.weight``. A mask of single synapses
+    (``live``) is part of the network.
     """
-    plain, quantizers = {}, {}
+    tensors = {}
     for name, tensor in state.items():
         renamed = _PARAMETRIZATION.sub(".", name)
         if renamed == name:
-            plain[_ORIGINAL.sub(".weight", name)] = tensor
+            tensors[_ORIGINAL.sub(".weight", name)] = tensor
         elif renamed.endswith(".live"):
-            plain[renamed] = tensor
-        elif not renamed.endswith(".strength"):
-            quantizers[renamed] = tensor
-    return plain, quantizers
+            tensors[renamed] = tensor
+    return tensors

@@ -2,10 +2,10 @@
 
     python -m scripts.export runs/quickstart/version_0/checkpoints/best.ckpt --hardware loihi --out bundle --nir norse
 
-Reads the checkpoint, lowers the network for the target, prints what does not fit, writes ``OUT/program.json`` and
-``OUT/program.safetensors`` (and ``OUT/network.nir``), reads everything back, and says so when it is equal. The bundle
-is written also when the network is too large for the chip, but not when the chip lacks what it uses. The checkpoint
-says what the network reads, and for how many steps. Exit status 2 with one message when something fails.
+Reads the checkpoint, lowers the network for the target, prints what does not fit, writes ``OUT/program.safetensors``
+(and ``OUT/network.nir``), reads everything back, and says so when it is equal. The bundle is written also when the
+network is too large for the chip, but not when the chip lacks what it uses. The checkpoint says what the network reads,
+and for how many steps. Exit status 2 with one message when something fails.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from spikefit.hardware.target import HardwareTarget
 from spikefit.module import SpikingClassifier
 from spikefit.nir.dialects import DIALECTS
 from spikefit.nir.write import to_nir, write_nir
-from spikefit.program.bundle import TENSORS, differences, read_bundle, write_bundle
+from spikefit.program.bundle import differences, read_bundle, write_bundle
 from spikefit.program.ir import Program
 
 
@@ -51,17 +51,17 @@ def trained_module(path: Path) -> SpikingClassifier:
         raise CheckpointError(f"checkpoint: the network of {path} can't be built: {reason}") from error
 
 
-def write_checked(program: Program, folder: Path) -> int:
+def write_checked(program: Program, path: Path) -> int:
     """Write the bundle and read it back; its size in bytes.
 
     Raises:
         BundleError: when it reads back as another program, naming the fields.
     """
-    path = write_bundle(program, folder)
-    found = differences(program, read_bundle(folder))
+    write_bundle(program, path)
+    found = differences(program, read_bundle(path))
     if found:
-        raise BundleError(f"{folder}: reads back as another program: {', '.join(found)}.")
-    return path.stat().st_size + (folder / TENSORS).stat().st_size
+        raise BundleError(f"{path}: reads back as another program: {', '.join(found)}.")
+    return path.stat().st_size
 
 
 def export(arguments: argparse.Namespace) -> None:
@@ -87,8 +87,9 @@ def export(arguments: argparse.Namespace) -> None:
         print(f"  - {finding}")
     for limit in unknown_limits(target):
         print(f"  not checked, nobody published it: {limit}")
-    size = write_checked(program, arguments.out)
-    print(f"  bundle {arguments.out}: {size:,} bytes, read back and equal in every field and tensor")
+    bundle = arguments.out / "program.safetensors"
+    size = write_checked(program, bundle)
+    print(f"  bundle {bundle}: {size:,} bytes, read back and equal in every field and tensor")
     if arguments.nir:
         path = write_nir(deployment.exact, arguments.out / "network.nir", arguments.nir)
         print(f"  NIR graph {path}, in the dialect {arguments.nir}: read back and equal in every node")

@@ -9,38 +9,41 @@ from spikefit.errors import ConfigurationError, check_range
 
 
 class WarmupCosine(LambdaLR):
-    """A linear rise to the learning rate of each parameter group, then half a cosine down to a share of it.
+    """Linear warm-up to the learning rate of each parameter group, then half a cosine down to 0.
 
-    Adam knows nothing of its gradients when it starts, and its first steps on a trained network are as long as any:
-    they should be short. Unlike ``OneCycleLR`` this keeps the ratio between parameter groups, such as codebooks'.
+    Adam has no estimate of its gradients at the start, so that the first steps on a trained network should be short.
+    Unlike :class:`torch.optim.lr_scheduler.OneCycleLR` it keeps the ratio between parameter groups, and unlike
+    :class:`torch.optim.lr_scheduler.SequentialLR` it may be made before the length of the training is known.
 
     Args:
-        optimizer: whose learning rates are followed.
-        total_steps: steps until the end of the descent; the rate stays where it is from then on. None for the length of
-            the training, which :class:`~spikefit.module.SpikingClassifier` tells (:meth:`set_total`).
-        warmup_steps: those of the rise among them; 0 for none. A number below 1 is a share of ``total_steps``.
-        final: share of the learning rate at the end, in [0, 1].
+        optimizer: the optimizer whose learning rates are set.
+        total_steps: steps until the rate is 0, where it stays; None for the length of the training, which
+            :class:`~spikefit.module.SpikingClassifier` passes to :meth:`set_total`.
+        warmup_steps: steps of the warm-up among them; a number below 1 is a share of ``total_steps``.
 
     Raises:
-        ConfigurationError: for numbers of steps or a share that are not allowed.
+        ConfigurationError: for numbers of steps that are not allowed.
+
+    Example:
+        >>> import torch
+        >>> optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+        >>> scheduler = WarmupCosine(optimizer, total_steps=4, warmup_steps=1)
+        >>> [round(scheduler.share(step), 2) for step in range(5)]
+        [0.5, 1.0, 0.75, 0.25, 0.0]
     """
 
-    def __init__(
-        self, optimizer: Optimizer, total_steps: int | None = None, warmup_steps: float = 0, final: float = 0.0
-    ) -> None:
-        check_range("final", final, 0, 1)
+    def __init__(self, optimizer: Optimizer, total_steps: int | None = None, warmup_steps: float = 0) -> None:
         check_range("warmup_steps", warmup_steps, 0)
         if total_steps is not None:
-            check_range("total_steps", total_steps, 1)
-            _check_rise(warmup_steps, total_steps)
-        self.total_steps, self.warmup_steps, self.final = total_steps, warmup_steps, final
+            _check_length(total_steps, warmup_steps)
+        self.total_steps, self.warmup_steps = total_steps, warmup_steps
         super().__init__(optimizer, self.share)
 
     def set_total(self, steps: float) -> None:
-        """Make ``steps`` the length, unless ``total_steps`` was given.
+        """Set ``total_steps`` unless it was given.
 
         Raises:
-            ConfigurationError: for a training without an end, or one that is no longer than the rise.
+            ConfigurationError: for a training without an end, or one that is no longer than the warm-up.
         """
         if self.total_steps is not None:
             return
@@ -49,7 +52,7 @@ class WarmupCosine(LambdaLR):
                 "total_steps: got None, which is the length of the training, but that has no end; expected a number of "
                 "steps, or trainer.max_epochs or trainer.max_steps."
             )
-        _check_rise(self.warmup_steps, int(steps))
+        _check_length(int(steps), self.warmup_steps)
         self.total_steps = int(steps)
         for group, rate in zip(self.optimizer.param_groups, self.base_lrs, strict=True):
             group["lr"] = rate * self.share(self.last_epoch)
@@ -58,16 +61,17 @@ class WarmupCosine(LambdaLR):
     def share(self, step: int) -> float:
         """Learning rate of step ``step`` (from 0), relative to the highest."""
         if self.total_steps is None:
-            if step == 0:  # while it is made
+            if step == 0:  # called by LambdaLR's constructor
                 return 1.0
             raise ConfigurationError("total_steps: got None, expected a number of steps, here or by set_total.")
-        rise = self.warmup_steps if self.warmup_steps >= 1 else int(self.warmup_steps * self.total_steps)
-        if step < rise:
-            return (step + 1) / (rise + 1)
-        progress = min(1.0, (step - rise) / (self.total_steps - rise))
-        return self.final + (1 - self.final) * (1 + math.cos(math.pi * progress)) / 2
+        warmup = self.warmup_steps if self.warmup_steps >= 1 else int(self.warmup_steps * self.total_steps)
+        if step < warmup:
+            return (step + 1) / (warmup + 1)
+        progress = min(1.0, (step - warmup) / (self.total_steps - warmup))
+        return (1 + math.cos(math.pi * progress)) / 2
 
 
-def _check_rise(warmup_steps: float, total_steps: int) -> None:
+def _check_length(total_steps: int, warmup_steps: float) -> None:
+    check_range("total_steps", total_steps, 1)
     if warmup_steps >= 1:  # a share always leaves a descent
         check_range("warmup_steps", warmup_steps, 0, total_steps - 1)

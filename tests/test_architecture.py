@@ -24,6 +24,7 @@ LAYERS = [
     {"spikefit.functional"},
 ]
 EVERYWHERE = {
+    "spikefit.atomic",
     "spikefit.errors",
     "spikefit.input_kind",
     "spikefit.seeding",

@@ -28,8 +28,6 @@ def rates(scheduler, steps):
 def test_without_warmup_it_is_half_a_cosine():
     expected = rates(CosineAnnealingLR(optimizer(), 40), 40)
     torch.testing.assert_close(rates(WarmupCosine(optimizer(), 40), 40), expected)
-    expected = rates(CosineAnnealingLR(optimizer(), 40, eta_min=0.3), 40)[:, 0]
-    torch.testing.assert_close(rates(WarmupCosine(optimizer(), 40, final=0.3), 40)[:, 0], expected)
 
 
 def test_the_rise_keeps_the_ratio_of_the_groups_and_the_end_stays():
@@ -85,7 +83,7 @@ def test_the_module_tells_the_length_of_the_training(tmp_path, interval, accumul
 
 @pytest.mark.parametrize(
     ("options", "named"),
-    [({"total_steps": 0}, "total_steps"), ({"warmup_steps": 10}, "warmup_steps"), ({"final": 2.0}, "final")],
+    [({"total_steps": 0}, "total_steps"), ({"warmup_steps": 10}, "warmup_steps")],
 )
 def test_a_bad_option_is_named(options, named):
     with pytest.raises(ConfigurationError, match=named):

@@ -144,12 +144,11 @@ def indexed_lookup(weight: Tensor, codebook: Tensor, index: Tensor) -> Tensor:
     return _IndexedLookup.apply(weight, codebook, index)
 
 
-def grid_step(scale: Tensor, learned: bool, gradient_scale: float = 1.0) -> Tensor:
+def grid_step(scale: Tensor, learned: bool) -> Tensor:
     """The step of a grid, above 0 if it is ``learned``; else ``scale`` as it is."""
     if not learned:
         return scale
-    step = scale_gradient(scale, gradient_scale) if gradient_scale != 1 else scale
-    return step.abs().clamp_min(torch.finfo(step.dtype).tiny)
+    return scale.abs().clamp_min(torch.finfo(scale.dtype).tiny)
 
 
 def round_to_grid(x: Tensor, largest: int, zero: Zero) -> Tensor:
@@ -167,9 +166,7 @@ def round_to_grid(x: Tensor, largest: int, zero: Zero) -> Tensor:
     return straight_through(clamped, integer.detach())
 
 
-def grid_values(
-    codebook: Tensor, scale: Tensor, largest: int, zero: Zero, learned: bool = False, gradient_scale: float = 1.0
-) -> Tensor:
+def grid_values(codebook: Tensor, scale: Tensor, largest: int, zero: Zero, learned: bool = False) -> Tensor:
     """The codebooks on their grids, ``step * round(c / step)``, ascending.
 
     Args:
@@ -178,7 +175,6 @@ def grid_values(
         largest: the largest integer of the grid.
         zero: whether 0 is on the grid (``counted``), one more value (``free``) or no value (``none``).
         learned: whether the scale is a parameter.
-        gradient_scale: factor on the gradients of both.
 
     Returns:
         ``[G, M]``, with ``zero="free"`` ``[G, M + 1]``.
@@ -186,54 +182,14 @@ def grid_values(
     if codebook.dtype == scale.dtype and codebook.dtype in _KERNEL_DTYPES and runs_triton(codebook):
         from spikefit.functional.kernels.cuda.codebook import GridValues
 
-        return GridValues.apply(codebook, scale, largest, zero, learned, gradient_scale)
-    return plain_grid_values(codebook, scale, largest, zero, learned, gradient_scale)
+        return GridValues.apply(codebook, scale, largest, zero, learned)
+    return plain_grid_values(codebook, scale, largest, zero, learned)
 
 
-def plain_grid_values(
-    codebook: Tensor, scale: Tensor, largest: int, zero: Zero, learned: bool, gradient_scale: float
-) -> Tensor:
+def plain_grid_values(codebook: Tensor, scale: Tensor, largest: int, zero: Zero, learned: bool) -> Tensor:
     """:func:`grid_values` in plain torch."""
-    codebook = scale_gradient(codebook, gradient_scale) if gradient_scale != 1 else codebook
-    step = grid_step(scale, learned, gradient_scale)
+    step = grid_step(scale, learned)
     values = round_to_grid(codebook / step, largest, zero) * step
     if zero == "free":
         values = torch.cat([values, values.new_zeros(len(values), 1)], dim=1)
     return values.sort(dim=1, stable=True).values
-
-
-def soft_lookup(weight: Tensor, codebook: Tensor, hardness: float) -> Tensor:
-    """Each weight between its two neighbours in the codebook, by shares that sharpen with ``hardness``.
-
-    A weight at ``c_k + t * (c_{k+1} - c_k)`` belongs to ``c_{k+1}`` by ``p = (t - 1/2) / (1 - hardness) + 1/2``, which
-    is clipped to [0, 1], and to ``c_k`` by ``1 - p``. Hardness 0 is the identity; towards 1 the nearer value takes all,
-    as in :func:`codebook_lookup`. Beyond the outermost values the distance to them shrinks by ``1 - hardness``.
-
-    Backward: ``dL/dW = dL/dW_hat`` (straight through); a codebook value gets ``dL/dW_hat`` by its share.
-
-    Args:
-        weight: ``[G, N]``.
-        codebook: ``[G, M]``, ascending in each row, M at least 2.
-        hardness: in [0, 1).
-
-    Returns:
-        ``[G, N]``.
-    """
-    x, c = weight.detach().contiguous(), codebook.detach().contiguous()
-    right = (torch.bucketize(x, c[0]) if len(c) == 1 else torch.searchsorted(c, x)).clamp(1, c.shape[1] - 1)
-    left, gap = c.gather(1, right - 1), (c.gather(1, right) - c.gather(1, right - 1))
-    place = torch.where(gap > 0, (x - left) / gap, 0.5)
-    share = ((place - 0.5) / (1 - hardness) + 0.5).clamp(0, 1)
-    low, high = indexed_lookup(x, codebook, right - 1), indexed_lookup(x, codebook, right)
-    beyond = x - torch.maximum(torch.minimum(x, c[:, -1:]), c[:, :1])
-    soft = torch.lerp(low, high, share) + (1 - hardness) * beyond
-    return soft + (weight - x)  # adds zero, and the gradient of the identity
-
-
-def spread_evenly(x: Tensor) -> Tensor:
-    """A number in [0, 1) for each element, the same at every call: its place times the golden ratio, modulo 1.
-
-    Those below a share ``s`` are a share ``s`` of the elements, spread over the whole tensor (Fibonacci hashing).
-    """
-    place = torch.arange(x.numel(), device=x.device, dtype=torch.int64)
-    return ((place * 2654435769) % 2**32).double().div_(2**32).view(x.shape)

@@ -15,7 +15,6 @@ is not known. Words of 32 bits are read from a memory as large as all of the lay
 fewer bits costs its share. Addresses of events, biases, thresholds, and queues between layers are not counted.
 """
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -24,6 +23,7 @@ import numpy as np
 from spikefit.functional.neuron_models import neuron_model
 from spikefit.hardware.sourced_value import SourcedValue
 from spikefit.program.ir import LayerActivity, Program, Projection
+from spikefit.program.stored_weights import index_width
 
 _HOROWITZ = "45 nm CMOS: Horowitz 2014, ISSCC; Lemaire 2022, arXiv 2210.13107"
 ADD_J = SourcedValue(0.1e-12, f"int32 addition at {_HOROWITZ}", "P")
@@ -53,7 +53,7 @@ def access_j(memory_bits: float, bits: float) -> float:
 def index_bits(projection: Projection) -> int:
     """Bits of a stored synapse of ``projection``: of its value's index, or of the weight if the weight is narrower."""
     values = int(projection.stored.merged().distinct())
-    return min(max(1, math.ceil(math.log2(max(2, values)))), projection.bits or WORD_BITS)
+    return min(max(1, index_width(values)), projection.bits or WORD_BITS)
 
 
 def state_bits(program: Program) -> int:
@@ -61,7 +61,7 @@ def state_bits(program: Program) -> int:
     low, high = program.arithmetic.state_min, program.arithmetic.state_max
     if low is None or high is None:
         return WORD_BITS
-    return max(1, math.ceil(math.log2(high - low + 1)))
+    return max(1, index_width(high - low + 1))
 
 
 def memory_terms(program: Program, layer: LayerActivity) -> dict[str, float]:

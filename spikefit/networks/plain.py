@@ -6,6 +6,7 @@ from typing import Literal
 from torch import nn
 
 from spikefit.errors import ConfigurationError, check_choice, check_range
+from spikefit.functional.convolution import output_size
 from spikefit.networks.blocks import Block, IdentitySkip, Network, PoolKind, Readout
 from spikefit.networks.norms import NormKind, make_norm
 from spikefit.neurons import LIF, NeuronFactory
@@ -72,12 +73,8 @@ def shrink(name: str, size: tuple[int, int], block: Block) -> tuple[int, int]:
     conv = block.synapses
     assert isinstance(conv, nn.Conv2d)
     assert isinstance(conv.padding, tuple)
-    sides = [
-        ((length + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1) // block.pool
-        for length, padding, dilation, kernel, stride in zip(
-            size, conv.padding, conv.dilation, conv.kernel_size, conv.stride, strict=True
-        )
-    ]
+    out = output_size(size, conv.kernel_size, conv.stride, conv.padding, conv.dilation)
+    sides = [side // block.pool for side in out]
     if min(sides) < 1:
         raise ConfigurationError(
             f"block {name}: a map of {size[0]}x{size[1]} leaves nothing behind kernel {conv.kernel_size[0]}, stride "

@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from spikefit.errors import ExchangeError
+from spikefit.functional.convolution import output_size
 from spikefit.functional.neuron_models import NIR_LEAKS
 
 NEURONS = (*NIR_LEAKS, "CubaLIF")  # a CubaLIF without synaptic memory is a LIF
@@ -230,12 +231,7 @@ class Reader:
             self.refuse(node, f"weight of shape {weight.shape} on a signal of shape {signal.shape}.")
         sides = signal.shape[1:] if rank == 3 else (1, signal.shape[1])
         weight = weight if rank == 3 else weight[:, :, None]  # Conv1d becomes Conv2d on a map of height 1
-        out = tuple(
-            (side + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
-            for side, kernel, stride, padding, dilation in zip(
-                sides, weight.shape[2:], options["stride"], options["padding"], options["dilation"], strict=True
-            )
-        )
+        out = output_size(sides, weight.shape[2:], options["stride"], options["padding"], options["dilation"])
         if min(out) < 1:
             self.refuse(node, f"nothing is left of a signal of shape {signal.shape}.")
         shape = (weight.shape[0], *out) if rank == 3 else (weight.shape[0], out[1])

@@ -22,7 +22,6 @@ the channel's threshold instead (M distinct weights of a layer then become M per
 """
 
 import dataclasses
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -32,7 +31,9 @@ import torch
 from torch import Tensor
 
 import spikefit
+from spikefit.atomic import atomic_path
 from spikefit.errors import ExchangeError, check_choice
+from spikefit.functional.convolution import ungrouped
 from spikefit.functional.neuron_models import neuron_model, require_nir_form
 from spikefit.nir.dialects import Dialect, dialect_called, require_nir
 from spikefit.program.ir import Population, Program, Projection
@@ -108,18 +109,14 @@ def write_nir(
     """
     graph = to_nir(program, dialect, dt, dtype)
     nir, path = require_nir(), Path(path)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        nir.write(draft, graph)
-        found = graph_differences(graph, nir.read(draft, type_check=False))
-        if found:
-            raise ExchangeError(f"{path}: reads back with other values than were written: {', '.join(found)}.")
-        os.replace(draft, path)
+        with atomic_path(path) as draft:
+            nir.write(draft, graph)
+            found = graph_differences(graph, nir.read(draft, type_check=False))
+            if found:
+                raise ExchangeError(f"{path}: reads back with other values than were written: {', '.join(found)}.")
     except OSError as error:
         raise ExchangeError(f"{path}: can't be written: {error.strerror or error}.") from error
-    finally:
-        draft.unlink(missing_ok=True)
     return path
 
 
@@ -255,7 +252,7 @@ class _Writer:
             return self._add(name, nir.Scale(scale=scale), before)
         conv = nir.Conv2d(
             input_shape=(shape[1], shape[2]),
-            weight=self._array(_ungrouped(weight, projection.groups)),
+            weight=self._array(ungrouped(weight, projection.groups)),  # nir misreads grouped inputs
             stride=projection.stride,
             padding=projection.padding,
             dilation=projection.dilation,
@@ -309,15 +306,3 @@ def _node(population: Population) -> str:
     node = require_nir_form(neuron_model(population.model))
     keeps = population.leak is not None and bool((population.leak == 1).all())
     return "IF" if node == "LIF" and keeps else node
-
-
-def _ungrouped(weight: Tensor, groups: int) -> Tensor:
-    """The same convolution in one group, padded with zeros: nir misreads the inputs of a grouped convolution."""
-    if groups == 1:
-        return weight
-    outputs, inputs = weight.shape[0] // groups, weight.shape[1]
-    whole = weight.new_zeros(weight.shape[0], inputs * groups, *weight.shape[2:])
-    for group in range(groups):
-        rows = slice(group * outputs, (group + 1) * outputs)
-        whole[rows, group * inputs : (group + 1) * inputs] = weight[rows]
-    return whole

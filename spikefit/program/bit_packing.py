@@ -17,6 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from spikefit.program.stored_weights import index_width
+
 Layout = Literal["plain", "codebook", "group_codebook", "row_codebook", "axon"]
 
 DTYPES = {
@@ -58,11 +60,6 @@ class Packed:
         if self.layout == "plain":
             return 8 * self.bytes
         return math.prod(self.shape) * self.bits
-
-
-def index_width(values: int) -> int:
-    """Bits of an index into ``values`` values: ``ceil(log2(values))``."""
-    return max(0, (values - 1).bit_length())
 
 
 def pack_bits(indices: np.ndarray, width: int) -> np.ndarray:

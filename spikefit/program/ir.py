@@ -1,7 +1,7 @@
 """Description of a network as a chip runs it: populations of neurons joined by projections.
 
 :mod:`spikefit.program.lower` builds a :class:`Program` from a trained network. The check, the placement, the simulator
-and the energy model all read this one description. It lies below :mod:`spikefit.hardware`, which imports it.
+and the energy model all read this one description, which imports nothing from them.
 """
 
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from spikefit.functional import fan_out as synops
+from spikefit.functional.fan_out import conv_fan_in, conv_fan_out, dense_fan_in, dense_fan_out, unpool_fan_out
 from spikefit.functional.integer_arithmetic import IntegerDynamics
 from spikefit.functional.lif import Reset
 from spikefit.functional.neuron_models import INPUT, READOUT, neuron_model
@@ -155,20 +155,20 @@ class Projection:
         """Live synapses that leave each source neuron: int64 ``[*source]``."""
         pooled = self.pooled_shape(source)
         if self.kind == "dense":
-            fan = synops.dense_fan_out(self.weight).reshape(pooled)
+            fan = dense_fan_out(self.weight).reshape(pooled)
         else:
-            fan = synops.conv_fan_out(self.weight, pooled, **self.conv_options)  # type: ignore[arg-type]
+            fan = conv_fan_out(self.weight, pooled, **self.conv_options)  # type: ignore[arg-type]
         if self.pool > 1:
-            fan = synops.unpool_fan_out(fan, source, self.pool)  # type: ignore[arg-type]
+            fan = unpool_fan_out(fan, source, self.pool)  # type: ignore[arg-type]
         return fan
 
     def fan_in(self, source: tuple[int, ...]) -> Tensor:
         """Live synapses that reach each target neuron: int64 ``[*target]``; a pooled input counts its whole window."""
         if self.kind == "dense":
-            fan = synops.dense_fan_in(self.weight)
+            fan = dense_fan_in(self.weight)
         else:
             pooled = self.pooled_shape(source)
-            fan = synops.conv_fan_in(self.weight, pooled, **self.conv_options)  # type: ignore[arg-type]
+            fan = conv_fan_in(self.weight, pooled, **self.conv_options)  # type: ignore[arg-type]
         return fan * self.pool**2
 
     @cached_property

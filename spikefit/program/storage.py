@@ -29,9 +29,9 @@ from torch import Tensor
 from spikefit.errors import BundleError
 from spikefit.input_kind import InputKind
 from spikefit.program import ir as descriptions
-from spikefit.program.bit_packing import DTYPES, Layout, Packed, index_width, indexed, indices_of, narrow, pack, unpack
+from spikefit.program.bit_packing import DTYPES, Layout, Packed, indexed, indices_of, narrow, pack, unpack
 from spikefit.program.ir import Program, Projection
-from spikefit.program.stored_weights import StoredWeights, from_weights
+from spikefit.program.stored_weights import StoredWeights, from_weights, index_width
 
 CLASSES = {
     name: cls

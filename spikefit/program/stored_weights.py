@@ -17,6 +17,11 @@ from torch import Tensor
 _INDEX_TYPES = ((torch.uint8, 2**8), (torch.int16, 2**15), (torch.int32, 2**31))
 
 
+def index_width(values: int) -> int:
+    """Bits of an index into ``values`` values: ``ceil(log2(values))``."""
+    return max(0, (values - 1).bit_length())
+
+
 @dataclass(frozen=True)
 class StoredWeights:
     """The weights ``values[group_of_output[j], index[j, ...]]`` of a projection; :func:`store` builds them.

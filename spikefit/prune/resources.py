@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spikefit.errors import TargetError
+from spikefit.functional.convolution import output_size
 from spikefit.hardware.sourced_value import SourcedValue, known
 from spikefit.hardware.target import HardwareTarget
 from spikefit.input_kind import InputKind
@@ -257,12 +258,7 @@ def map_shapes(network: Network) -> dict[str, tuple[int, ...]]:
             shapes[name] = source = (layer.out_features,)
             continue
         assert isinstance(layer.padding, tuple)
-        sides = [
-            (side + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
-            for side, padding, dilation, kernel, stride in zip(
-                source[1:], layer.padding, layer.dilation, layer.kernel_size, layer.stride, strict=True
-            )
-        ]
+        sides = output_size(source[1:], layer.kernel_size, layer.stride, layer.padding, layer.dilation)
         shapes[name] = (layer.out_channels, *sides)
         source = (layer.out_channels, *(side // block.pool for side in sides))
     return shapes

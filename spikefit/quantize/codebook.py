@@ -18,15 +18,12 @@ from spikefit.functional.quantize import (
     grid_values,
     indexed_lookup,
     round_to_grid,
-    soft_lookup,
-    spread_evenly,
 )
 from spikefit.program.stored_weights import store
 from spikefit.quantize.base import IntegerWeights, Quantizer
 
 CodebookScope = Literal["layer", "channel", "core"]
 Grid = Literal["fitted", "learned", "power_of_two"]
-Handover = Literal["blend", "fraction", "soft"]
 
 
 class Codebook(Quantizer):
@@ -51,10 +48,6 @@ class Codebook(Quantizer):
         grid: the step of the integer grid is ``fitted`` to the codebook whenever that is clustered, ``learned`` by
             gradient from then on (with that of a step size, Esser et al. 2020, arXiv 1902.08153), or fitted to a
             ``power_of_two``, which a chip applies as a shift.
-        handover: what a strength between 0 and 1 means. ``blend`` mixes weights and values. ``fraction`` quantises this
-            share of the weights, spread evenly over the layer. ``soft`` assigns a weight to its two neighbours in the
-            codebook by shares that sharpen until the nearer one takes all.
-        gradient_scale: factor on the codebook's gradient.
 
     Raises:
         ConfigurationError: for values that are not allowed, or more levels than the grid has values.
@@ -75,8 +68,6 @@ class Codebook(Quantizer):
         core_outputs: int | None = None,
         zero: Zero = "counted",
         grid: Grid = "fitted",
-        handover: Handover = "blend",
-        gradient_scale: float = 1.0,
     ) -> None:
         super().__init__()
         check_range("levels", levels, 2)
@@ -84,10 +75,7 @@ class Codebook(Quantizer):
         check_choice("scope", scope, ("layer", "channel", "core"))
         check_choice("zero", zero, ("counted", "free", "none"))
         check_choice("grid", grid, ("fitted", "learned", "power_of_two"))
-        check_choice("handover", handover, ("blend", "fraction", "soft"))
-        check_range("gradient_scale", gradient_scale, 0)
-        self.levels, self.bits, self.scope, self.zero = levels, bits, scope, zero
-        self.grid, self.handover, self.gradient_scale = grid, handover, gradient_scale
+        self.levels, self.bits, self.scope, self.zero, self.grid = levels, bits, scope, zero, grid
         available = 2 * self.largest + 1 - (zero != "counted")
         if levels > available:
             raise ConfigurationError(
@@ -108,7 +96,7 @@ class Codebook(Quantizer):
     @property
     def options(self) -> dict[str, Any]:
         """The arguments that make such a codebook of a weight of as many outputs; primitives."""
-        names = ("levels", "bits", "scope", "zero", "grid", "handover", "gradient_scale")
+        names = ("levels", "bits", "scope", "zero", "grid")
         core_outputs = int((self.group_of_output == 0).sum()) if self.scope == "core" else None
         return {**{name: getattr(self, name) for name in names}, "core_outputs": core_outputs}
 
@@ -119,12 +107,11 @@ class Codebook(Quantizer):
 
     def step(self) -> Tensor:
         """Step of the grid of each group, ``[groups, 1]``, above 0."""
-        return grid_step(self.scale, self.grid == "learned", self.gradient_scale)
+        return grid_step(self.scale, self.grid == "learned")
 
     def values(self) -> Tensor:
         """The values that synapses may take, ``[groups, M]`` (with ``zero="free"`` ``[groups, M + 1]``), ascending."""
-        learned = self.grid == "learned"
-        return grid_values(self.codebook, self.scale, self.largest, self.zero, learned, self.gradient_scale)
+        return grid_values(self.codebook, self.scale, self.largest, self.zero, self.grid == "learned")
 
     def _by_row(self, values: Tensor) -> Tensor:
         """``values`` ``[groups, ...]`` for the rows of :meth:`_rows`."""
@@ -140,15 +127,6 @@ class Codebook(Quantizer):
         if self.frozen:
             return indexed_lookup(self._rows(weight), values, self._rows(self.index)).view_as(weight)
         return codebook_lookup(self._rows(weight), values).view_as(weight)
-
-    def mix(self, weight: Tensor, strength: float) -> Tensor:
-        """Between float and quantised weights, as ``handover`` says."""
-        if self.handover == "soft" and not self.frozen:
-            values = self._by_row(self.values())
-            return soft_lookup(self._rows(weight), values, strength).view_as(weight)
-        if self.handover == "fraction":
-            return torch.where(spread_evenly(weight) < strength, self.quantize(weight), weight)
-        return super().mix(weight, strength)
 
     @torch.no_grad()
     def freeze(self, weight: Tensor) -> None:

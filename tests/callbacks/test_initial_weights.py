@@ -85,32 +85,6 @@ def test_quantizers_are_fitted_to_the_live_weights_that_came(tmp_path):
     assert not torch.equal(next(model.quantized_layers())[2].codebook, Codebook(first).codebook), "the dead had no say"
 
 
-def test_codebooks_come_too_if_asked_but_not_their_strength(tmp_path):
-    other = trained(Codebook)
-    for _, _, quantizer in other.quantized_layers():
-        quantizer.strength = 0.5
-    model = module(Codebook)
-    start(model, save(other, tmp_path), copy_quantizers=True)
-    for (name, layer, quantizer), (_, _, theirs) in zip(
-        model.quantized_layers(), other.quantized_layers(), strict=True
-    ):
-        assert torch.equal(quantizer.codebook, theirs.codebook), name
-        assert torch.equal(quantizer.scale, theirs.scale)
-        assert quantizer.strength == 1
-        refitted = Codebook(latent_weight(layer).detach())
-        assert not torch.equal(quantizer.codebook, refitted.codebook)
-
-
-def test_codebooks_of_another_length_are_refused(tmp_path):
-    path = save(trained(partial(Codebook, levels=3)), tmp_path)
-    model = module(Codebook)
-    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    with pytest.raises(CheckpointError, match=r"conv1\.synapses\.codebook: \(1, 3\) in the checkpoint, \(1, 4\) in"):
-        start(model, path, copy_quantizers=True)
-    assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
-    start(model, path)
-
-
 def test_a_mask_of_single_synapses_comes_along(tmp_path):
     other = trained(Codebook, prunable_synapses=True)
     other.network.block("conv2").synapses.parametrizations.weight[1].live[0, 1] = False

@@ -87,8 +87,7 @@ def test_a_chip_runs_it_and_a_bundle_and_a_nir_graph_hold_it(data, tmp_path):
     program = lower(module.network, DeploymentContext(target, data.time_steps, data.input_kind), "target")
     x, _ = data.on_after_batch_transfer(next(iter(data.test_dataloader())), 0)
     assert compare(module.network, program, x, tolerance=None).agreement > 0.99
-    write_bundle(program, tmp_path / "bundle")
-    read = read_bundle(tmp_path / "bundle")
+    read = read_bundle(write_bundle(program, tmp_path / "bundle.safetensors"))
     assert read.populations[0].shape == (700,)
     assert torch.equal(Simulator(read)(x).logits, Simulator(program)(x).logits)
     pytest.importorskip("nir", reason="nir is not installed")

@@ -88,9 +88,7 @@ SYNAPSE_SCORES = {
 }
 CASES: dict[str, Case] = {
     **{f"quantizer-{name}": Case(quantizer, recluster(schedule=Schedule(1))) for name, quantizer in QUANTIZERS.items()},
-    "ramp-blend": Case(Codebook, recluster(schedule=Schedule(1), ramp=2.5)),
-    "ramp-soft": Case(partial(Codebook, handover="soft"), recluster(schedule=Schedule(1), ramp=2.5)),
-    "ramp-fraction": Case(partial(Codebook, handover="fraction"), recluster(schedule=Schedule(1), ramp=2.5)),
+    "ramp": Case(Codebook, recluster(schedule=Schedule(1), ramp=2.5)),
     "by-step": Case(Codebook, recluster(schedule=Schedule(3, every=3, interval="step"))),
     "frozen": Case(Codebook, recluster(schedule=Schedule(1, 1), freeze=2)),
     "currents": Case(Codebook, recluster(schedule=Schedule(1, 3, every=2), metric="currents", batches=2)),

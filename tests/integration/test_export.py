@@ -10,13 +10,14 @@ from helpers.deployment_contexts import context
 
 from scripts import export
 from spikefit.module import SpikingClassifier
-from spikefit.program.bundle import TENSORS, read_bundle
+from spikefit.program.bundle import read_bundle
 from spikefit.program.lower import lower
 from spikefit.program.simulate import Simulator
 
 pytest.importorskip("safetensors", reason="bundles need safetensors")
 
 SHORT = ("--trainer.max_epochs=1", "--trainer.limit_train_batches=5", "--trainer.limit_val_batches=1")
+BUNDLE = Path("bundle/program.safetensors")
 ONE_CHECKPOINT = (
     '--trainer.callbacks=[{"class_path": "lightning.pytorch.callbacks.ModelCheckpoint", '
     '"init_args": {"filename": "last", "enable_version_counter": false}}]'
@@ -41,19 +42,26 @@ def test_a_checkpoint_becomes_a_bundle_and_every_mistake_is_explained(checkpoint
     status, out, err = call(checkpoint, "--hardware", "loihi", "--out", "bundle")
     assert (status, err) == (0, "")
     assert "4 steps, inputs of the kind constant" in out, "from the checkpoint"
-    size = sum(path.stat().st_size for path in Path("bundle").iterdir())
-    assert int(re.search(r"bundle bundle: ([\d,]+) bytes, read back and equal", out)[1].replace(",", "")) == size
+    size = BUNDLE.stat().st_size
+    assert (
+        int(
+            re.search(r"bundle bundle/program\.safetensors: ([\d,]+) bytes, read back and equal", out)[1].replace(
+                ",", ""
+            )
+        )
+        == size
+    )
     network = SpikingClassifier.load_from_checkpoint(checkpoint, map_location="cpu").network
-    exact, read = lower(network, context(4, True)), read_bundle("bundle")
+    exact, read = lower(network, context(4, True)), read_bundle(BUNDLE)
     images = torch.rand(1, 20, 1, 8, 8).expand(4, -1, -1, -1, -1)
     assert read.target == "loihi"
     agreeing = Simulator(read)(images).logits.argmax(1) == Simulator(exact)(images).logits.argmax(1)
     assert float(agreeing.float().mean()) > 0.7
 
     assert call(checkpoint, "--hardware", "loihi", "--out", "bundle", "--time_steps", 7)[0] == 0
-    assert (read_bundle("bundle").time_steps, read_bundle("bundle").populations[0].input_kind) == (7, "constant")
+    assert (read_bundle(BUNDLE).time_steps, read_bundle(BUNDLE).populations[0].input_kind) == (7, "constant")
 
-    before = (Path("bundle") / TENSORS).read_bytes()
+    before = BUNDLE.read_bytes()
     alone = shutil.copy(checkpoint, "alone.ckpt")
     assert call(alone, "--hardware", "loihi", "--out", "alone")[0] == 0, "the checkpoint says all that it needs"
     for options, message in (
@@ -67,7 +75,7 @@ def test_a_checkpoint_becomes_a_bundle_and_every_mistake_is_explained(checkpoint
         assert status == 2
         assert err.startswith("export: error: ")
         assert message in err
-    assert (Path("bundle") / TENSORS).read_bytes() == before
+    assert BUNDLE.read_bytes() == before
 
     content = torch.load(checkpoint, weights_only=True)
     torch.save({**content, "spikefit": {}}, "older.ckpt")
@@ -104,7 +112,7 @@ def test_the_nir_graph_starts_another_training(checkpoint, run, csv_only, capsys
     assert status == 0, printed
     second = Path("runs/quickstart/version_1/checkpoints/last.ckpt")
     assert export.main([str(second), "--hardware", "loihi", "--out", "second"]) == 0
-    first, last = read_bundle("bundle"), read_bundle("second")
+    first, last = read_bundle(BUNDLE), read_bundle("second/program.safetensors")
     assert [population.shape for population in first.populations] == [
         population.shape for population in last.populations
     ]

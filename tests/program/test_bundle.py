@@ -11,12 +11,14 @@ import torch
 from helpers.deployment_contexts import context
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from safetensors import safe_open
+from safetensors.torch import load_file, save
 
 from spikefit.errors import BundleError
 from spikefit.hardware.target import HardwareTarget
 from spikefit.networks import MLP, ConvSNN, ResidualSNN
 from spikefit.neurons import IF, LIF, CubaLIF, LinearLeakIF
-from spikefit.program import bundle, storage
+from spikefit.program import storage
 from spikefit.program.bundle import differences, read_bundle, write_bundle
 from spikefit.program.ir import Program
 from spikefit.program.lower import lower
@@ -24,8 +26,7 @@ from spikefit.program.simulate import Simulator
 from spikefit.quantize import AxonCodebook, Codebook
 from spikefit.quantize.base import attach
 
-pytest.importorskip("safetensors", reason="bundles need safetensors")
-FILES = (bundle.JSON, bundle.TENSORS)
+NAME = "bundle.safetensors"
 
 
 def program(wake, cls=ConvSNN, neuron=LIF, quantizer=Codebook, chip="loihi", graded=False, **options):
@@ -61,8 +62,8 @@ CASES = {
 @pytest.mark.parametrize("case", CASES)
 def test_the_program_that_is_read_is_the_one_that_was_written(wake, tmp_path, case):
     written = program(wake, **CASES[case])
-    write_bundle(written, tmp_path / "bundle")
-    read = read_bundle(tmp_path / "bundle")
+    write_bundle(written, tmp_path / NAME)
+    read = read_bundle(tmp_path / NAME)
     assert differences(written, read) == []
     assert read.precision == written.precision
     quantised = CASES[case].get("quantizer", Codebook) is not None and written.precision == "target"
@@ -95,20 +96,25 @@ def test_differences_see_every_kind_of_field(wake):
     assert differences(one, dataclasses.replace(one, projections=one.projections[1:])) == ["program.projections"]
 
 
-def test_weights_are_packed_and_the_json_says_what_it_is(wake, tmp_path):
+def metadata(path):
+    with safe_open(path, "pt") as file:
+        return file.metadata()
+
+
+def test_weights_are_packed_and_the_metadata_says_what_it_is(wake, tmp_path):
     written = program(wake, channels=(8,), hidden=(64,), quantizer=partial(Codebook, levels=4, bits=4))
-    write_bundle(written, tmp_path)
-    content = json.loads((tmp_path / bundle.JSON).read_text())
-    assert (content["version"], content["target"], content["program"]["fields"]["time_steps"]) == (2, "loihi", 4)
+    path = write_bundle(written, tmp_path / NAME)
+    content = json.loads(metadata(path)["program"])
+    assert (content["version"], content["target"], content["program"]["fields"]["time_steps"]) == (3, "loihi", 4)
     assert content["spikefit"]
     dense = content["program"]["fields"]["projections"][1]["fields"]["weight"]
     assert dense["shape"] == [64, 128]
     assert (dense["layout"], dense["bits"]) == ("codebook", 2)
     assert content["program"]["fields"]["projections"][1]["fields"]["codebook"] == "layer"
     synapses = sum(projection.weight.numel() for projection in written.projections)
-    header = int.from_bytes((tmp_path / bundle.TENSORS).read_bytes()[:8], "little")
+    header = int.from_bytes(path.read_bytes()[:8], "little")
     constants = sum(4 * 8 * p.neurons for p in written.populations)
-    assert (tmp_path / bundle.TENSORS).stat().st_size < 8 + header + synapses / 4 + constants
+    assert path.stat().st_size < 8 + header + synapses / 4 + constants
 
 
 def test_fields_that_are_new_to_the_program_go_along(wake, tmp_path, monkeypatch):
@@ -122,119 +128,109 @@ def test_fields_that_are_new_to_the_program_go_along(wake, tmp_path, monkeypatch
     monkeypatch.setitem(storage.CLASSES, "Program", Wider)
     fields = {field.name: getattr(old, field.name) for field in dataclasses.fields(old)}
     written = Wider(**fields, extra=Extra(table=torch.arange(6, dtype=torch.int16)))
-    write_bundle(written, tmp_path)
-    read = read_bundle(tmp_path)
+    write_bundle(written, tmp_path / NAME)
+    read = read_bundle(tmp_path / NAME)
     assert differences(written, read) == []
     assert read.extra.ratio == math.inf
     monkeypatch.undo()
-    with pytest.raises(BundleError, match=r"program\.json: does not describe a program: KeyError: 'Extra'"):
-        read_bundle(tmp_path)
-    write_bundle(old, tmp_path)
+    with pytest.raises(BundleError, match=r"bundle\.safetensors: does not describe a program: KeyError: 'Extra'"):
+        read_bundle(tmp_path / NAME)
+    write_bundle(old, tmp_path / NAME)
     monkeypatch.setitem(storage.CLASSES, "Program", Wider)
-    assert read_bundle(tmp_path).grid == ((1, 2), (3, 4)), "an older bundle lacks the field: its default"
+    assert read_bundle(tmp_path / NAME).grid == ((1, 2), (3, 4)), "an older bundle lacks the field: its default"
 
 
 def test_what_has_no_form_is_refused_and_nothing_is_written(wake, tmp_path):
     strange = dataclasses.replace(program(wake), target={"a": 1})
     with pytest.raises(BundleError, match=r"program\.target: got \{'a': 1\}"):
-        write_bundle(strange, tmp_path / "bundle")
-    assert not (tmp_path / "bundle").exists()
+        write_bundle(strange, tmp_path / "new" / NAME)
+    assert not (tmp_path / "new").exists()
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("whole")
     written = program(lambda network, inputs: network, MLP, hidden=(6,))
-    write_bundle(written, folder)
-    return written, {name: (folder / name).read_bytes() for name in FILES}
+    return written, write_bundle(written, tmp_path_factory.mktemp("whole") / NAME).read_bytes()
 
 
-def outcome(folder, contents, expected):
-    """Whether the files are refused; if they are not, they must give the program."""
-    for name, content in contents.items():
-        (folder / name).write_bytes(content)
+def refused(path, content, expected):
+    """Whether the file is refused; if it is not, it must give the program."""
+    path.write_bytes(content)
     try:
-        read = read_bundle(folder)
+        read = read_bundle(path)
     except BundleError:
         return True
     assert differences(expected, read) == []
     return False
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(data=st.data(), name=st.sampled_from(FILES))
-def test_a_flipped_byte_never_gives_another_program(whole, tmp_path, data, name):
-    written, files = whole
-    position = data.draw(st.integers(0, len(files[name]) - 1))
-    mask = data.draw(st.integers(1, 255))
-    damaged = bytearray(files[name])
-    damaged[position] ^= mask
-    refused = outcome(tmp_path, {**files, name: bytes(damaged)}, written)
-    assert refused or (name == bundle.JSON and not bytes([damaged[position]]).strip()), "only blanks may change"
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data(), header=st.booleans())
+def test_a_flipped_byte_never_gives_another_program(whole, tmp_path, data, header):
+    """In the header (its length, the metadata, names and places of tensors) or in the numbers."""
+    written, content = whole
+    end = 8 + int.from_bytes(content[:8], "little")
+    position = data.draw(st.integers(0, end - 1) if header else st.integers(end, len(content) - 1))
+    damaged = bytearray(content)
+    damaged[position] ^= data.draw(st.integers(1, 255))
+    assert refused(tmp_path / NAME, bytes(damaged), written) or header, "every number counts"
 
 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(data=st.data(), name=st.sampled_from(FILES))
-def test_a_truncated_file_is_refused(whole, tmp_path, data, name):
-    written, files = whole
-    length = data.draw(st.integers(0, len(files[name]) - 1))
-    assert outcome(tmp_path, {**files, name: files[name][:length]}, written)
+@given(data=st.data())
+def test_a_truncated_file_is_refused(whole, tmp_path, data):
+    written, content = whole
+    length = data.draw(st.integers(0, len(content) - 1))
+    assert refused(tmp_path / NAME, content[:length], written)
 
 
-def test_every_error_names_the_file_and_the_reason(whole, wake, tmp_path):
-    _, files = whole
+def test_every_error_names_the_file_and_the_reason(whole, tmp_path):
+    _, content = whole
+    path = tmp_path / NAME
 
-    def refusal(**changed):
-        for name, key in zip(FILES, ("json", "tensors"), strict=True):
-            (tmp_path / name).write_bytes(changed.get(key, files[name]))
+    def refusal(altered):
+        path.write_bytes(altered)
         with pytest.raises(BundleError) as caught:
-            read_bundle(tmp_path)
+            read_bundle(path)
         return str(caught.value)
 
-    with pytest.raises(BundleError, match=r"nowhere/program\.safetensors: can't be read: No such file"):
-        read_bundle(tmp_path / "nowhere")
-    assert "program.json: truncated or altered: no JSON" in refusal(json=files[bundle.JSON][:-30])
-    assert "program.json: no bundle" in refusal(json=b'{"a": 1}')
-    assert "program.json: no bundle" in refusal(json=b"[]")
-    altered = files[bundle.JSON].replace(b'"time_steps": 4', b'"time_steps": 5')
-    assert "program.json: altered: its content does not have the checksum" in refusal(json=altered)
-    older = files[bundle.JSON].replace(b'"version": 2', b'"version": 1')
-    assert "format version 1, but spikefit" in refusal(json=older)
-    assert "reads version 2 alone; write the bundle again" in refusal(json=older)
-    write_bundle(program(wake, MLP, hidden=(7,)), tmp_path / "other")
-    other = (tmp_path / "other" / bundle.TENSORS).read_bytes()
-    assert "program.safetensors: truncated, altered or of another bundle" in refusal(tensors=other)
-    assert (tmp_path / bundle.JSON).read_bytes() == files[bundle.JSON]
+    def with_metadata(**changed):
+        path.write_bytes(content)
+        return save(load_file(path), {**metadata(path), **changed})
+
+    with pytest.raises(BundleError, match=r"nowhere/bundle\.safetensors: can't be read: No such file"):
+        read_bundle(tmp_path / "nowhere" / NAME)
+    text = metadata(write_bundle(whole[0], path))["program"]
+    assert "bundle.safetensors: truncated or altered: " in refusal(content[:-30])
+    assert "bundle.safetensors: no bundle" in refusal(with_metadata(program='{"a": 1}'))
+    assert "bundle.safetensors: no bundle" in refusal(with_metadata(program="[]"))
+    assert "bundle.safetensors: no bundle" in refusal(save({"weight": torch.zeros(2)}))
+    later = text.replace('"time_steps": 4', '"time_steps": 5')
+    assert "bundle.safetensors: altered: its content does not have" in refusal(with_metadata(program=later))
+    older = refusal(with_metadata(program=text.replace('"version": 3', '"version": 2')))
+    assert "format version 2, but spikefit" in older
+    assert "reads version 3 only; write the bundle again" in older
 
 
-@pytest.mark.parametrize("renames_before_the_crash", [0, 1, 2, 3])
-def test_a_crash_leaves_the_old_bundle_or_the_new_one(wake, tmp_path, monkeypatch, renames_before_the_crash):
+@pytest.mark.parametrize("broken", ["fsync", "replace"])
+def test_a_crash_leaves_the_old_bundle(wake, tmp_path, monkeypatch, broken):
     old, new = program(wake, MLP, hidden=(6,)), program(wake, MLP, hidden=(9,))
-    write_bundle(old, tmp_path)
-    (tmp_path / "notes.txt").write_text("mine")
-    renames = []
+    path = write_bundle(old, tmp_path / NAME)
 
-    def replace(source, destination):
-        if len(renames) == renames_before_the_crash:
-            raise KeyboardInterrupt
-        renames.append(destination)
-        rename(source, destination)
+    def stopped(*arguments):
+        raise KeyboardInterrupt
 
-    rename = os.replace
-    monkeypatch.setattr(os, "replace", replace)
-    if renames_before_the_crash < 3:
-        with pytest.raises(KeyboardInterrupt):
-            write_bundle(new, tmp_path)
-    else:
-        write_bundle(new, tmp_path)
+    monkeypatch.setattr(os, broken, stopped)
+    with pytest.raises(KeyboardInterrupt):
+        write_bundle(new, path)
     monkeypatch.undo()
-    assert differences(new if renames_before_the_crash >= 2 else old, read_bundle(tmp_path)) == []
-    write_bundle(new, tmp_path)
-    assert differences(new, read_bundle(tmp_path)) == []
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["notes.txt", *FILES]
+    assert differences(old, read_bundle(path)) == []
+    write_bundle(new, path)
+    assert differences(new, read_bundle(path)) == []
+    assert [found.name for found in tmp_path.iterdir()] == [NAME]
 
 
-def test_a_folder_that_can_t_be_written_is_named(wake, tmp_path):
+def test_a_place_that_can_t_be_written_is_named(wake, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(BundleError, match=r"file/bundle: the bundle can't be written"):
-        write_bundle(program(wake, MLP), tmp_path / "file" / "bundle")
+    with pytest.raises(BundleError, match=r"file/bundle\.safetensors: the bundle can't be written"):
+        write_bundle(program(wake, MLP), tmp_path / "file" / NAME)

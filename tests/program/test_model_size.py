@@ -10,7 +10,6 @@ from spikefit.deploy.deployment import Deployment
 from spikefit.hardware.target import HardwareTarget
 from spikefit.networks import MLP, ConvSNN, ResidualSNN
 from spikefit.neurons import LIF, CubaLIF, LinearLeakIF
-from spikefit.program import bundle
 from spikefit.program.bundle import read_bundle, write_bundle
 from spikefit.program.ir import Population, Program, Projection
 from spikefit.program.model_size import float_bytes, model_size
@@ -64,11 +63,11 @@ def test_the_report_s_bytes_are_those_of_the_tensors_in_the_file(wake, tmp_path,
     with torch.no_grad():
         deployment.update(x, torch.zeros(2, dtype=torch.int64), net.logits(net(x)))
     report = deployment.report()
-    write_bundle(deployment.program, tmp_path)
-    with safetensors.safe_open(tmp_path / bundle.TENSORS, "pt") as file:
+    path = write_bundle(deployment.program, tmp_path / "bundle.safetensors")
+    with safetensors.safe_open(path, "pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, it is no dictionary
     assert report.model_bytes == sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
-    assert report.model_bytes == model_size(read_bundle(tmp_path), deployment.exact).bytes
+    assert report.model_bytes == model_size(read_bundle(path), deployment.exact).bytes
     assert any("synaptic_leak" in name for name in tensors) == (case == "cuba")
     weights = [projection.weight for projection in deployment.program.projections]
     assert sum(f".weight.{part}" in name for name in tensors for part in ("values",)) == len(weights)

@@ -1,16 +1,13 @@
 """What a codebook can be told: scopes, grids, ways to hand over, and a frozen assignment."""
 
 from functools import partial
-from itertools import pairwise
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from spikefit.errors import ConfigurationError
 from spikefit.functional.kmeans import kmeans_1d
-from spikefit.functional.quantize import codebook_lookup, indexed_lookup, soft_lookup, spread_evenly
+from spikefit.functional.quantize import indexed_lookup
 from spikefit.quantize import Codebook
 
 Core = partial(Codebook, scope="core", core_outputs=4)
@@ -107,88 +104,21 @@ def test_a_power_of_two_is_one_and_no_other_fits_better(bits):
 def test_a_learned_step_has_the_gradient_of_lsq():
     """d value / d step is round(c/s) - c/s inside the grid and the largest integer outside."""
     w = weight()
-    quantizer = Codebook(w, levels=3, bits=2, grid="learned", gradient_scale=0.5)
+    quantizer = Codebook(w, levels=3, bits=2, grid="learned")
     quantizer.codebook.data = torch.tensor([[-0.9, 0.3, 2.6]])
     quantizer.scale.data = torch.tensor([[1.0]])
     upstream = torch.tensor([[2.0, 3.0, 5.0]])
     values = quantizer.values()
     assert values.tolist() == [[-1, 0, 1]]
     values.backward(upstream)
-    torch.testing.assert_close(quantizer.scale.grad.item(), 0.5 * (2 * (-1 + 0.9) + 3 * (0 - 0.3) + 5 * 1))
+    torch.testing.assert_close(quantizer.scale.grad.item(), 2 * (-1 + 0.9) + 3 * (0 - 0.3) + 5 * 1)
     quantizer.scale.data.neg_()
     assert (quantizer.step() > 0).all()
 
 
-@given(
-    x=st.lists(st.floats(-3, 3, width=32), min_size=1, max_size=8),
-    c=st.lists(st.integers(-8, 8), min_size=2, max_size=5),
-    hardness=st.floats(0, 0.999),
-)
-@settings(deadline=None, max_examples=150)
-def test_soft_assignment_by_hand(x, c, hardness):
-    """One weight at a time, in Python."""
-    codebook = torch.tensor(sorted(c), dtype=torch.float64)[None] / 4
-    found = soft_lookup(torch.tensor(x, dtype=torch.float64)[None], codebook, hardness)
-    values = codebook[0].tolist()
-    for weight_, got in zip(x, found[0].tolist(), strict=True):
-        inside = min(max(weight_, values[0]), values[-1])
-        low, high = next(
-            ((a, b) for a, b in pairwise(values) if a < b and a <= inside <= b),
-            (inside, inside),
-        )
-        t = (inside - low) / (high - low) if high > low else 0.0
-        p = min(1.0, max(0.0, (t - 0.5) / (1 - hardness) + 0.5))
-        assert got == pytest.approx(low + p * (high - low) + (1 - hardness) * (weight_ - inside), abs=1e-9)
-
-
-def test_soft_assignment_goes_from_the_identity_to_the_nearest_value():
-    w = weight((2, 200)).double()
-    codebook = torch.tensor([[-0.1, 0.0, 0.02, 0.15], [-0.2, -0.1, 0.1, 0.1]], dtype=torch.float64)
-    torch.testing.assert_close(soft_lookup(w, codebook, 0.0), w)
-    torch.testing.assert_close(soft_lookup(w, codebook, 1 - 1e-9), codebook_lookup(w, codebook), atol=1e-6, rtol=0)
-
-
-def test_the_gradient_of_soft_assignment_is_the_share():
-    """Finite differences for the codebook; the identity for the weights, by definition."""
-    w = weight((1, 50)).double().requires_grad_()
-    codebook = torch.tensor([[-0.12, -0.01, 0.05, 0.2]], dtype=torch.float64).requires_grad_()
-    upstream = torch.randn(1, 50, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-    soft_lookup(w, codebook, 0.6).backward(upstream)
-    assert torch.equal(w.grad, upstream)
-    right = torch.searchsorted(codebook.detach(), w.detach()).clamp(1, 3)
-    low, high = codebook.detach().gather(1, right - 1), codebook.detach().gather(1, right)
-    share = (((w.detach() - low) / (high - low) - 0.5) / 0.4 + 0.5).clamp(0, 1)
-    expected = torch.zeros(4, dtype=torch.float64)
-    expected.index_add_(0, right[0], (upstream * share)[0]).index_add_(0, right[0] - 1, (upstream * (1 - share))[0])
-    torch.testing.assert_close(codebook.grad[0], expected)
-
-
-@given(st.integers(1, 3000), st.floats(0, 1))
-@settings(deadline=None)
-def test_a_share_is_spread_evenly(count, share):
-    """Of any run of 100 neighbours about the share is taken."""
-    chosen = spread_evenly(torch.empty(count)) < share
-    for start in range(0, count - 99, 100):
-        assert abs(int(chosen[start : start + 100].sum()) - 100 * share) <= 4
-
-
-def test_a_fraction_of_the_weights_is_quantised():
+def test_a_growing_strength_leads_from_the_weights_to_the_values():
     w = weight()
-    quantizer = Codebook(w, handover="fraction")
-    whole = quantizer(w)
-    quantizer.strength = 0.3
-    part = quantizer(w)
-    taken = part != w
-    assert 0.25 < taken.float().mean() < 0.35
-    assert torch.equal(part[taken], whole[taken])
-    quantizer.strength = 0.6
-    assert bool(((quantizer(w) != w) >= taken).all()), "those quantised once stay so"
-
-
-@pytest.mark.parametrize("handover", ["blend", "fraction", "soft"])
-def test_every_way_leads_from_the_weights_to_the_values(handover):
-    w = weight()
-    quantizer = Codebook(w, handover=handover)
+    quantizer = Codebook(w)
     whole, errors = quantizer(w).detach(), []
     for strength in (0.0, 0.25, 0.5, 0.75, 0.999):
         quantizer.strength = strength
@@ -213,8 +143,6 @@ def test_an_indexed_lookup_gives_a_gradient_of_zero_to_weights():
         ({"core_outputs": 3}, "core_outputs: got 3"),
         ({"scope": "core", "core_outputs": 0}, "core_outputs: got 0"),
         ({"grid": "log"}, "grid"),
-        ({"handover": "slow"}, "handover"),
-        ({"gradient_scale": -1.0}, "gradient_scale"),
     ],
 )
 def test_a_bad_option_is_named(options, named):

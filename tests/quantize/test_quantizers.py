@@ -207,10 +207,10 @@ def test_a_codebook_starts_at_the_k_means_optimum():
 
 
 def test_gradients_of_a_codebook_are_the_written_ones_on_the_unsorted_parameter():
-    """dL/dc_m sums dL/dW_hat over the weights assigned to m, times `gradient_scale`; nothing for a value beyond the
+    """dL/dc_m sums dL/dW_hat over the weights assigned to m; nothing for a value beyond the
     grid, which can't move; dL/dW = dL/dW_hat."""
     w = weight(shape=(4, 25)).requires_grad_()
-    quantizer = Codebook(w.detach(), levels=4, bits=4, gradient_scale=0.5)
+    quantizer = Codebook(w.detach(), levels=4, bits=4)
     scale = quantizer.scale.item()
     integers = torch.tensor([3.0, -5.0, 9.0, 0.0])  # out of order, and 9 is clipped to 7
     quantizer.codebook.data = (integers * scale)[None]
@@ -222,7 +222,7 @@ def test_gradients_of_a_codebook_are_the_written_ones_on_the_unsorted_parameter(
     torch.testing.assert_close(quantised.detach().flatten(), values[nearest])
     sums = torch.zeros(4).index_add(0, nearest, upstream.flatten())
     assert (sums.abs() > 0.1).all()
-    torch.testing.assert_close(quantizer.codebook.grad[0], 0.5 * sums * torch.tensor([1, 1, 0, 1]))
+    torch.testing.assert_close(quantizer.codebook.grad[0], sums * torch.tensor([1, 1, 0, 1]))
     assert torch.equal(w.grad, upstream)
 
 

@@ -2,8 +2,10 @@
 
 import json
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+from spikefit.atomic import write_atomically
 from spikefit.deploy.report.json_values import from_plain, to_plain
 from spikefit.deploy.report.sections import (
     CoresEntry,
@@ -148,6 +150,10 @@ class Report:
     def to_json(self) -> str:
         """The report as JSON text."""
         return json.dumps(self.to_dict(), indent=2) + "\n"
+
+    def write(self, folder: Path) -> Path:
+        """Write :meth:`to_json` to ``report.json`` in ``folder``, atomically, and return its path."""
+        return write_atomically(folder / "report.json", self.to_json())
 
     @classmethod
     def from_json(cls, text: str) -> "Report":

@@ -4,8 +4,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from spikefit.atomic import write_atomically
 from spikefit.deploy.report.data import Report
-from spikefit.deploy.report.files import write_whole
 from spikefit.deploy.report.sections import SourcedEntry
 from spikefit.deploy.report.terminal import quantity
 
@@ -35,7 +35,7 @@ UNITS = {"j": "J", "w": "W", "s": "s"}
 
 def write_html(report: Report, folder: Path) -> Path:
     """Write ``report.html`` into ``folder`` atomically and return its path."""
-    return write_whole(folder / "report.html", render(report))
+    return write_atomically(folder / "report.html", render(report))
 
 
 def render(report: Report) -> str:

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from spikefit.functional.convolution import ungrouped
 from spikefit.hardware.finding import Finding
 from spikefit.hardware.sourced_value import known
 from spikefit.hardware.target import HardwareTarget
@@ -173,15 +174,3 @@ def add_pooled(counts: Tensor, kernel: Kernel, pooled: Tensor) -> None:
     pool = kernel.projection.pool
     spread = pooled.to(counts.dtype).repeat_interleave(pool, dim=1).repeat_interleave(pool, dim=2)
     counts[:, : spread.shape[1], : spread.shape[2]] += spread
-
-
-def ungrouped(weight: Tensor, groups: int) -> Tensor:
-    """``weight`` ``[out, in / groups, kh, kw]`` of a grouped convolution as ``[out, in, kh, kw]``, padded with 0."""
-    if groups == 1:
-        return weight
-    full = weight.new_zeros(weight.shape[0], weight.shape[1] * groups, *weight.shape[2:])
-    rows, columns = weight.shape[0] // groups, weight.shape[1]
-    for group in range(groups):
-        chunk = slice(group * rows, (group + 1) * rows)
-        full[chunk, group * columns : (group + 1) * columns] = weight[chunk]
-    return full

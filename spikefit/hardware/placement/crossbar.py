@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.nn.functional import conv_transpose2d
 
 from spikefit.errors import ConfigurationError
+from spikefit.functional.convolution import ungrouped
 from spikefit.hardware.finding import Finding
 from spikefit.hardware.host import chip_projections
 from spikefit.hardware.placement.base import (
@@ -32,7 +33,6 @@ from spikefit.hardware.placement.base import (
     kernels_of,
     map_shape,
     too_many_cores,
-    ungrouped,
 )
 from spikefit.hardware.remedies import fewer_inputs, prunable, senders
 from spikefit.hardware.sourced_value import known

@@ -15,7 +15,6 @@ from jinja2 import UndefinedError
 
 from spikefit.deploy.deployment import Deployment
 from spikefit.deploy.report import Report, html
-from spikefit.deploy.report.files import write_report
 from spikefit.deploy.report.html import count, figure, render, share, write_html
 from spikefit.deploy.report.sections import SourcedEntry
 from spikefit.deploy.report.terminal import print_report
@@ -188,7 +187,7 @@ def test_what_was_not_measured_is_not_a_zero():
 
 def test_a_report_read_back_makes_the_same_page(tmp_path):
     report = made()
-    path = write_report(report, tmp_path)
+    path = report.write(tmp_path)
     read = Report.from_json(path.read_text())
     assert read == report
     page = write_html(read, tmp_path)
@@ -215,7 +214,7 @@ def test_a_full_disk_leaves_the_old_one(tmp_path, monkeypatch):
     def fails(self, target):
         raise OSError("No space left on device")
 
-    monkeypatch.setattr("pathlib.Path.replace", fails)
+    monkeypatch.setattr("os.replace", fails)
     with pytest.raises(OSError, match="No space"):
         write_html(report_with(target="other"), tmp_path)
     assert (tmp_path / "report.html").read_bytes() == before

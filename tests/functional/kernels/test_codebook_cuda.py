@@ -99,12 +99,11 @@ def test_long_rows_are_summed_in_chunks_and_always_to_the_same():
     bits=st.sampled_from([2, 4, 8]),
     zero=st.sampled_from(["counted", "free", "none"]),
     learned=st.booleans(),
-    factor=st.sampled_from([1.0, 0.3]),
     dtype=st.sampled_from([torch.float32, torch.float64]),
     seed=SEEDS,
 )
 @examples(25)
-def test_grid(groups, levels, bits, zero, learned, factor, dtype, seed):
+def test_grid(groups, levels, bits, zero, learned, dtype, seed):
     """To the last bit, but for the scale's gradient, which sums over the codebook in another order."""
     generator = torch.Generator().manual_seed(seed)
     largest = 2 ** (bits - 1) - 1
@@ -117,7 +116,7 @@ def test_grid(groups, levels, bits, zero, learned, factor, dtype, seed):
 
     def run(function):
         c, s = codebook.clone().requires_grad_(), scale.clone().requires_grad_(learned)
-        values = function(c, s, largest, zero, learned, factor)
+        values = function(c, s, largest, zero, learned)
         values.backward(upstream)
         return values.detach(), c.grad, s.grad
 
@@ -135,5 +134,5 @@ def test_grid(groups, levels, bits, zero, learned, factor, dtype, seed):
 def test_a_codebook_that_diverged_stays_so(zero):
     codebook = torch.tensor([[torch.nan, 1.0, -1.0, torch.nan]], device=DEVICE)
     scale = torch.ones(1, 1, device=DEVICE)
-    found, expected = (f(codebook, scale, 7, zero, False, 1.0) for f in (GridValues.apply, plain_grid_values))
+    found, expected = (f(codebook, scale, 7, zero, False) for f in (GridValues.apply, plain_grid_values))
     torch.testing.assert_close(found, expected, rtol=0, atol=0, equal_nan=True)

@@ -103,16 +103,14 @@ class GridValues(torch.autograd.Function):
     """:func:`spikefit.functional.quantize.grid_values`; float32 and float64."""
 
     @staticmethod
-    def forward(
-        ctx: Any, codebook: Tensor, scale: Tensor, largest: int, zero: str, learned: bool, factor: float
-    ) -> Tensor:
+    def forward(ctx: Any, codebook: Tensor, scale: Tensor, largest: int, zero: str, learned: bool) -> Tensor:
         """The values ``[G, M]`` (with ``zero="free"`` ``[G, M + 1]``), ascending."""
         codebook, scale = codebook.contiguous(), scale.contiguous()
         rows, levels = codebook.shape
         columns = levels + (zero == "free")
         out = torch.empty(rows, columns, dtype=codebook.dtype, device=codebook.device)
         rank = torch.empty_like(out, dtype=torch.uint8)
-        limits = constants((largest + 0.49, torch.finfo(scale.dtype).tiny, factor), codebook.dtype, codebook.device)
+        limits = constants((largest + 0.49, torch.finfo(scale.dtype).tiny), codebook.dtype, codebook.device)
         ctx.kinds = (
             levels, columns - levels, zero == "counted", learned, codebook.dtype == torch.float64,
             triton.next_power_of_2(columns),
@@ -130,4 +128,4 @@ class GridValues(torch.autograd.Function):
         kernels.grid_gradient[(len(codebook),)](
             grad.contiguous(), codebook, scale, limits, rank, of_codebook, of_scale, *ctx.kinds
         )
-        return of_codebook, of_scale, None, None, None, None
+        return of_codebook, of_scale, None, None, None

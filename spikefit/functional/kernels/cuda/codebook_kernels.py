@@ -179,7 +179,7 @@ def grid_gradient(
 ):
     """Gradients of the codebook and, if it is learned, of the scale of one group."""
     row = tl.program_id(0)
-    reach, tiny, factor = tl.load(limits), tl.load(limits + 1), tl.load(limits + 2)
+    reach, tiny = tl.load(limits), tl.load(limits + 1)
     raw = tl.load(scale + row)
     step = _step(raw, tiny, LEARNED)
     i = tl.arange(0, PADDED)
@@ -189,10 +189,10 @@ def grid_gradient(
     g = tl.load(grad + row * (LEVELS + WITH_ZERO) + place, mask=known, other=0.0)
     ratio = _divided(c, step, DOUBLE)
     passed = tl.where(tl.abs(ratio) <= reach, g * step, 0.0)
-    tl.store(grad_codebook + row * LEVELS + i, _divided(passed, step, DOUBLE) * factor, mask=known)
+    tl.store(grad_codebook + row * LEVELS + i, _divided(passed, step, DOUBLE), mask=known)
     if LEARNED:
         of_values = tl.where(known, g * _integer(c, step, reach, ZERO, DOUBLE), 0.0)
         of_ratios = tl.where(known, -passed * _divided(ratio, step, DOUBLE), 0.0)
         total = tl.sum(of_values, axis=0) + tl.sum(of_ratios, axis=0)
         sign = tl.where(raw > 0, 1.0, tl.where(raw < 0, -1.0, 0.0))
-        tl.store(grad_scale + row, tl.where(tl.abs(raw) >= tiny, total * sign, 0.0) * factor)
+        tl.store(grad_scale + row, tl.where(tl.abs(raw) >= tiny, total * sign, 0.0))

@@ -1,1 +1,1 @@
-"""From a trained network to a chip: lowering, simulation, proof of equality, report."""
+"""Deployment of a trained network to a chip: lowering, simulation, comparison with the network, and report."""

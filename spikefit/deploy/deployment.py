@@ -1,4 +1,4 @@
-"""One deployment, from a trained network to the figures of its report."""
+"""Deployment of a trained network to one chip, and collection of the results for its report."""
 
 import zlib
 from dataclasses import dataclass, field
@@ -23,10 +23,10 @@ from spikefit.program.simulate import Simulator
 
 
 def require_structure(network: Network, context: DeploymentContext) -> None:
-    """Refuse a network that uses something the chip does not have, whatever is trained or pruned.
+    """Refuse a network with features that the chip lacks and that no training or pruning can change.
 
     Raises:
-        TargetError: naming each neuron model, reset, layer, pooling or readout that the chip lacks, and what it has.
+        TargetError: names each neuron model, reset, layer, pooling or readout that the chip lacks, and what it has.
     """
     target = context.chip
     findings = check_structure(target, lower(network, context))
@@ -36,7 +36,7 @@ def require_structure(network: Network, context: DeploymentContext) -> None:
 
 
 def samples_checksum(inputs: Tensor) -> int:
-    """A number that tells other samples, or other steps of them, apart; of several batches it is the sum.
+    """Checksum of samples, all time steps included; the checksum of several batches is the sum of theirs.
 
     Args:
         inputs: ``[T, B, ...]``, on the host.
@@ -47,7 +47,7 @@ def samples_checksum(inputs: Tensor) -> int:
 
 @dataclass
 class Tally:
-    """Counts over samples that add up over batches and processes."""
+    """Counts over samples, which can be added over batches and processes."""
 
     samples: int = 0
     checksum: int = 0
@@ -58,7 +58,7 @@ class Tally:
     agreement: list[Parity] = field(default_factory=list)
 
     def add(self, other: "Tally") -> None:
-        """Add the counts of ``other``."""
+        """Add the counts of ``other`` to this tally."""
         self.samples += other.samples
         self.checksum += other.checksum
         self.correct_float += other.correct_float
@@ -69,13 +69,25 @@ class Tally:
 
 
 class Deployment:
-    """A trained network on a chip: lowered, checked, placed, simulated, and its energy estimated.
+    """Lowers a trained network to a chip, checks, places and simulates it, and estimates its energy.
 
     Args:
         network: trained; not changed.
         context: the chip, steps of an inference, and what the network reads.
         energy_model: ``target`` (the chip's own constants) or another name of :mod:`spikefit.hardware.energy`.
-        parity_samples: on how many samples to compare the exact program with the network, spike for spike.
+        parity_samples: number of samples on which to compare the exact program with the network, spike for spike.
+
+    Example:
+        >>> import torch
+        >>> from spikefit.hardware.target import HardwareTarget
+        >>> from spikefit.input_kind import InputKind
+        >>> from spikefit.networks import MLP
+        >>> network, inputs = MLP((1, 8, 8), 10, hidden=[16]).eval(), torch.ones(4, 2, 1, 8, 8)
+        >>> deployment = Deployment(network, DeploymentContext(HardwareTarget.load("loihi"), 4, InputKind.SPIKES))
+        >>> deployment.update(inputs, torch.tensor([3, 7]), network.logits(network(inputs)))
+        >>> report = deployment.report()
+        >>> report.fits, report.samples, report.neurons, report.parity.mismatches
+        (True, 2, 26, 0)
     """
 
     def __init__(
@@ -96,19 +108,19 @@ class Deployment:
         self._simulator = Simulator(self.program)
 
     def update(self, inputs: Tensor, labels: Tensor, logits: Tensor) -> None:
-        """Simulate a batch.
+        """Simulate a batch and add its results to the tally.
 
         Args:
             inputs: ``[T, B, ...]``.
             labels: ``[B]``.
-            logits: ``[B, classes]`` that the trained network gave.
+            logits: ``[B, classes]``, output of the trained network.
 
         Raises:
-            DataError: for inputs of another kind, or with other steps, than the deployment is for.
+            DataError: for inputs whose kind or number of steps differs from the context's.
         """
         if len(inputs) != self.context.time_steps:
             raise DataError(f"time_steps: the run declares {self.context.time_steps}, but a batch has {len(inputs)}.")
-        if inputs.stride(0) == 0:  # one frame on its way to the host, and one that is computed
+        if inputs.stride(0) == 0:  # copy and compute a constant image once
             inputs = inputs[:1].cpu().expand(inputs.shape)
         inputs, labels, logits = inputs.cpu(), labels.cpu(), logits.cpu()
         simulation = self._simulator(inputs)
@@ -128,13 +140,13 @@ class Deployment:
             self.parity_left -= few.shape[1]
 
     def report(self, before_compression: Accuracy | None = None, provenance: Provenance | None = None) -> Report:
-        """Everything measured.
+        """The report of all batches that have been simulated.
 
         Args:
-            before_compression: accuracy of the float network, where there was one.
-            provenance: where network and samples come from.
+            before_compression: accuracy of the float network; None for a run without one.
+            provenance: where the network and the samples come from.
 
         Raises:
-            ValueError: when no batch has been simulated.
+            ValueError: if no batch has been simulated.
         """
         return build_report(self, before_compression, provenance)

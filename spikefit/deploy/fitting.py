@@ -1,7 +1,7 @@
-"""What it takes to make a network fit a chip: other quantizers, and fewer units.
+"""Fitting of a network to the limits of a chip, with other quantizers and fewer units.
 
-What a chip can't do at all (a neuron model, a pooling, a readout) is left to
-:func:`~spikefit.deploy.deployment.require_structure`; everything here is a matter of size and of weights.
+This module handles limits on sizes and weights. :func:`~spikefit.deploy.deployment.require_structure` handles features
+that a chip lacks (a neuron model, a pooling, a readout).
 """
 
 import copy
@@ -29,23 +29,32 @@ STORED_BITS = (2, 4, 8)  # of a codebook's values
 
 
 def findings_on(network: Network, context: DeploymentContext) -> list[Finding]:
-    """All limits of the chip that ``network`` violates as it is, those of the placement included."""
+    """All limits of the chip that ``network`` violates, including those of the placement."""
     program = lower(network, context, "target")
     return [*check(context.chip, program), *place(context.chip, program, hops=False).findings]
 
 
 def solvable_by_pruning(findings: Sequence[Finding]) -> list[Finding]:
-    """The findings that go away when enough units do."""
+    """The findings that pruning enough units resolves."""
     return [finding for finding in findings if finding.prune_blocks]
 
 
 class Trial:
-    """Tries masks of living units on a copy of a network.
+    """Checks masks of living units against a chip, on a copy of a network.
 
     Args:
-        network: not changed.
+        network: the network; not changed.
         context: the chip, steps of an inference, and what the network reads.
         groups: the groups that may lose units.
+
+    Example:
+        >>> from spikefit.input_kind import InputKind
+        >>> from spikefit.networks import MLP
+        >>> from spikefit.prune.groups import unit_groups
+        >>> network = MLP((1, 8, 8), 10, hidden=[16])
+        >>> context = DeploymentContext(HardwareTarget.load("loihi"), 4, InputKind.SPIKES)
+        >>> Trial(network, context, unit_groups(network)).findings({"fc1": torch.ones(16, dtype=torch.bool)})
+        []
     """
 
     def __init__(self, network: Network, context: DeploymentContext, groups: list[UnitGroup]) -> None:
@@ -53,27 +62,28 @@ class Trial:
         self.context, self.groups = context, groups
 
     def findings(self, masks: Masks) -> list[Finding]:
-        """What pruning would have to remedy if ``masks`` lived."""
+        """The findings for a network with the living units ``masks`` that further pruning can resolve."""
         for group in self.groups:
             set_alive(self.network, group, masks[group.name])
         return solvable_by_pruning(findings_on(self.network, self.context))
 
 
 def masks_that_fit(trial: Trial, scores: Scores, alive: Masks, min_units: int) -> tuple[Masks, list[Finding]]:
-    """The living units with which a network fits, and what is still violated if none do.
+    """Masks of living units with which a network fits a chip, and the findings that remain if none suffice.
 
-    Finding after finding, as few units as possible go from the blocks that it names, those of least score. Removing
-    units never breaks a limit that held, but may show one that was hidden: so this goes on until none is left.
+    For one finding after another, the fewest units with the lowest scores are removed from the blocks that the finding
+    names. Removing units never violates a limit that held, but may reveal a hidden finding, so this is repeated until
+    no finding is left.
 
     Args:
-        trial: of the network.
+        trial: a trial of the network.
         scores: ``{group: [units]}``.
-        alive: ``{group: bool [units]}``; the dead stay dead.
-        min_units: every group keeps at least this many.
+        alive: ``{group: bool [units]}``; dead units stay dead.
+        min_units: smallest number of units that every group keeps.
     """
     masks = {name: mask.clone() for name, mask in alive.items()}
     findings = trial.findings(masks)
-    # Those of few blocks first: they leave fewer units to choose from.
+    # Findings that name few blocks come first, because they leave fewer units to choose from.
     while findings:
         finding = min(findings, key=lambda finding: len(finding.prune_blocks))
         chosen = [group for group in trial.groups if set(group.blocks) & set(finding.prune_blocks)]
@@ -88,7 +98,7 @@ def masks_that_fit(trial: Trial, scores: Scores, alive: Masks, min_units: int) -
 def _with_fewer_units(
     trial: Trial, finding: Finding, chosen: list[UnitGroup], scores: Scores, masks: Masks, min_units: int
 ) -> Masks:
-    """``masks`` less the fewest units of ``chosen`` such that ``finding`` is gone, or all that may go."""
+    """``masks`` without the fewest units of ``chosen`` that resolve ``finding``, or without all removable ones."""
 
     def violated(part: Masks) -> float:
         left = trial.findings({**masks, **part})
@@ -99,12 +109,12 @@ def _with_fewer_units(
 
 
 def fewest_units(groups: list[UnitGroup], alive: Masks, min_units: int) -> Masks:
-    """Masks that keep ``min_units`` living units of each group (all that live, if these are fewer)."""
+    """Masks that keep ``min_units`` living units of each group, or all its living units if these are fewer."""
     return select({group.name: torch.zeros(group.units) for group in groups}, groups, alive, 0, min_units)
 
 
 def towards(masks: Masks, goal: Masks, scores: Scores, removed: int) -> Masks:
-    """``masks`` less the ``removed`` units of least score among those that ``goal`` lacks."""
+    """``masks`` without the ``removed`` units of lowest score among those that are dead in ``goal``."""
     going = [
         (float(scores[name][unit]), position, unit)
         for position, (name, mask) in enumerate(masks.items())
@@ -118,14 +128,14 @@ def towards(masks: Masks, goal: Masks, scores: Scores, removed: int) -> Masks:
 
 
 def suited_quantizers(network: Network, target: HardwareTarget) -> dict[str, dict[str, Any]]:
-    """Quantizers for the layers whose own ones ``target`` can't hold, by layer, as primitives.
+    """New quantizers for layers whose current quantizers ``target`` can't support, by layer, as primitives.
 
-    What has at most as many values and bits as the chip allows stays as it is. Where the chip limits the values, a
-    layer without a codebook gets one; where the values belong to a neuron and their index to the axon (TrueNorth),
-    that is an ``AxonCodebook`` behind the first layer, which takes one axon a source.
+    A quantizer with at most as many values and bits as the chip allows is kept. If the chip limits the number of
+    values, a layer without a codebook gets one. If the values belong to a neuron and their index to the axon
+    (TrueNorth), layers after the first get an ``AxonCodebook``, which takes one axon per source.
 
     Args:
-        network: with the quantizers that the user chose.
+        network: the network with the user's quantizers.
         target: the chip.
     """
     rule = target.weights.unique_values
@@ -145,7 +155,7 @@ def suited_quantizers(network: Network, target: HardwareTarget) -> dict[str, dic
             if types < quantizer.types or bits < quantizer.bits:
                 wanted[name] = {"class": "AxonCodebook", "types": types, "bits": bits}
         elif count is not None or getattr(quantizer, "bits", bits) > bits:
-            # The unit of a membrane is that of its weights: at 8 bits biases and leaks outgrow narrow registers.
+            # The membrane has the unit of the weights: with 8 bits, biases and leaks exceed narrow registers.
             narrow, free = min(bits, 4), rule is not None and bool(known(rule.zero_is_free))
             levels = min(count or 2**narrow, 2**narrow - 1 - free)
             zero = "free" if free else "counted"

@@ -1,4 +1,4 @@
-"""What a unit costs on a chip: a score divided by it prunes the unit that matters least for what it takes."""
+"""Costs of units on a chip; a score divided by the cost prunes units with the least importance per cost first."""
 
 import math
 from abc import ABC, abstractmethod
@@ -21,15 +21,15 @@ from spikefit.prune.scores.base import Batch
 
 
 class UnitCost(ABC):
-    """What removing one living unit saves, with all other units as they are.
+    """Base class of the saving from removing one living unit, with all other units unchanged.
 
-    Blocks that a shortcut ties together add up: their unit is one.
+    Costs of blocks that a shortcut ties together are added, because their tied units are one unit.
 
     Args:
-        batches: how many training batches to look at; 0 for costs that do not depend on data.
+        batches: number of training batches; 0 for costs that do not depend on data.
 
     Attributes:
-        needs_chip: whether the cost is one on the run's chip.
+        needs_chip: whether the cost depends on the run's chip.
     """
 
     needs_chip: bool = True
@@ -39,10 +39,10 @@ class UnitCost(ABC):
         self.batches = batches
 
     def require(self, context: DeploymentContext) -> None:
-        """Refuse a run for which a cost that needs a chip can't be told, before training.
+        """Check before training that a cost that needs a chip can be computed for this run.
 
         Raises:
-            ConfigurationError: when no chip is named.
+            ConfigurationError: for a run without a chip.
             TargetError: for a chip whose constants are unknown.
         """
         _ = context.chip
@@ -51,17 +51,23 @@ class UnitCost(ABC):
     def per_unit(
         self, network: Network, batches: Iterable[Batch], context: DeploymentContext | None
     ) -> dict[str, Tensor]:
-        """``{group: [units]}``, float64, not negative; what it says of dead units means nothing.
+        """The cost of each unit, ``{group: [units]}``, float64, not negative; undefined for dead units.
 
         Args:
             network: read only, in evaluation mode.
             batches: inputs ``[T, B, ...]`` and labels ``[B]``.
-            context: the chip, and what the network reads; given to a cost that needs a chip.
+            context: the chip, and what the network reads; required by a cost that needs a chip.
         """
 
 
 class SynapseCost(UnitCost):
-    """Live synapses that go with a unit: those that reach it and those that leave it, in bounds and not zero."""
+    """Number of live synapses that enter or leave a unit, in bounds and not zero.
+
+    Example:
+        >>> from spikefit.networks import MLP
+        >>> SynapseCost().per_unit(MLP((1, 8, 8), 10, hidden=[4]), [], None)["fc1"].tolist()  # 64 inputs, 10 outputs
+        [74.0, 74.0, 74.0, 74.0]
+    """
 
     needs_chip = False
 
@@ -71,18 +77,28 @@ class SynapseCost(UnitCost):
     def per_unit(
         self, network: Network, batches: Iterable[Batch], context: DeploymentContext | None
     ) -> dict[str, Tensor]:
-        """Numbers of synapses."""
+        """Number of synapses of each unit."""
         return synapses(network).per_unit(unit_groups(network), alive_by_block(network))
 
 
 class EnergyCost(UnitCost):
-    """Joule of an inference that go with a unit: synops that it causes and receives, and its updates.
+    """Energy of a unit in an inference, joule: synops that the unit causes and receives, and its updates.
 
-    Every unit's firing rate is measured on some batches and held while one is removed. Hops and static power are left
-    out, and the multiplications of a real-valued input where the host does them.
+    The firing rates of all units are measured on some batches and assumed constant when a unit is removed. Hops and
+    static power are not included, nor are multiplications of a real-valued input if the host computes them.
 
     Args:
-        batches: how many training batches to measure firing rates on.
+        batches: number of training batches on which firing rates are measured.
+
+    Example:
+        >>> from spikefit.hardware.target import HardwareTarget
+        >>> from spikefit.input_kind import InputKind
+        >>> from spikefit.networks import MLP
+        >>> context = DeploymentContext(HardwareTarget.load("loihi"), 4, InputKind.SPIKES)
+        >>> batch = torch.ones(4, 2, 1, 8, 8), torch.tensor([3, 7])
+        >>> cost = EnergyCost(batches=1).per_unit(MLP((1, 8, 8), 10, hidden=[16]).eval(), [batch], context)
+        >>> cost["fc1"].shape, bool((cost["fc1"] > 0).all())
+        (torch.Size([16]), True)
     """
 
     def __init__(self, batches: int = 4) -> None:
@@ -90,23 +106,32 @@ class EnergyCost(UnitCost):
         super().__init__(batches)
 
     def require(self, context: DeploymentContext) -> None:
-        """Refuse a chip whose energy constants are unknown."""
+        """Check that the chip's energy constants are known."""
         require_prices(context.chip)
 
     def per_unit(
         self, network: Network, batches: Iterable[Batch], context: DeploymentContext | None
     ) -> dict[str, Tensor]:
-        """Joule."""
+        """Energy of each unit, joule."""
         assert context is not None
         footprint = energy(network, context.chip, traffic(network, batches, context.input_kind))
         return footprint.per_unit(unit_groups(network), alive_by_block(network))
 
 
 class CoreCost(UnitCost):
-    """Share of the chip's cores that a unit takes: the cores of its population, over the living units of it.
+    """Number of cores per unit: the cores of the unit's population, divided by its living units.
 
-    From the placement of the lowered network. A core that several populations share counts for each by its neurons;
-    cores of splitters for none. A population that does not fit counts as many cores as its neurons alone would fill.
+    Computed from the placement of the lowered network. A core that several populations share is divided in proportion
+    to their neurons; cores of splitters are not counted. A population that does not fit counts as many cores as its
+    neurons alone would fill.
+
+    Example:
+        >>> from spikefit.hardware.target import HardwareTarget
+        >>> from spikefit.input_kind import InputKind
+        >>> from spikefit.networks import MLP
+        >>> context = DeploymentContext(HardwareTarget.load("loihi"), 4, InputKind.SPIKES)
+        >>> CoreCost().per_unit(MLP((1, 8, 8), 10, hidden=[4]).eval(), [], context)["fc1"].tolist()
+        [0.25, 0.25, 0.25, 0.25]
     """
 
     def __init__(self) -> None:
@@ -115,7 +140,7 @@ class CoreCost(UnitCost):
     def per_unit(
         self, network: Network, batches: Iterable[Batch], context: DeploymentContext | None
     ) -> dict[str, Tensor]:
-        """Cores."""
+        """Number of cores of each unit."""
         assert context is not None
         chip, program = context.chip, lower(network, context, "target")
         cores = cores_by_population(chip, program, place(chip, program, hops=False))
@@ -131,7 +156,7 @@ class CoreCost(UnitCost):
 
 
 def cores_by_population(target: HardwareTarget, program: Program, placement: Placement) -> dict[str, float]:
-    """How many cores each population of ``program`` takes."""
+    """Number of cores that each population of ``program`` takes."""
     cores = dict.fromkeys((population.name for population in program.populations), 0.0)
     for core in placement.cores:
         for part in core.parts:

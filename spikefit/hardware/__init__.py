@@ -1,1 +1,1 @@
-"""Chips: what they can hold, what a network needs of them, where its neurons go, and their energy."""
+"""Models of neuromorphic chips: limits, checks, placement of neurons on cores, and energy."""

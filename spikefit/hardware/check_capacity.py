@@ -1,4 +1,4 @@
-"""What is too much for a chip as a whole. What one core holds is checked by :mod:`spikefit.hardware.placement`."""
+"""Check of a program against the capacity of a chip as a whole; :mod:`spikefit.hardware.placement` checks the cores."""
 
 from collections.abc import Iterator
 
@@ -22,11 +22,10 @@ def check(target: HardwareTarget, program: Program) -> list[Finding]:
 
 
 def check_capacity(target: HardwareTarget, program: Program) -> list[Finding]:
-    """What is too much for the chip: numbers of neurons and synapses, ranges of weights, thresholds and
-    biases.
+    """Violated capacity limits of the chip: numbers of neurons and synapses, and ranges of integers.
 
-    The integer ranges are checked only in ``target`` precision. Synapses of an encoder layer that the host
-    computes count nowhere.
+    The ranges of weights, thresholds and biases are checked only in ``target`` precision. Synapses of an encoder layer
+    that the host computes are not counted.
     """
     findings = [*_neuron_count(target, program), *_chip_counts(target, program)]
     findings += [*_fans(target, program), *_destinations(target, program)]
@@ -43,7 +42,7 @@ def check_capacity(target: HardwareTarget, program: Program) -> list[Finding]:
 
 
 def unknown_limits(target: HardwareTarget) -> list[str]:
-    """Dotted names of the limits that nobody published, so that no check could look at them."""
+    """Dotted names of the limits that nobody published, and that therefore can't be checked."""
     return [path for path, figure in target.sourced_values() if figure.value is None and not path.startswith("energy.")]
 
 
@@ -82,12 +81,12 @@ def _fans(target: HardwareTarget, program: Program) -> Iterator[Finding]:
         ("fan-in", known(target.limits.fan_in), "target", Program.fan_in, senders, fewer_inputs),
         ("fan-out", known(target.limits.fan_out), "source", Program.fan_out, receivers, fewer_targets),
     )
-    for limit, available, side, count, others, mended in ways:
+    for limit, available, side, count, others, remedy_for in ways:
         for population in program.populations if available is not None else ():
             fans = [count(program, p).flatten() for p in projections if getattr(p, side) == population.name]
             worst = int(torch.stack(fans).sum(dim=0).max()) if fans else 0
             if available is not None and worst > available:
-                remedy = mended(program, population.name, worst, available)
+                remedy = remedy_for(program, population.name, worst, available)
                 yield _capacity(limit, population.name, worst, available, remedy, others(program, population.name))
 
 
@@ -108,7 +107,7 @@ def _channels(target: HardwareTarget, program: Program, population: Population) 
 
 
 def _unique_values(target: HardwareTarget, program: Program, population: Population) -> Iterator[Finding]:
-    """Counted by neuron (the worst one), or over the population, of which a core or layer may hold all."""
+    """Distinct weights of the worst neuron, or of the whole population if the limit is per core or layer."""
     rule = target.weights.unique_values
     projections = chip_projections(target, program, population.name)
     if rule is None or rule.count.value is None or not projections:
@@ -123,7 +122,7 @@ def _unique_values(target: HardwareTarget, program: Program, population: Populat
 
 
 def _signs(target: HardwareTarget, program: Program, population: Population) -> Iterator[Finding]:
-    """Sources (channels of a convolution, whose neurons share their weights) that excite and inhibit."""
+    """Sources that have both excitatory and inhibitory weights; for a convolution, a source is a channel."""
     if not known(target.weights.sign_by_source):
         return
     for projection in chip_projections(target, program, population.name):
@@ -131,7 +130,7 @@ def _signs(target: HardwareTarget, program: Program, population: Population) -> 
         parts = by_group or (projection.weight.unsqueeze(2),)  # [out, in, taps] each
         mixed = sum(int(((part > 0).any(2).any(0) & (part < 0).any(2).any(0)).sum()) for part in parts)
         if mixed:
-            remedy = f"split {mixed} of its sources into those that excite and those that inhibit"
+            remedy = f"split {mixed} of its sources into excitatory and inhibitory ones"
             yield _capacity("signs per source", projection.name, 2, 1, remedy)
 
 
@@ -156,7 +155,7 @@ def _weight_range(target: HardwareTarget, projection: Projection) -> Iterator[Fi
 
 
 def _constants(target: HardwareTarget, program: Program, population: Population) -> Iterator[Finding]:
-    """Ranges and steps of threshold, bias (unless the host adds it to its current) and linear leak."""
+    """Ranges and steps of threshold, bias (unless the host adds it to the current) and linear leak."""
     neuron = target.neuron
     fewer = "lower the common factor of its weights"
     if population.threshold is not None:

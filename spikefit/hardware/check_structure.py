@@ -1,4 +1,4 @@
-"""What a chip cannot run however the network is trained or pruned: neuron models, resets, kinds of layers."""
+"""Check for features that a chip lacks, which no training or pruning can change: neuron models, resets, layers."""
 
 from collections.abc import Iterator
 
@@ -11,9 +11,9 @@ from spikefit.program.ir import Population, Program, Projection
 
 
 def check_structure(target: HardwareTarget, program: Program) -> list[Finding]:
-    """What the chip can't do, however the network is trained or pruned.
+    """Features of the network that the chip lacks, which no training or pruning can change.
 
-    Neuron models, resets, kinds of layers, kernels, strides, paddings, pooling, sizes of maps, and the
+    These are neuron models, resets, kinds of layers, kernels, strides, paddings, pooling, sizes of maps, and the
     readout.
     """
     findings = [f for population in program.populations for f in _neuron_structure(target, population)]
@@ -32,7 +32,7 @@ def _neuron_structure(target: HardwareTarget, population: Population) -> Iterato
         return
     models, resets = known(target.neuron.models) or (), known(target.neuron.resets) or ()
     if population.model not in models:
-        entry, none = neuron_model(population.model), "no integrate-and-fire neuron runs there; use another chip"
+        entry, none = neuron_model(population.model), "the chip has no integrate-and-fire neurons; use another chip"
         remedy = f"use {names_of(models)} neurons" if models else none
         remedy = f"{entry.neuron} {lacks_integer(entry)}; {remedy}" if lacks_integer(entry) else remedy
         yield _structure("neuron model", population.name, population.model, models or "none", remedy)
@@ -40,7 +40,7 @@ def _neuron_structure(target: HardwareTarget, population: Population) -> Iterato
     if population.max_spikes > often:
         yield _structure("spikes a step", population.name, population.max_spikes, often, f"use max_spikes {often}")
     if population.synaptic_bias is not None:
-        remedy = "use synapses without a bias (bias=False); that of a norm is added to the membrane"
+        remedy = "use synapses without a bias (bias=False); the bias of a norm is added to the membrane"
         yield _structure("bias of synapses", population.name, "before the synaptic current", "of the membrane", remedy)
     if resets and population.reset not in resets:
         remedy = f"reset to {' or '.join(resets)}" if resets == ("zero",) else f"use reset {' or '.join(resets)}"
@@ -74,7 +74,7 @@ def _pooling(target: HardwareTarget, projection: Projection) -> Iterator[Finding
 
 
 def _geometry(target: HardwareTarget, program: Program, projection: Projection) -> Iterator[Finding]:
-    """Kernel, stride, padding, dilation and input size; a dense layer can be a kernel as large as its map."""
+    """Kernel, stride, padding, dilation and input size; on some chips a dense layer is a kernel of the map's size."""
     layers, name = target.layers, projection.name
     pooled = projection.pooled_shape(program.population(projection.source).shape)
     conv = projection.kind == "conv"
@@ -110,7 +110,7 @@ def _readout_structure(target: HardwareTarget, last: Population) -> list[Finding
 
 
 def _ends(target: HardwareTarget, program: Program) -> Iterator[Finding]:
-    """What chips say of their first and last layers alone."""
+    """Limits that apply to the first and the last layer, and to biases after the first layer."""
     first, last = program.populations[0], program.populations[-1]
     remedy = "shrink the input"
     yield from _at_most("inputs", first.name, first.neurons, known(target.limits.inputs), remedy)
@@ -119,7 +119,7 @@ def _ends(target: HardwareTarget, program: Program) -> Iterator[Finding]:
     yield from _at_most("spikes a step", last.name, last.max_spikes, often, f"use max_spikes {often} in the readout")
     if known(target.layers.biases_after_neurons) is False:
         for population in program.populations[1:]:
-            behind = any(projection.source != first.name for projection in program.inputs_of(population.name))
+            reads_neurons = any(projection.source != first.name for projection in program.inputs_of(population.name))
             biased = 0 if population.bias is None else int((population.bias != 0).sum())
-            remedy = "use the norm gain, which adds none"
-            yield from _at_most("biases behind neurons", population.name, biased if behind else 0, 0, remedy)
+            remedy = "use the norm gain, which adds no bias"
+            yield from _at_most("biases after neurons", population.name, biased if reads_neurons else 0, 0, remedy)

@@ -1,4 +1,4 @@
-"""What a deployment is for: chip, steps and inputs, decided once a run and handed to every part that needs them."""
+"""Context of a deployment: chip, time steps and kind of inputs, set once per run."""
 
 from dataclasses import dataclass
 
@@ -9,15 +9,20 @@ from spikefit.input_kind import InputKind
 
 @dataclass(frozen=True)
 class DeploymentContext:
-    """Fitting, emulation, costs, budgets, deployment and export take this, and nothing that repeats it.
+    """Chip, time steps and kind of inputs; shared by fitting, emulation, costs, budgets, deployment and export.
 
     Attributes:
-        target: the chip; None where none was named, for what needs none (the ``exact`` program).
+        target: the chip; None for a run without a chip, which is enough for an ``exact`` program.
         time_steps: steps of an inference.
         input_kind: what the network reads in a step.
 
     Raises:
         ConfigurationError: for less than one step.
+
+    Example:
+        >>> context = DeploymentContext(HardwareTarget.load("loihi"), time_steps=4, input_kind=InputKind.SPIKES)
+        >>> context.chip.name
+        'loihi'
     """
 
     target: HardwareTarget | None
@@ -29,10 +34,10 @@ class DeploymentContext:
 
     @property
     def chip(self) -> HardwareTarget:
-        """The chip.
+        """The chip, which must be set.
 
         Raises:
-            ConfigurationError: where none was named.
+            ConfigurationError: if ``target`` is None.
         """
         if self.target is None:
             raise ConfigurationError("hardware: no chip is named; expected one, for example --hardware loihi.")

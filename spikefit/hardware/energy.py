@@ -1,8 +1,7 @@
-"""Energy of an inference, under a named model.
+"""Energy of an inference, estimated with a named energy model.
 
-``energy = synops * E_synop + updates * E_update + MACs * E_mac + hops * E_hop + static power * time``. A
-model leaves out the terms that it does not have; a term with an unknown constant is None and named, never
-zero.
+``energy = synops * E_synop + updates * E_update + MACs * E_mac + hops * E_hop + static power * time``. A model omits
+the terms that it does not have. A term with an unknown constant is None and listed as unknown, never zero.
 """
 
 from collections.abc import Iterable, Sequence
@@ -30,10 +29,10 @@ class EnergyEstimate:
     Attributes:
         model: name of the energy model.
         total_j: sum of the known terms; None when none is known.
-        terms: ``synops``, ``updates``, ``encoder`` (multiplications of graded inputs), ``memory``, ``hops``,
-            ``static``: joule, or None for an unknown one; a term that the model does not have is absent.
+        terms: ``synops``, ``updates``, ``encoder`` (multiplications of graded inputs), ``memory``, ``hops`` and
+            ``static``, joule; None for an unknown term. Terms that the model does not have are absent.
         unknown: names of the unknown terms.
-        per_layer: by population, its known share; static power and hops belong to no layer.
+        per_layer: by population, the sum of its known terms; static power and hops belong to no layer.
         layer_terms: by population, the terms that belong to it.
     """
 
@@ -53,27 +52,33 @@ def estimate(
     model: EnergyModelName = "target",
     program: Program | None = None,
 ) -> EnergyEstimate:
-    """Energy of one inference.
+    """Estimate the energy of one inference.
 
     Args:
         target: the chip.
-        activities: of each population, averaged over inferences.
-        placement: gives the hops of a spike; None when it was not placed.
+        activities: activity of each population, averaged over inferences.
+        placement: provides the hops per spike; None if the network was not placed.
         time_steps: steps of the inference, for static power.
-        model: ``target``, the chip's own constants, or ``horowitz45``, operations of 45 nm CMOS (0.9 pJ an
-            accumulate, 4.6 pJ a multiply-accumulate; neither memory nor neuron updates), which most papers
-            print; or ``memory`` (:mod:`spikefit.hardware.energy_of_memory`), which alone shows what narrow weights
-            save.
-        program: what was simulated; needed for the model ``memory``.
+        model: ``target`` uses the chip's own constants. ``horowitz45`` counts operations in 45 nm CMOS (0.9 pJ per
+            accumulate, 4.6 pJ per multiply-accumulate, without memory and neuron updates), as most papers do.
+            ``memory`` (:mod:`spikefit.hardware.energy_of_memory`) is the only model that shows the savings of narrow
+            weights.
+        program: the simulated program; required for the model ``memory``.
 
     Raises:
         ConfigurationError: for an unknown model, or ``memory`` without a program.
+
+    Example:
+        >>> layer = LayerActivity("fc1", neurons=16, synapses=1024, spikes=8.0, synops=1000.0, macs=0.0, updates=64.0)
+        >>> found = estimate(HardwareTarget.load("loihi"), [layer], None, 4, model="horowitz45")
+        >>> f"{found.total_j:.1e} J", found.unknown
+        ('9.0e-10 J', ())
     """
     check_choice("model", model, ENERGY_MODELS)
     layers: dict[str, dict[str, float | None]]
     if model == "memory":
         if program is None:
-            raise ConfigurationError("program: got None, expected what was simulated for the energy model 'memory'.")
+            raise ConfigurationError("program: got None, expected the simulated program for the energy model 'memory'.")
         layers = {layer.name: {**memory_terms(program, layer)} for layer in activities}
         names = ["synops", "updates", "encoder", "memory"]
     else:
@@ -94,7 +99,7 @@ def estimate(
 
 
 def constants(target: HardwareTarget, model: EnergyModelName) -> dict[str, SourcedValue[Any]]:
-    """What ``model`` multiplies counts with, by name; a value of None is unknown, what is left out does not apply.
+    """The constants of ``model`` by name; an unknown constant has the value None, one that does not apply is absent.
 
     Raises:
         ConfigurationError: for an unknown model.
@@ -108,7 +113,7 @@ def constants(target: HardwareTarget, model: EnergyModelName) -> dict[str, Sourc
 
 
 def _prices(target: HardwareTarget, model: EnergyModelName) -> dict[str, float | None]:
-    """Joule an operation, by the term that counts it."""
+    """Energy per operation, joule, by the term that counts it."""
     figures: dict[str, SourcedValue[float] | None]
     if model == "horowitz45":
         figures = {"synops": HOROWITZ_AC_J, "encoder": HOROWITZ_MAC_J}
@@ -130,7 +135,7 @@ def _layer_terms(layer: LayerActivity, prices: dict[str, float | None]) -> dict[
 def _chip_terms(
     target: HardwareTarget, activities: Sequence[LayerActivity], placement: Placement | None, time_steps: int
 ) -> dict[str, float | None]:
-    """Hops and static power, as far as the chip has them."""
+    """The terms of hops and static power, if the chip has their constants."""
     constants, terms = target.energy, {}
     if constants.hop_j is not None:
         per_spike = None if placement is None else placement.hops_per_spike
@@ -143,20 +148,20 @@ def _chip_terms(
 
 
 def _product(count: float | None, price: float | None) -> float | None:
-    """Nothing costs nothing, whatever its price."""
+    """``count * price``; None if one is unknown, but 0 if either is 0."""
     if count == 0 or price == 0:
         return 0.0
     return None if count is None or price is None else count * price
 
 
 def _total(values: Sequence[float | None]) -> float | None:
-    """The sum; unknown as soon as one of ``values`` is."""
+    """The sum of ``values``; None if any of them is unknown."""
     known = [value for value in values if value is not None]
     return sum(known) if len(known) == len(values) else None
 
 
 def _known(values: Iterable[float | None]) -> float | None:
-    """The sum of the known ``values``; None when nothing is known: no zero hides an unknown."""
+    """The sum of the known ``values``; None if none is known, or if the known ones sum to 0 and others are unknown."""
     listed = list(values)
     total = sum(value for value in listed if value is not None)
     return None if not listed or (None in listed and total == 0) else total

@@ -1,17 +1,18 @@
 """Energy of operations and of the memory accesses that they need: the energy model ``memory``.
 
-Counting additions alone makes every weight as cheap as every other. Lemaire et al. 2022 (arXiv 2210.13107) add what
-reading weights and reading and writing membranes costs in static memory, which is far more. This is our reading of
-their model for a network that is computed event by event, every layer with memories of its own:
+A model that counts only additions charges the same for weights of any width. Lemaire et al. 2022 (arXiv 2210.13107) add
+the cost of reading weights, and of reading and writing membranes, in static memory, which is far higher. This module
+implements their model, as we understand it, for a network that is computed event by event, with separate memories for
+every layer:
 
 * A synaptic operation reads one weight, reads one membrane, adds, and writes the membrane.
-* An update of a neuron reads its membrane, leaks it if it does, adds the bias, compares, and writes it.
+* An update of a neuron reads its membrane, applies the leak (if any), adds the bias, compares, and writes it.
 * A multiplication of a real-valued input reads one weight.
 
-A weight is stored as the index of its value, ``ceil(log2(values))`` bits, if that is narrower than the weight itself;
-the few values lie in registers, whose access is not counted. A membrane is as wide as the chip's state, 32 bits if that
+A weight is stored as the index of its value, ``ceil(log2(values))`` bits, if the index is narrower than the weight; the
+few values are in registers, whose access is not counted. A membrane is as wide as the chip's state, or 32 bits if that
 is not known. Words of 32 bits are read from a memory as large as all of the layer's weights or membranes; an access of
-fewer bits costs its share. Left out are the addresses of events, biases and thresholds, and the queues between layers.
+fewer bits costs its share. Addresses of events, biases, thresholds, and queues between layers are not counted.
 """
 
 from collections.abc import Mapping
@@ -36,10 +37,10 @@ CONSTANTS: Mapping[str, SourcedValue[Any]] = {"add_j": ADD_J, "multiply_j": MULT
 
 
 def access_j(memory_bits: float, bits: float) -> float:
-    """Joule of reading or writing ``bits`` bits of a memory of ``memory_bits`` bits.
+    """Energy of reading or writing ``bits`` bits in a memory of ``memory_bits`` bits, joule.
 
-    Between the sizes of :data:`SRAM_BYTES` the energy of a word is interpolated, in front of the first it stays, and
-    behind the last it grows as between the last two.
+    Between the sizes of :data:`SRAM_BYTES` the energy of a word is interpolated linearly. Below the smallest size it is
+    constant; above the largest it is extrapolated from the last two sizes.
     """
     assert SRAM_WORD_J.value is not None
     size, sizes, energies = memory_bits / 8, SRAM_BYTES, SRAM_WORD_J.value
@@ -50,13 +51,13 @@ def access_j(memory_bits: float, bits: float) -> float:
 
 
 def index_bits(projection: Projection) -> int:
-    """Bits of a stored synapse of ``projection``: of its value's index, or of the weight if that is narrower."""
+    """Bits of a stored synapse of ``projection``: of its value's index, or of the weight if the weight is narrower."""
     values = int(projection.stored.merged().distinct())
     return min(max(1, index_width(values)), projection.bits or WORD_BITS)
 
 
 def state_bits(program: Program) -> int:
-    """Width of a membrane."""
+    """Width of a membrane, bits."""
     low, high = program.arithmetic.state_min, program.arithmetic.state_max
     if low is None or high is None:
         return WORD_BITS
@@ -64,7 +65,7 @@ def state_bits(program: Program) -> int:
 
 
 def memory_terms(program: Program, layer: LayerActivity) -> dict[str, float]:
-    """Joule of one layer: ``synops``, ``updates`` and ``encoder`` are operations, ``memory`` their accesses."""
+    """Energy of one layer, joule: operations ``synops``, ``updates`` and ``encoder``, and their ``memory`` accesses."""
     assert ADD_J.value is not None
     assert MULTIPLY_J.value is not None
     population = program.population(layer.name)

@@ -1,4 +1,4 @@
-"""What a check finds: one violated limit of a chip."""
+"""Findings of a check: violated limits of a chip."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -6,16 +6,20 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Finding:
-    """One violated limit.
+    """One violated limit of a chip.
 
     Attributes:
-        limit: its name.
-        where: the population, projection or chip.
-        needed: what the network needs.
-        available: what the chip has.
+        limit: name of the limit.
+        where: name of the population, projection or chip that violates it.
+        needed: amount that the network needs.
+        available: amount that the chip has.
         remedy: a sentence that says what would help.
         kind: ``structure`` or ``capacity``.
-        prune_blocks: populations of which fewer units would mend it; empty where pruning can't.
+        prune_blocks: populations whose pruning would resolve the finding; empty if pruning can't.
+
+    Example:
+        >>> print(Finding("fan-in", "fc1", 512, 256, "prune 32 of 64 channels of conv2", "capacity", ("conv2",)))
+        fc1: fan-in: needs 512, the chip has 256; prune 32 of 64 channels of conv2.
     """
 
     limit: str
@@ -31,7 +35,7 @@ class Finding:
 
 
 def plain(value: object) -> int | float | str:
-    """``value`` as a number or a text: a tuple as its elements with commas."""
+    """``value`` as a number or text; a tuple becomes its elements separated by commas."""
     if isinstance(value, tuple):
         return ", ".join(map(str, value))
     return value if isinstance(value, int | float | str) else str(value)

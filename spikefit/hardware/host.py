@@ -1,4 +1,4 @@
-"""Which layers the host computes instead of the chip."""
+"""The division of layers between the host and the chip."""
 
 from spikefit.hardware.sourced_value import known
 from spikefit.hardware.target import HardwareTarget
@@ -11,7 +11,7 @@ def on_host(target: HardwareTarget, program: Program, projection: Projection) ->
 
 
 def chip_projections(target: HardwareTarget, program: Program, population: str | None = None) -> list[Projection]:
-    """Projections whose synapses are on the chip; those into ``population`` only, if given."""
+    """Projections whose synapses are on the chip; if ``population`` is given, only those into this population."""
     return [
         projection
         for projection in program.projections

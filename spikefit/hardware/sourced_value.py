@@ -1,4 +1,4 @@
-"""Figures with their sources: how one is written in YAML, read and refused.
+"""Figures of chips with their sources, and how they are read from YAML and validated.
 
 A figure is ``{value, source, confidence}``. Confidence is one of
 
@@ -25,7 +25,13 @@ Read = TypeVar("Read", covariant=True)
 
 @dataclass(frozen=True)
 class SourcedValue(Generic[Read]):
-    """One figure of a chip: its value (None: unknown), where it was read, and how sure that is."""
+    """One figure of a chip: its value (None if unknown), its source, and the confidence in the source.
+
+    Example:
+        >>> cores = SourcedValue(128, "Davies et al. 2018", "P")
+        >>> known(cores), known(SourcedValue(None)), cores.unverified
+        (128, None, False)
+    """
 
     value: Read | None
     source: str | None = None
@@ -33,25 +39,25 @@ class SourcedValue(Generic[Read]):
 
     @property
     def unverified(self) -> bool:
-        """Whether the figure was only recalled."""
+        """Whether the figure was recalled and not looked up."""
         return self.confidence == "R"
 
 
 def known(figure: SourcedValue[Value] | None) -> Value | None:
-    """Value of ``figure``; None when it is unknown or does not apply."""
+    """The value of ``figure``; None if it is unknown or does not apply."""
     return None if figure is None else figure.value
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A type of value: how it is described to the user (or what says so, when it is asked), and what it accepts."""
+    """A type of value: its description in messages (text, or a function that returns it) and its validator."""
 
     described: str | Callable[[], str]
     accepts: Callable[[Any], bool]
 
     @property
     def allowed(self) -> str:
-        """What it accepts, in words."""
+        """Description of the accepted values."""
         return self.described if isinstance(self.described, str) else self.described()
 
 
@@ -65,12 +71,12 @@ def choice(*options: Any) -> Kind:
 
 
 def key_of(table: Mapping[str, Any], hint: str) -> Kind:
-    """A key of ``table`` as it is when a value is read; ``hint`` says how a key gets there."""
+    """A key of ``table``, looked up when a value is validated; ``hint`` explains how to add a key."""
     return Kind(lambda: f"one of {', '.join(table)} ({hint})", lambda value: isinstance(value, str) and value in table)
 
 
 def some(kind: Kind) -> Kind:
-    """A list that is not empty, of ``kind``."""
+    """A non-empty list of ``kind``."""
     return Kind(
         lambda: f"a list, each {kind.allowed}",
         lambda value: isinstance(value, list) and bool(value) and all(map(kind.accepts, value)),
@@ -78,7 +84,7 @@ def some(kind: Kind) -> Kind:
 
 
 def any_of(kind: Kind) -> Kind:
-    """A list of ``kind``, empty where the chip has nothing of it."""
+    """A list of ``kind``, which may be empty."""
     return Kind(
         lambda: f"a list, each {kind.allowed}, or []",
         lambda value: isinstance(value, list) and all(map(kind.accepts, value)),
@@ -86,10 +92,10 @@ def any_of(kind: Kind) -> Kind:
 
 
 INTEGER = Kind("an integer", _is_integer)
-COUNT = Kind("an integer from 0", lambda value: _is_integer(value) and value >= 0)
+COUNT = Kind("an integer of at least 0", lambda value: _is_integer(value) and value >= 0)
 BOOLEAN = Kind("true or false", lambda value: isinstance(value, bool))
 AMOUNT = Kind(
-    "a number from 0 (YAML wants the point and the sign: 2.0e-12)",
+    "a number of at least 0 (YAML requires the decimal point and the exponent's sign: 2.0e-12)",
     lambda value: not isinstance(value, bool) and isinstance(value, int | float) and 0 <= value < math.inf,
 )
 BITS = Kind("an integer from 1 to 32", lambda value: _is_integer(value) and 1 <= value <= 32)
@@ -101,13 +107,13 @@ Amount: TypeAlias = Annotated[SourcedValue[float] | None, AMOUNT]
 
 
 def expect(kind: Kind, value: Any, file: str, path: str) -> None:
-    """Raise :class:`TargetError` unless ``kind`` accepts ``value`` of the field ``path``."""
+    """Raise :class:`TargetError` unless ``kind`` accepts ``value``, the content of the field ``path``."""
     if not kind.accepts(value):
         raise TargetError(f"{file}: {path}: got {value!r}, expected {kind.allowed}.")
 
 
 def expect_keys(content: Any, allowed: tuple[str, ...], required: tuple[str, ...], file: str, path: str) -> None:
-    """Raise :class:`TargetError` unless ``content`` has the ``required`` and only ``allowed`` keys."""
+    """Raise :class:`TargetError` unless ``content`` has all ``required`` keys and only ``allowed`` ones."""
     if not isinstance(content, dict):
         raise TargetError(f"{file}: {path or 'content'}: got {content!r}, expected the keys {', '.join(allowed)}.")
     for key in content:
@@ -123,7 +129,7 @@ def expect_keys(content: Any, allowed: tuple[str, ...], required: tuple[str, ...
 
 
 def read_section(kind: type, content: Any, file: str, path: str) -> Any:
-    """``content`` as an instance of the dataclass ``kind``; a field without a default must be known."""
+    """Read ``content`` as an instance of the dataclass ``kind``; fields without a default must have a known value."""
     entries = {entry.name: entry for entry in dataclasses.fields(kind)}
     required = tuple(name for name, entry in entries.items() if entry.default is dataclasses.MISSING)
     expect_keys(content, tuple(entries), required, file, path)
@@ -132,7 +138,7 @@ def read_section(kind: type, content: Any, file: str, path: str) -> Any:
         where, annotation = f"{path}.{name}", entries[name].type
         if get_origin(annotation) is Annotated:
             parsed[name] = _read_sourced_value(get_args(annotation)[1], name in required, value, file, where)
-        else:  # a section within the section, possibly optional
+        else:  # a nested section, possibly optional
             inner = next(part for part in get_args(annotation) if isinstance(part, type))
             parsed[name] = read_section(inner, value, file, where)
     return kind(**parsed)
@@ -153,7 +159,7 @@ def _read_sourced_value(kind: Kind, required: bool, content: Any, file: str, pat
 
 
 def sourced_values_of(value: Any, path: str) -> Iterator[tuple[str, SourcedValue[Any]]]:
-    """Every figure in ``value`` and its sections, with its dotted path below ``path``."""
+    """Yield every figure in ``value`` and its sections, with its dotted path, which starts with ``path``."""
     if isinstance(value, SourcedValue):
         yield path, value
     elif dataclasses.is_dataclass(value):
@@ -162,7 +168,7 @@ def sourced_values_of(value: Any, path: str) -> Iterator[tuple[str, SourcedValue
 
 
 def to_plain(value: Any) -> Any:
-    """A section as plain dictionaries and lists, without the figures that do not apply."""
+    """A section as plain dictionaries and lists, without figures that do not apply."""
     if isinstance(value, tuple):
         return list(value)
     if not dataclasses.is_dataclass(value):

@@ -1,7 +1,7 @@
-"""What a chip can do, read from YAML with the source of every figure (:mod:`spikefit.hardware.sourced_value`).
+"""Descriptions of chips, read from YAML with the source of every figure (:mod:`spikefit.hardware.sourced_value`).
 
-``value: null`` says that nobody published a figure: what depends on it is skipped or reported as unknown. A
-figure that is left out altogether does not apply to the chip.
+``value: null`` says that nobody published a figure: whatever depends on it is skipped or reported as unknown. A figure
+that is omitted does not apply to the chip.
 """
 
 import dataclasses
@@ -42,19 +42,19 @@ from spikefit.program.ir import Arithmetic, Population
 Value = TypeVar("Value")
 UniqueValuesScope = Literal["neuron", "core", "layer"]
 
-_REGISTERED = "a neuron of your own once its module has registered it, see spikefit.functional.neuron_models"
+_REGISTERED = "import the module that registers your own neuron first, see spikefit.functional.neuron_models"
 FAMILIES = ("memory", "crossbar", "layer_per_core", "single_core")
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Sizes. Counts are of one chip, core or neuron as their name says.
+    """Sizes of a chip; the name of a count says whether it is per chip, core or neuron.
 
-    ``kernel_entries``, ``neuron_entries`` and ``bias_entries`` list the memories of each core (layer_per_core
-    chips). ``axons_out_per_neuron`` is to how many axons a neuron can send (1 on TrueNorth). ``inputs``,
-    ``hidden_neurons`` and ``outputs`` are of chips that treat the first and the last layer unlike the others.
-    ``threshold_configurations_per_core`` and ``decay_configurations_per_core`` are distinct values that the neurons of
-    a core may have.
+    ``kernel_entries``, ``neuron_entries`` and ``bias_entries`` list the memory sizes of each core (layer_per_core
+    chips). ``axons_out_per_neuron`` is the number of axons that a neuron can send to (1 on TrueNorth). ``inputs``,
+    ``hidden_neurons`` and ``outputs`` apply to chips that treat the first and the last layer differently.
+    ``threshold_configurations_per_core`` and ``decay_configurations_per_core`` are the numbers of distinct values that
+    the neurons of a core may have.
     """
 
     cores: Count = None
@@ -80,7 +80,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class UniqueValues:
-    """How many distinct weights a neuron, core or layer may use, and whether zero counts."""
+    """Limit on the number of distinct weights of a neuron, core or layer, and whether zero counts."""
 
     count: Annotated[SourcedValue[int], COUNT]
     scope: Annotated[SourcedValue[UniqueValuesScope], choice("neuron", "core", "layer")]
@@ -95,10 +95,10 @@ class Weights:
         bits: widths that the chip stores, ascending.
         min, max: range of a stored integer of the widest width.
         exponent_min, exponent_max: range of the exponent at the widest width.
-        left_aligned: a narrower weight sits in the upper bits of a wide one, so that its smallest exponent
+        left_aligned: whether a narrower weight occupies the upper bits of a wide one, so that its smallest exponent
             grows by the difference of the widths.
-        sign_by_source: all weights that leave a neuron have one sign.
-        unique_values: left out when weights are not shared.
+        sign_by_source: whether all weights that leave a neuron must have the same sign.
+        unique_values: limit on distinct weights; omitted if there is none.
     """
 
     bits: Annotated[SourcedValue[tuple[int, ...]], some(BITS)]
@@ -113,21 +113,21 @@ class Weights:
 
 @dataclass(frozen=True)
 class NeuronLimits:
-    """Neurons. Threshold, bias and leak are in units of the membrane's least significant bit.
+    """Neuron models of a chip and the ranges of their registers, in units of the membrane's least significant bit.
 
     Attributes:
         models: names of the neuron models (:mod:`spikefit.functional.neuron_models`) that the chip computes natively,
             each with an integer form; [] for a chip without integrate-and-fire neurons.
-        resets: those that it computes natively.
-        cells_for_subtract: hardware neurons that one neuron with ``subtract`` reset takes (1 when left out).
+        resets: resets that the chip computes natively.
+        cells_for_subtract: hardware neurons that one neuron with ``subtract`` reset takes (1 if omitted).
         threshold_step, threshold_offset: thresholds are ``offset + k * step``.
-        bias_mantissa_max: a bias is a mantissa up to this, times a power of two.
-        leak_max: of a linear leak.
+        bias_mantissa_max: a bias is a mantissa of at most this magnitude, times a power of two.
+        leak_max: largest linear leak.
         decay: how a membrane decays, ``scale`` (the default) or ``shift``; see
             :class:`~spikefit.program.ir.Arithmetic`.
         decay_bits: fraction bits of a ``scale`` decay.
         shift_max: largest shift of a ``shift`` decay; the smallest is 1.
-        spikes_max: how often a neuron may fire in one step (once when left out).
+        spikes_max: how often a neuron may fire in one step (once if omitted).
     """
 
     models: Annotated[SourcedValue[tuple[str, ...]], any_of(key_of(MODELS, _REGISTERED))]
@@ -155,24 +155,25 @@ class NeuronLimits:
 
 @dataclass(frozen=True)
 class LayerLimits:
-    """Layers.
+    """Layers that a chip supports.
 
     Attributes:
-        kinds: ``conv``, ``dense``.
-        kernel_max, strides, padding_max, dilation_max: of a convolution (a dense layer behind a map counts as
-            a kernel as large as the map where ``dense_as_conv``).
-        pooling: ``sum`` (free wherever weights can be repeated) or ``max``, which needs hardware.
-        pool_sizes: sides of the window; left out when any will do.
-        input_size_max, output_size_max: sides of a map; ``channels_max``: of a layer.
+        kinds: kinds of layers, ``conv`` and ``dense``.
+        kernel_max, strides, padding_max, dilation_max: limits of a convolution (with ``dense_as_conv``, a dense layer
+            after a map counts as a kernel as large as the map).
+        pooling: ``sum`` (free if weights can be repeated) and ``max``, which needs hardware.
+        pool_sizes: sides of the window; omitted if any size is supported.
+        input_size_max, output_size_max: largest sides of a map.
+        channels_max: largest number of channels of a layer.
         readouts: ``membrane`` and ``spikes``.
         graded_input: whether the ``host`` or the ``chip`` multiplies real-valued inputs.
-        input_scale, input_min, input_max: how graded inputs are rounded: real value of a unit, and the range in units
-            (symmetric without a minimum).
-        input_spikes_max: how many spikes of an input in one step the chip takes, what exceeds it being lost (any number
-            when left out).
-        readout_spikes_max: how often a neuron of a spiking readout may fire in one step (as any other when left out).
-        biases_after_neurons: False where spikes travel a step from layer to layer, so that a bias behind the first
-            layer would charge membranes before the first spikes arrive.
+        input_scale, input_min, input_max: rounding of graded inputs: real value of a unit, and range in units
+            (symmetric if the minimum is omitted).
+        input_spikes_max: how many spikes of one input the chip accepts in a step; further spikes are lost (unlimited
+            if omitted).
+        readout_spikes_max: how often a neuron of a spiking readout may fire in one step (as any other if omitted).
+        biases_after_neurons: False if spikes take a step from layer to layer, so that a bias after the first layer
+            would charge membranes before the first spikes arrive.
     """
 
     kinds: Annotated[SourcedValue[tuple[str, ...]], some(choice("conv", "dense"))]
@@ -198,7 +199,7 @@ class LayerLimits:
 
 @dataclass(frozen=True)
 class EnergyConstants:
-    """Energy constants in joule, watt and second. A constant that is left out is contained in another one."""
+    """Energy constants in joule, watt and second. A constant that is omitted is contained in another one."""
 
     synop_j: Amount = None
     update_j: Amount = None
@@ -210,14 +211,19 @@ class EnergyConstants:
 
 @dataclass(frozen=True)
 class HardwareTarget:
-    """A chip.
+    """Description of a chip: its limits, arithmetic and energy constants.
 
     Attributes:
-        name: the file's name without its suffix.
-        description: one line.
-        family: how networks are placed on its cores, one of ``memory``, ``crossbar``, ``layer_per_core``,
+        name: name of the file without its suffix.
+        description: description in one line.
+        family: how networks are placed on the chip's cores, one of ``memory``, ``crossbar``, ``layer_per_core``,
             ``single_core``.
-        limits, weights, neuron, layers, energy: its sourced values.
+        limits, weights, neuron, layers, energy: the chip's sourced values.
+
+    Example:
+        >>> chip = HardwareTarget.load("loihi")
+        >>> chip.limits.cores.value, chip.weight_range(8)
+        (128, (-128, 127))
     """
 
     name: str
@@ -231,15 +237,15 @@ class HardwareTarget:
 
     @classmethod
     def load(cls, name_or_path: str | Path) -> "HardwareTarget":
-        """Read a chip.
+        """Read the description of a chip.
 
         Args:
-            name_or_path: a bare name is looked up among :func:`available_targets`; anything with a folder or
-                a suffix is the path of a YAML file.
+            name_or_path: a name from :func:`available_targets`, or the path of a YAML file; a path has a folder or a
+                suffix.
 
         Raises:
-            TargetError: for an unknown name, a missing file or a malformed one, naming file, field, value and
-                what is allowed.
+            TargetError: for an unknown name, or a missing or malformed file; names the file, the field, its value and
+                the allowed values.
         """
         path = Path(name_or_path)
         if path.suffix not in (".yaml", ".yml") and len(path.parts) == 1:
@@ -259,7 +265,7 @@ class HardwareTarget:
 
     @classmethod
     def from_dict(cls, content: Any, name: str, file: str = "target") -> "HardwareTarget":
-        """The chip that plain ``content`` describes; errors as of :meth:`load` name ``file``."""
+        """The chip that plain ``content`` describes; errors are those of :meth:`load` and name ``file``."""
         sections = {f.name: f.type for f in dataclasses.fields(cls) if dataclasses.is_dataclass(f.type)}
         keys = ("description", "placement", *sections)
         expect_keys(content, keys, keys, file, "")
@@ -276,13 +282,13 @@ class HardwareTarget:
         return cls(name, description, family, **parsed)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain content that :meth:`from_dict` reads back as an equal chip."""
+        """The chip as plain content, which :meth:`from_dict` reads back as an equal chip."""
         sections = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         plain = {key: to_plain(section) for key, section in sections.items() if dataclasses.is_dataclass(section)}
         return {"description": self.description, "placement": {"family": self.family}, **plain}
 
     def sourced_values(self) -> Iterator[tuple[str, SourcedValue[Any]]]:
-        """Every figure that applies to the chip, with its dotted path."""
+        """Yield every figure that applies to the chip, with its dotted path."""
         for entry in dataclasses.fields(self):
             yield from sourced_values_of(getattr(self, entry.name), entry.name)
 
@@ -292,7 +298,7 @@ class HardwareTarget:
         return max(_need(self.weights.bits))
 
     def stored_bits(self, bits: int) -> int:
-        """The narrowest width that holds a weight of ``bits``; the widest one when none does."""
+        """The narrowest width that holds a weight of ``bits`` bits; the widest width if none does."""
         return min((width for width in _need(self.weights.bits) if width >= bits), default=self.widest_bits)
 
     def weight_range(self, bits: int) -> tuple[int, int]:
@@ -305,38 +311,38 @@ class HardwareTarget:
         return (-top if symmetric else low >> narrower), top
 
     def largest_weight(self, bits: int) -> int:
-        """The largest stored magnitude that ``bits`` bits hold with either sign."""
+        """The largest magnitude that a stored weight of ``bits`` bits can have with either sign."""
         low, high = self.weight_range(bits)
         return max(0, min(-low, high))
 
     def exponent_range(self, bits: int) -> tuple[int, int]:
-        """Smallest and largest exponent of weights of ``bits`` bits; (0, 0) when the chip has none."""
+        """Smallest and largest exponent of weights of ``bits`` bits; (0, 0) for a chip without exponents."""
         shift = self.widest_bits - bits if known(self.weights.left_aligned) else 0
         return (known(self.weights.exponent_min) or 0) + shift, self.exponent_max + shift
 
     @property
     def exponent_max(self) -> int:
-        """The largest exponent that weights of every width may have: a factor of ``2**exponent``."""
+        """The largest exponent that weights of the widest width may have: a factor of ``2**exponent``."""
         return known(self.weights.exponent_max) or 0
 
     @property
     def threshold_max(self) -> int | None:
-        """Largest threshold, in membrane units."""
+        """The largest threshold, in membrane units."""
         return known(self.neuron.threshold_max)
 
     @property
     def bias_max(self) -> int | None:
-        """Largest magnitude that a bias may have with either sign, in membrane units."""
+        """The largest magnitude that a bias may have with either sign, in membrane units."""
         low, high = known(self.neuron.bias_min), known(self.neuron.bias_max)
         return None if low is None or high is None else min(-low, high)
 
     def round_threshold(self, threshold: Tensor) -> Tensor:
-        """``threshold`` (membrane units) as the nearest values that its register holds, int64."""
+        """Round ``threshold`` (membrane units) to the nearest values that its register can hold, int64."""
         step, offset = known(self.neuron.threshold_step) or 1, known(self.neuron.threshold_offset) or 0
         return ((threshold.double() - offset) / step).round().to(torch.int64) * step + offset
 
     def round_bias(self, bias: Tensor) -> Tensor:
-        """``bias`` (membrane units) as the nearest values that its register holds, int64."""
+        """Round ``bias`` (membrane units) to the nearest values that its register can hold, int64."""
         mantissa = known(self.neuron.bias_mantissa_max)
         whole = bias.double().round()
         if mantissa is None:
@@ -346,7 +352,7 @@ class HardwareTarget:
         return ((bias.double() / step).round() * step).to(torch.int64)
 
     def round_decay(self, kept: Tensor) -> Tensor:
-        """What stands for a decay that keeps the share ``kept`` of a state: lost parts, or the nearest shift, int64."""
+        """Register value of a decay that keeps the share ``kept`` of a state: lost parts, or nearest shift; int64."""
         arithmetic = self.arithmetic()
         if arithmetic.decay == "scale":
             return ((1 - kept) * 2**arithmetic.decay_bits).round().to(torch.int64)
@@ -354,7 +360,7 @@ class HardwareTarget:
         return shift.round().clamp(1, known(self.neuron.shift_max)).to(torch.int64)
 
     def cells(self, population: Population) -> int:
-        """Hardware neurons that one neuron of ``population`` takes; none for inputs."""
+        """Number of hardware neurons that one neuron of ``population`` takes; 0 for inputs."""
         if population.model == "input":
             return 0
         subtracts = population.spiking and population.reset == "subtract"
@@ -363,14 +369,14 @@ class HardwareTarget:
     def differing_arithmetic(self, other: "HardwareTarget") -> list[str]:
         """Dotted names of the values of weights, neurons and layers in which ``other`` differs.
 
-        These decide on a program's integers; sizes and energies do not.
+        These determine a program's integers; sizes and energies do not.
         """
         ours, theirs = ({name: figure.value for name, figure in chip.sourced_values()} for chip in (self, other))
         differing = (name for name in {**ours, **theirs} if ours.get(name) != theirs.get(name))
         return [name for name in differing if name.startswith(("weights.", "neuron.", "layers."))]
 
     def arithmetic(self) -> Arithmetic:
-        """How the chip computes a membrane."""
+        """The arithmetic with which the chip computes a membrane."""
         plain, neuron = Arithmetic(), self.neuron
         return Arithmetic(
             integer=True,
@@ -398,5 +404,5 @@ def _shipped_folder() -> Path:
 
 
 def _need(figure: SourcedValue[Value]) -> Value:
-    """Value of a required figure."""
+    """The value of a required figure."""
     return cast(Value, figure.value)

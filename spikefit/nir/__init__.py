@@ -1,4 +1,4 @@
-"""NIR graphs (Neuromorphic Intermediate Representation): networks read from them, and written to them."""
+"""Import and export of networks as NIR graphs (Neuromorphic Intermediate Representation)."""
 
 from spikefit.nir.read import FromNIR
 

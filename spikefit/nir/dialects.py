@@ -1,4 +1,4 @@
-r"""How time-stepped libraries read NIR's continuous-time neurons.
+r"""Dialects of NIR: how time-stepped libraries discretise its continuous-time neurons.
 
 NIR (Pedersen et al. 2024, doi 10.1038/s41467-024-52259-9; docstrings of ``nir.LIF`` and ``nir.IF``) describes neurons
 by
@@ -6,16 +6,17 @@ by
 .. math::
     \tau \dot v = (v_{leak} - v) + R I \quad (LIF), \qquad \dot v = R I \quad (IF), \qquad z = 1 \text{ if } v > v_{thr}
 
-with a reset to :math:`v_{reset}`. It says neither how long a step is nor how a step is taken; each library has its own
-way, here called its *dialect*. With a step ``dt`` in seconds a step of LIF is ``v <- lambda * v + G * I``, where
+with a reset to :math:`v_{reset}`. It specifies neither the length of a step nor the discretisation; each library has
+its own conventions, called its *dialect* here. With a step ``dt`` in seconds, a step of LIF is
+``v <- lambda * v + G * I``, where
 
 * ``euler``: ``lambda = 1 - dt / tau`` and ``G = R * dt / tau`` (forward Euler);
 * ``exponential``: ``lambda = exp(-dt / tau)`` and ``G = R * (1 - lambda)`` (exact for a current that holds for a step),
 
 and a step of IF is ``v <- v + R * dt * I``. A spikefit neuron has ``G = 1``.
 
-What the libraries do, read off their sources (snnTorch 1.0.0, Norse 1.1.0, sinabs 3.1.3, SpikingJelly 2.0.0) and
-checked in ``tests/interop``:
+Conventions of the libraries, according to their source code (snnTorch 1.0.0, Norse 1.1.0, sinabs 3.1.3,
+SpikingJelly 2.0.0), checked in ``tests/interop``:
 
 ============  ======  ===========  ===========================  =====  ==============  =======
 dialect       dt      step         R                            fires  reset           pooling
@@ -27,23 +28,23 @@ norse         1e-3    euler        taken as 1; IF: G = 1        above  to 0     
 sinabs        1 step  exponential  G = 1 in any case            at     subtracts       sum
 ============  ======  ===========  ===========================  =====  ==============  =======
 
-snnTorch and SpikingJelly take one threshold a layer. sinabs' neurons may send several spikes in a step
-(``MultiSpike``); ours send one (its ``SingleSpike``).
+snnTorch and SpikingJelly support one threshold per layer. Neurons of sinabs may send several spikes in a step
+(``MultiSpike``); neurons of spikefit send one (``SingleSpike`` in sinabs).
 
-NIR's own documentation settles the differences so: a neuron fires *above* its threshold (SpikingJelly and sinabs fire
-at it too), it is set to ``v_reset`` (sinabs subtracts the threshold), and R counts (Norse warns that it ignores R,
-sinabs does not).
+NIR's documentation settles these differences as follows: a neuron fires *above* its threshold (SpikingJelly and sinabs
+also fire at the threshold), the membrane is set to ``v_reset`` (sinabs subtracts the threshold), and R is used (Norse
+ignores R with a warning, sinabs without one).
 
-What goes wrong in a library, and can't be mended here:
+Problems of the libraries that can't be fixed here:
 
 * snnTorch reads ``IF`` as a leaky neuron with a decay of 0.9. It writes neither a reset by subtraction nor a delayed
-  one, which in its ``Synaptic`` swallows the input of a step: build ``Leaky`` with ``reset_mechanism="zero"`` and
-  ``Synaptic`` with ``reset_delay=False`` too.
-* sinabs gives an ``IF`` that it reads a floor of minus its threshold (set its ``min_v_mem`` to None), can't read a LIF
-  on a map, and writes R = 1 for a LIF with ``norm_input=False``, whose G is 1.
+  reset, which in ``Synaptic`` discards the input of a step: build ``Leaky`` with ``reset_mechanism="zero"``, and
+  ``Synaptic`` also with ``reset_delay=False``.
+* sinabs limits the membrane of an ``IF`` that it reads to at least minus the threshold (set ``min_v_mem`` to None),
+  can't read a LIF on a map, and writes R = 1 for a LIF with ``norm_input=False``, whose G is 1.
 * Norse writes ``tau * dt`` for ``tau`` unless its ``to_nir`` is called with ``dt=1``.
-* snnTorch and Norse flatten the batch too when they read a ``Flatten`` that starts at NIR's first dimension: such a
-  network takes one sample at a time there.
+* snnTorch and Norse also flatten the batch when they read a ``Flatten`` that starts at NIR's first dimension: they run
+  such a network with one sample at a time.
 """
 
 import importlib
@@ -59,20 +60,24 @@ Fires = Literal["above", "at"]
 
 @dataclass(frozen=True)
 class Dialect:
-    """The conventions of one library; see the module.
+    """The NIR conventions of one library; see the module's documentation.
 
     Attributes:
-        name: of the library.
+        name: name of the library.
         dt: length of a step, seconds.
-        discretisation: how a step of LIF is taken.
-        resistance: what R a LIF is written with: ``scaled``, so that G = 1, or ``one``, with thresholds scaled instead.
+        discretisation: how a step of LIF is discretised.
+        resistance: R of a written LIF: ``scaled``, so that G = 1, or ``one``, with thresholds scaled instead.
         if_gain: whether an IF adds ``R * dt * I`` (``per_second``) or ``R * I`` (``per_step``) in a step.
-        fires: ``above`` the threshold, or ``at`` the threshold too.
-        reset: to ``zero``, or ``subtract`` the threshold (which NIR's equations do not know).
-        thresholds: whether the library takes one threshold a ``neuron``, or one a ``layer``.
+        fires: ``above`` the threshold only, or also ``at`` the threshold.
+        reset: to ``zero``, or ``subtract`` the threshold (which NIR's equations do not include).
+        thresholds: whether the library supports one threshold per ``neuron`` or per ``layer``.
         pooling: the node of average pooling that the library reads.
-        nodes: those of neurons that it reads as NIR defines them.
-        linear: whether it reads ``nir.Linear``; else ``nir.Affine`` with zero biases is written.
+        nodes: the neuron nodes that the library reads as NIR defines them.
+        linear: whether the library reads ``nir.Linear``; otherwise ``nir.Affine`` with zero biases is written.
+
+    Example:
+        >>> dialect_called("sinabs").reset, dialect_called("norse").dt
+        ('subtract', 0.001)
     """
 
     name: str
@@ -110,20 +115,20 @@ DIALECTS = {
 
 
 def dialect_called(name: str) -> Dialect:
-    """The dialect of that name.
+    """The dialect called ``name``.
 
     Raises:
-        ConfigurationError: naming all of them, if there is none.
+        ConfigurationError: for an unknown name; lists all dialects.
     """
     check_choice("dialect", name, DIALECTS)
     return DIALECTS[name]
 
 
 def require_nir() -> Any:
-    """The package ``nir``.
+    """The package ``nir``, imported.
 
     Raises:
-        ExchangeError: saying how to get it, when it is not installed.
+        ExchangeError: when it is not installed; says how to install it.
     """
     try:
         return importlib.import_module("nir")

@@ -1,7 +1,7 @@
-"""A NIR graph as a chain of layers, with every shape checked, or refused with the name of the node that does not fit.
+"""Parser of NIR graphs: a chain of layers with checked shapes, or an error that names the unsupported node.
 
-The chain is what :class:`~spikefit.networks.blocks.Network` can be: synapses, neurons, pooling, again and again, from
-one input to one output; one more path may lead from an earlier layer's spikes straight into later neurons.
+The chain is what :class:`~spikefit.networks.blocks.Network` supports: a sequence of synapses, neurons and pooling, from
+one input to one output. Each layer may also read one earlier layer's spikes through a shortcut.
 """
 
 import math
@@ -16,7 +16,7 @@ from spikefit.errors import ExchangeError
 from spikefit.functional.convolution import output_size
 from spikefit.functional.neuron_models import NIR_LEAKS
 
-NEURONS = (*NIR_LEAKS, "CubaLIF")  # one without synaptic memory is a LIF
+NEURONS = (*NIR_LEAKS, "CubaLIF")  # a CubaLIF without synaptic memory is a LIF
 SYNAPSES = ("Conv1d", "Conv2d", "Linear", "Affine", "Scale")
 POOLS = ("AvgPool2d", "SumPool2d")
 KNOWN = ("Input", "Output", "Flatten", *SYNAPSES, *NEURONS, *POOLS)
@@ -27,13 +27,13 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Signal:
-    """Spikes (or inputs) on their way from neurons to synapses.
+    """Spikes (or inputs) between neurons and synapses.
 
     Attributes:
-        source: node that sends them, or ``input``.
-        shape: of one frame.
-        pool: side of the window that they were pooled with.
-        factor: what average pooling must be multiplied by to give them.
+        source: name of the node that sends the spikes, or ``input``.
+        shape: shape of one frame.
+        pool: side of the pooling window.
+        factor: factor on average pooling that gives the signal: ``pool**2`` for sum pooling, else 1.
     """
 
     source: str
@@ -47,11 +47,11 @@ class Synapses:
     """Weights between two layers.
 
     Attributes:
-        node: their node.
-        kind: the node's type.
-        signal: what they read.
-        shape: of the current that they deliver.
-        weight: ``[out, in, kh, kw]`` or ``[out, in]``, a single number for ``Scale``; the signal's factor is in it.
+        node: name of the node.
+        kind: type of the node.
+        signal: the signal that the synapses read.
+        shape: shape of the current that the synapses deliver.
+        weight: ``[out, in, kh, kw]`` or ``[out, in]``, a single number for ``Scale``; includes the signal's factor.
         bias: ``[out]``, or None.
         options: keyword arguments of a ``Conv2d``.
     """
@@ -67,13 +67,13 @@ class Synapses:
 
 @dataclass(frozen=True)
 class Layer:
-    """Synapses and the neurons behind them.
+    """Synapses and the neurons that they drive.
 
     Attributes:
-        main: synapses that read the layer before.
+        main: synapses that read the previous layer.
         skip: synapses that read an earlier layer, or None.
-        node: the neurons' node; None for a readout of currents.
-        shape: of the neurons.
+        node: name of the neurons' node; None for a readout of currents.
+        shape: shape of the neurons.
         pool: side of the average pooling of their spikes.
     """
 
@@ -85,17 +85,17 @@ class Layer:
 
 
 def array(value: Any) -> np.ndarray:
-    """Numbers of a node, float64."""
+    """The numbers in a node's field, as a float64 array."""
     detach = getattr(value, "detach", None)  # some libraries leave torch tensors in their graphs
     return np.asarray(value if detach is None else detach().cpu().numpy(), dtype=np.float64)
 
 
 class Reader:
-    """Follows the edges of a graph.
+    """Follows the edges of a NIR graph and collects its layers.
 
     Args:
         graph: a ``nir.NIRGraph``.
-        name: of the file, for messages.
+        name: name of the file, for error messages.
     """
 
     def __init__(self, graph: Any, name: str) -> None:
@@ -103,7 +103,7 @@ class Reader:
         self.nodes: dict[str, Any] = dict(graph.nodes)
         edges = sorted({(str(first), str(second)) for first, second in graph.edges})
         self.before: dict[str, list[str]] = {node: [] for node in self.nodes}
-        self.behind: dict[str, list[str]] = {node: [] for node in self.nodes}
+        self.after: dict[str, list[str]] = {node: [] for node in self.nodes}
         for first, second in edges:
             for end in (first, second):
                 if end not in self.nodes:
@@ -111,10 +111,10 @@ class Reader:
                         f"{name}: an edge leads from {first!r} to {second!r}, but there is no node {end!r}."
                     )
             self.before[second].append(first)
-            self.behind[first].append(second)
+            self.after[first].append(second)
 
     def kind(self, node: str) -> str:
-        """The node's type."""
+        """The type of ``node``."""
         return type(self.nodes[node]).__name__
 
     def refuse(self, node: str, reason: str) -> NoReturn:
@@ -122,7 +122,7 @@ class Reader:
         raise ExchangeError(f"{self.name}: node {node!r} ({self.kind(node)}): {reason}")
 
     def layers(self) -> tuple[Shape, list[Layer]]:
-        """Shape of the input, and the layers in order."""
+        """The shape of the input, and the layers in order."""
         order = self._order()
         signals: dict[str, Signal] = {}
         synapses: dict[str, Synapses] = {}
@@ -147,14 +147,10 @@ class Reader:
         return signals[entrance].shape, self._with_pools(found)
 
     def _order(self) -> list[str]:
-        """Nodes, each behind those that it reads; refuses what no network here can be."""
+        """Nodes in topological order; refuses graphs that a ``Network`` can't represent."""
         for node in self.nodes:
             if self.kind(node) not in KNOWN:
-                what = (
-                    "a graph within the graph"
-                    if self.kind(node) == "NIRGraph"
-                    else "not one of the nodes that are read"
-                )
+                what = "a graph within the graph" if self.kind(node) == "NIRGraph" else "not a supported node"
                 self.refuse(node, f"{what}; expected {', '.join(KNOWN)}.")
         for kind in ("Input", "Output"):
             ends = [node for node in self.nodes if self.kind(node) == kind]
@@ -167,40 +163,38 @@ class Reader:
             raise ExchangeError(f"{self.name}: recurrent edges {loop}; only feed-forward networks are read.") from error
         for node in order:
             if not self.before[node] and self.kind(node) != "Input":
-                self.refuse(node, "nothing leads to it.")
-            if not self.behind[node] and self.kind(node) != "Output":
-                self.refuse(node, "it leads nowhere.")
+                self.refuse(node, "no edge leads to it.")
+            if not self.after[node] and self.kind(node) != "Output":
+                self.refuse(node, "no edge leads from it.")
             if len(self.before[node]) > 1 and self.kind(node) not in NEURONS:
-                self.refuse(node, f"it reads {self.before[node]} at once; only neurons add up currents here.")
+                self.refuse(node, f"it reads several nodes, {self.before[node]}; only neurons may add up currents.")
         return order
 
     def _input_shape(self, node: str) -> Shape:
         shape = tuple(int(side) for side in np.asarray(self.nodes[node].input_type["input"]).reshape(-1))
         wanted = {"Conv1d": 2, "Conv2d": 3, "Linear": 1, "Affine": 1}
-        ranks = {wanted.get(self.kind(reader), len(shape)) for reader in self.behind[node]}
-        # Some libraries leave the batch of their sample in the shape.
+        ranks = {wanted.get(self.kind(reader), len(shape)) for reader in self.after[node]}
+        # Some libraries include the batch dimension of their sample input in the shape.
         frame = shape[len(shape) - max(ranks) :]
         return frame if len(ranks) == 1 and math.prod(frame) == math.prod(shape) and shape[0] == 1 else shape
 
     def _signal(self, node: str, signals: Mapping[str, Signal]) -> Signal:
         (source,) = self.before[node]
         if source not in signals:
-            self.refuse(node, f"it reads {source!r} ({self.kind(source)}), but there must be neurons between the two.")
+            self.refuse(node, f"it reads {source!r} ({self.kind(source)}); expected neurons between the two.")
         return signals[source]
 
     def _pooled(self, node: str, signal: Signal) -> Signal:
         content, kind = self.nodes[node], self.kind(node)
         kernel, stride, padding = (_pair(getattr(content, name)) for name in ("kernel_size", "stride", "padding"))
         if signal.source == INPUT:
-            self.refuse(node, "pools the input; only spikes of neurons are pooled here.")
+            self.refuse(node, "pools the input; only spikes of neurons can be pooled.")
         if signal.pool > 1 or len(signal.shape) != 3:
             self.refuse(
                 node, f"reads a signal of shape {signal.shape} pooled by {signal.pool}; expected a map of spikes."
             )
         if len({*kernel, *stride}) != 1 or any(padding):
-            self.refuse(
-                node, f"kernel {kernel}, stride {stride}, padding {padding}; expected square windows side by side."
-            )
+            self.refuse(node, f"kernel {kernel}, stride {stride}, padding {padding}; expected adjacent square windows.")
         channels, height, width = signal.shape
         side = kernel[0]
         shape = (channels, height // side, width // side)
@@ -236,7 +230,7 @@ class Reader:
         if len(signal.shape) != rank or signal.shape[0] != weight.shape[1] * options["groups"]:
             self.refuse(node, f"weight of shape {weight.shape} on a signal of shape {signal.shape}.")
         sides = signal.shape[1:] if rank == 3 else (1, signal.shape[1])
-        weight = weight if rank == 3 else weight[:, :, None]  # one line of a map of height 1
+        weight = weight if rank == 3 else weight[:, :, None]  # Conv1d becomes Conv2d on a map of height 1
         out = output_size(sides, weight.shape[2:], options["stride"], options["padding"], options["dilation"])
         if min(out) < 1:
             self.refuse(node, f"nothing is left of a signal of shape {signal.shape}.")
@@ -256,7 +250,7 @@ class Reader:
             ]
             if set(stride) != {1} or any(length % 2 for length in reach):
                 self.refuse(
-                    node, "padding 'same' with a stride or an even kernel; expected as many zeros on either side."
+                    node, "padding 'same' with a stride or an even kernel; expected equal padding on both sides."
                 )
             padding = [length // 2 for length in reach]
         elif isinstance(padding, str):  # 'valid'
@@ -266,7 +260,7 @@ class Reader:
         return {"stride": stride, "padding": pads, "dilation": dilation, "groups": int(content.groups)}
 
     def _layer(self, node: str, read: list[Synapses | None], found: list[Layer]) -> Layer:
-        """The layer of neurons ``node`` behind those that were ``found``."""
+        """The layer of neurons ``node``, which follows the layers in ``found``."""
         inputs = [synapses for synapses in read if synapses is not None]
         if len(inputs) != len(read):
             bare = [name for name, synapses in zip(self.before[node], read, strict=True) if synapses is None]
@@ -279,21 +273,21 @@ class Reader:
             key=lambda synapses: -synapses.weight[0].size,
         )
         if not direct:
-            self.refuse(node, f"does not read the layer before it, {previous!r}: branching that is not read here.")
+            self.refuse(node, f"does not read the previous layer, {previous!r}; such branches are not supported.")
         others = [synapses for synapses in inputs if synapses is not direct[0]]
         if len(others) > 1:
-            self.refuse(node, f"reads {len(inputs)} layers; expected one, and at most one more earlier one.")
+            self.refuse(node, f"reads {len(inputs)} layers; expected the previous layer and at most one earlier layer.")
         for skip in others:
             if skip.signal.source == INPUT:
-                self.refuse(skip.node, "leads from the input past a layer; expected the spikes of an earlier layer.")
+                self.refuse(skip.node, "is a shortcut from the input; expected a shortcut from an earlier layer.")
             if skip.kind != "Scale" and (skip.kind != "Conv2d" or skip.weight.shape[2:] != (1, 1)):
-                self.refuse(skip.node, "leads past a layer; expected a Scale or a Conv2d with a kernel of 1x1 there.")
+                self.refuse(skip.node, "is a shortcut past a layer; expected a Scale or a Conv2d with a 1x1 kernel.")
         return Layer(direct[0], others[0] if others else None, node, direct[0].shape)
 
     def _end(
         self, node: str, signals: Mapping[str, Signal], synapses: Mapping[str, Synapses], found: list[Layer]
     ) -> None:
-        """Check the output; a readout of currents becomes the last layer."""
+        """Check the output node; a readout of currents becomes the last layer."""
         (source,) = self.before[node]
         if source in synapses:
             readout = synapses[source]
@@ -303,12 +297,12 @@ class Reader:
                 self.refuse(source, "the readout has no weights; expected Linear or Affine.")
             found.append(Layer(readout, None, None, readout.shape))
         elif not found or signals[source].source != found[-1].node or signals[source].pool > 1:
-            self.refuse(node, f"reads {source!r}; expected the last neurons, or a Linear or Affine behind them.")
+            self.refuse(node, f"reads {source!r}; expected the last neurons, or a Linear or Affine after them.")
         if len(found[-1].shape) != 1:
-            self.refuse(node, f"the last layer has the shape {found[-1].shape}; expected one output a class.")
+            self.refuse(node, f"the last layer has the shape {found[-1].shape}; expected one output per class.")
 
     def _with_pools(self, found: list[Layer]) -> list[Layer]:
-        """The layers with the pooling that all readers of their spikes share."""
+        """The layers, each with the pooling that all readers of its spikes share."""
         readers: dict[str | None, list[Synapses]] = {}
         for layer in found:
             for synapses in (layer.main, layer.skip):

@@ -1,4 +1,4 @@
-"""A network that another library wrote as a NIR graph."""
+"""Import of NIR graphs that other libraries wrote, as networks."""
 
 import math
 from collections.abc import Callable
@@ -18,12 +18,12 @@ from spikefit.neurons import IF, LIF, NeuronFactory, ParametricLIF, SpikingNeuro
 from spikefit.nir.dialects import Dialect, Discretisation, Fires, dialect_called, require_nir
 from spikefit.nir.graph import Layer, Reader, Shape, Synapses, array
 
-_NEARLY = 1e-6  # what float32 leaves of a quotient that is meant to be 1
+_NEARLY = 1e-6  # tolerance for a float32 quotient that should be 1
 
 
 @dataclass(frozen=True)
 class _Reading:
-    """How the neurons of a graph are to be taken."""
+    """The conventions by which the neurons of a graph are read."""
 
     dt: float
     discretisation: Discretisation
@@ -36,12 +36,12 @@ class _Reading:
 
 @dataclass(frozen=True)
 class _Neurons:
-    """Neurons of one layer, in units of their input current.
+    """Constants of the neurons of one layer, in units of their input current.
 
     Attributes:
-        decay: factor that the membrane keeps; None for IF.
+        decay: factor that the membrane keeps in a step; None for IF.
         threshold: ``[units]``.
-        reset: how they are reset.
+        reset: kind of reset.
     """
 
     decay: float | None
@@ -52,39 +52,52 @@ class _Neurons:
 class FromNIR(Network):
     """A feed-forward network read from a NIR file, ready to be trained, compressed and deployed.
 
-    Layers are called ``conv1``, ``conv2``, ..., ``fc1``, ..., and the last one ``readout``. Read are Conv1d (as a
-    Conv2d on maps of height 1: the data then has the shape ``(C, 1, L)``), Conv2d, Linear, Affine, IF, LIF, CubaLIF
-    whose ``tau_syn`` is ``dt`` (no synaptic memory: Euler's factor is 0), AvgPool2d, SumPool2d, Flatten, and as a path
-    past a layer Scale or a 1x1 Conv2d. Everything else is refused by name. Equations and dialects:
-    :mod:`spikefit.nir.dialects`.
+    Layers are called ``conv1``, ``conv2``, ..., ``fc1``, ..., and the last one ``readout``. Supported nodes are Conv1d
+    (as a Conv2d on maps of height 1: the data then has the shape ``(C, 1, L)``), Conv2d, Linear, Affine, IF, LIF,
+    CubaLIF with ``tau_syn`` equal to ``dt`` (no synaptic memory: Euler's factor is 0), AvgPool2d, SumPool2d and
+    Flatten. A shortcut past a layer may be a Scale or a 1x1 Conv2d. Any other node raises an error that names it.
+    :mod:`spikefit.nir.dialects` has the equations and dialects.
 
-    What is exact. Weights and biases are taken as they are (times k**2 behind a SumPool2d, which becomes an average).
-    The gain G of a LIF goes into its threshold, never into weights. Neurons of a layer have one threshold here; where
-    they differ between channels, a norm with fixed statistics stands in front of them
-    (:class:`~spikefit.networks.blocks.FixedNorm`), so that M distinct weights stay M distinct weights, and lowering
-    gives each channel its threshold back. All of this holds to the rounding of float32. A neuron that fires above its
-    threshold has here the next float32 (or, from a float64 file, float64) as its threshold, at which it fires: no
-    number lies between. Membranes start at ``v_reset``, and ``v_leak`` must be equal to it: NIR does not say where they
-    start, and libraries differ.
+    The following holds up to float32 rounding. Weights and biases are copied (multiplied by k**2 after a SumPool2d,
+    which becomes an average). The gain G of a LIF changes its threshold, never the weights. Neurons of a layer share
+    one threshold here; if thresholds differ between channels, a norm with fixed statistics
+    (:class:`~spikefit.networks.blocks.FixedNorm`) precedes the neurons, so that M distinct weights stay M distinct
+    weights, and lowering restores the threshold of each channel. A neuron that fires above its threshold gets the next
+    larger float32 (float64 for a float64 file) as its threshold and fires at this value, since no number lies in
+    between. Membranes start at ``v_reset``, and ``v_leak`` must be equal to ``v_reset``: NIR does not specify the
+    initial membrane, and libraries differ.
 
-    The file is read whenever the network is built, also to load a checkpoint: keep it where it is. Weights then come
-    from the checkpoint, thresholds and decays from the file.
+    The file is read every time the network is built, including when a checkpoint is loaded, so it must stay at its
+    path. Weights then come from the checkpoint, thresholds and decays from the file.
 
     Args:
         input_shape: ``(C, H, W)`` or ``(N,)`` of one frame.
-        num_classes: outputs of the last layer.
-        path: of the file; from Python also a ``nir.NIRGraph``.
-        dialect: whose conventions to take it by: ``nir``, ``snntorch``, ``spikingjelly``, ``norse`` or ``sinabs``.
-        dt: length of a step, seconds; None for what the file's metadata say (``dt``), else the dialect's.
-        reset: ``zero`` (NIR's, to ``v_reset``) or ``subtract``; None for what the nodes' metadata say (``reset``), else
-            the dialect's.
-        ignore_resistance: take G = 1 whatever R is: for sinabs' LIF with ``norm_input=False``, whose R is not written.
-        learn_decay: whether the decay of LIF neurons is trained, one a layer.
+        num_classes: number of outputs of the last layer.
+        path: path of the file; in Python a ``nir.NIRGraph`` is also accepted.
+        dialect: conventions of the file: ``nir``, ``snntorch``, ``spikingjelly``, ``norse`` or ``sinabs``.
+        dt: length of a step, seconds; None for ``dt`` in the file's metadata, or else the dialect's default.
+        reset: ``zero`` (NIR's reset to ``v_reset``) or ``subtract``; None for ``reset`` in the nodes' metadata, or else
+            the dialect's default.
+        ignore_resistance: use G = 1 whatever R is: for LIF neurons of sinabs with ``norm_input=False``, whose R is not
+            written.
+        learn_decay: whether the decay of LIF neurons is trained, one per layer.
         surrogate, alpha: as in :class:`~spikefit.neurons.SpikingNeuron`.
 
     Raises:
-        ExchangeError: when ``nir`` is not installed, the file can't be read, or a node (named) can't be taken over.
-        ConfigurationError: for an unknown dialect, or an ``input_shape`` or ``num_classes`` that is not the file's.
+        ExchangeError: when ``nir`` is not installed, the file can't be read, or a node is not supported; names it.
+        ConfigurationError: for an unknown dialect, or an ``input_shape`` or ``num_classes`` that contradicts the file.
+
+    Example:
+        >>> from spikefit.hardware.deployment_context import DeploymentContext
+        >>> from spikefit.input_kind import InputKind
+        >>> from spikefit.networks import MLP
+        >>> from spikefit.neurons import LIF
+        >>> from spikefit.nir.write import to_nir
+        >>> from spikefit.program.lower import lower
+        >>> network = MLP((4,), 3, hidden=[5], neuron=lambda units: LIF(units, reset="zero")).eval()
+        >>> graph = to_nir(lower(network, DeploymentContext(None, 4, InputKind.SPIKES)))
+        >>> FromNIR((4,), 3, graph)(torch.ones(4, 2, 4)).shape
+        torch.Size([4, 2, 3])
     """
 
     def __init__(
@@ -100,7 +113,7 @@ class FromNIR(Network):
         surrogate: str = "atan",
         alpha: float = 2.0,
     ) -> None:
-        spoken = dialect_called(dialect)
+        conventions = dialect_called(dialect)
         if reset is not None:
             check_choice("reset", reset, ("zero", "subtract"))
         graph, name = _read(path)
@@ -108,16 +121,16 @@ class FromNIR(Network):
         shape, layers = reader.layers()
         _check_ends(name, shape, input_shape, layers[-1].shape[0], num_classes)
         said = graph.metadata if isinstance(graph.metadata, dict) else {}
-        step = float(said.get("dt", spoken.dt)) if dt is None else dt
+        step = float(said.get("dt", conventions.dt)) if dt is None else dt
         if not 0 < step < math.inf:
             raise ConfigurationError(f"dt: got {step!r}, expected a value above 0.")
         reading = _Reading(
             step,
-            _text(said.get("discretisation", spoken.discretisation)),  # type: ignore[arg-type]
-            _text(said.get("fires", spoken.fires)),  # type: ignore[arg-type]
-            _text(said.get("if_gain", spoken.if_gain)),  # type: ignore[arg-type]
+            _text(said.get("discretisation", conventions.discretisation)),  # type: ignore[arg-type]
+            _text(said.get("fires", conventions.fires)),  # type: ignore[arg-type]
+            _text(said.get("if_gain", conventions.if_gain)),  # type: ignore[arg-type]
             reset,
-            spoken,
+            conventions,
             ignore_resistance,
         )
         for option, allowed in (
@@ -156,26 +169,26 @@ class FromNIR(Network):
 
 
 def _read(path: Any) -> tuple[Any, str]:
-    """The graph, and what to call it in messages."""
+    """The graph, and its name in error messages."""
     nir = require_nir()
     if isinstance(path, nir.NIRGraph):
         return path, "NIR graph"
     if not Path(path).is_file():
         raise ExchangeError(f"path: no file {path}; expected a NIR graph.")
     try:
-        # Type checks of nir refuse what several libraries write; shapes are checked here as they are needed.
+        # The type checks of nir refuse graphs that several libraries write; Reader checks shapes itself.
         graph = nir.read(path, type_check=False)
-    except Exception as error:  # whatever HDF5 and nir make of a file that is none
+    except Exception as error:  # h5py and nir raise many kinds of errors for other files
         raise ExchangeError(f"path: {path} can't be read as a NIR graph: {type(error).__name__}: {error}") from error
     if not isinstance(graph, nir.NIRGraph):
-        raise ExchangeError(f"path: {path} holds a single {type(graph).__name__}, expected a graph.")
+        raise ExchangeError(f"path: {path} holds a single {type(graph).__name__}, expected a NIR graph.")
     return graph, str(path)
 
 
 def _check_ends(name: str, shape: Shape, input_shape: Shape, outputs: int, num_classes: int) -> None:
     wanted = (shape[0], 1, shape[1]) if len(shape) == 2 else shape
     given = tuple(input_shape)
-    # A first layer without a map flattens whatever it reads.
+    # A first layer that is linear flattens its input.
     if given != wanted and not (len(wanted) == 1 and math.prod(given) == wanted[0]):
         raise ConfigurationError(f"input_shape: got {given}, but {name} reads frames of {wanted}.")
     if outputs != num_classes:
@@ -217,17 +230,17 @@ def _skip(synapses: Synapses) -> IdentitySkip | nn.Conv2d:
 
 
 def _norm(threshold: np.ndarray) -> tuple[FixedNorm | None, float]:
-    """The norm and the common threshold that give each unit its own ``threshold`` ``[units]``."""
+    """The norm and the common threshold that together give each unit its ``threshold`` ``[units]``."""
     if (threshold == threshold[0]).all():
         return None, float(threshold[0])
     norm, highest = FixedNorm(len(threshold)), float(threshold.max())
     with torch.no_grad():
-        norm.weight.copy_(torch.tensor(highest / threshold))  # at least 1, so never below the norm's smallest gain
+        norm.weight.copy_(torch.tensor(highest / threshold))  # at least 1, thus above the norm's smallest gain
     return norm, highest
 
 
 def _neurons(reader: Reader, node: str, shape: Shape, reading: _Reading) -> _Neurons:
-    """The constants of the neurons at ``node``, one a unit, in units of the current that reaches them."""
+    """The constants of the neurons at ``node``, one per unit, in units of their input current."""
     content, kind = reader.nodes[node], reader.kind(node)
 
     def constant(name: str, default: float | None = None) -> np.ndarray:
@@ -241,7 +254,7 @@ def _neurons(reader: Reader, node: str, shape: Shape, reading: _Reading) -> _Neu
             reader.refuse(node, f"{name} has the shape {numbers.shape}, expected {shape}.")
         units = numbers.reshape(shape[0], -1)
         if (units != units[:, :1]).any():
-            reader.refuse(node, f"{name} differs within a channel; neurons of one channel share it here.")
+            reader.refuse(node, f"{name} differs within a channel; expected one value per channel.")
         return units[:, 0]
 
     decay: float | None = None
@@ -252,7 +265,7 @@ def _neurons(reader: Reader, node: str, shape: Shape, reading: _Reading) -> _Neu
     else:
         if (constant("v_leak") != rest).any():
             reader.refuse(
-                node, "v_leak is not v_reset; NIR does not say where the membrane starts, so they must be equal."
+                node, "v_leak is not v_reset; NIR does not specify the initial membrane, so they must be equal."
             )
         tau = constant("tau" if kind == "LIF" else "tau_mem")
         decay, driven = _decay(reader, node, tau, reading)
@@ -261,21 +274,21 @@ def _neurons(reader: Reader, node: str, shape: Shape, reading: _Reading) -> _Neu
         synaptic = constant("tau_syn")
         if reading.discretisation != "euler" or (abs(synaptic / reading.dt - 1) > _NEARLY).any():
             reader.refuse(
-                node, f"tau_syn is not dt ({reading.dt:g} s): its synapses keep a current, which ours do not."
+                node, f"tau_syn is not dt ({reading.dt:g} s): synaptic currents with memory are not supported."
             )
         gain = gain * constant("w_in", 1.0)
     if reading.ignore_resistance or (abs(gain - 1) <= _NEARLY).all():
         gain = np.ones_like(gain)
     if not (gain > 0).all():
-        reader.refuse(node, f"a step multiplies currents by {gain.min():g}; expected a factor above 0.")
+        reader.refuse(node, f"its gain is {gain.min():g}; expected a value above 0.")
     reset = reading.reset or _text(getattr(content, "metadata", {}).get("reset", reading.dialect.reset))
     if reset not in ("zero", "subtract"):
-        reader.refuse(node, f"its metadata have the reset {reset!r}; expected 'zero' or 'subtract'.")
+        reader.refuse(node, f"its metadata contain the reset {reset!r}; expected 'zero' or 'subtract'.")
     if reset == "subtract" and rest.any():
-        reader.refuse(node, "v_reset is not 0, but the reset is to subtract the threshold.")
+        reader.refuse(node, "v_reset is not 0, but the reset subtracts the threshold.")
     threshold = (constant("v_threshold") - rest) / gain
     if not (threshold > 0).all():
-        reader.refuse(node, f"a threshold of {threshold.min():g} above rest; expected a value above 0.")
+        reader.refuse(node, f"its threshold above v_reset is {threshold.min():g}; expected a value above 0.")
     if reading.fires == "above":
         wide = getattr(content.v_threshold, "dtype", None)
         threshold = np.nextafter(threshold.astype(np.float64 if "64" in str(wide) else np.float32), np.inf)
@@ -283,16 +296,16 @@ def _neurons(reader: Reader, node: str, shape: Shape, reading: _Reading) -> _Neu
 
 
 def _decay(reader: Reader, node: str, tau: np.ndarray, reading: _Reading) -> tuple[float, float]:
-    """The decay of a step and what a step multiplies ``R * I`` by, from ``tau`` ``[units]`` in seconds."""
+    """The decay in a step and the factor on ``R * I`` in a step, from ``tau`` ``[units]`` in seconds."""
     if (tau != tau[0]).any():
-        reader.refuse(node, f"tau from {tau.min():g} to {tau.max():g} s; neurons of one layer share a decay here.")
+        reader.refuse(node, f"tau ranges from {tau.min():g} to {tau.max():g} s; expected one value per layer.")
     ratio = reading.dt / tau[0] if tau[0] else math.inf
     decay = 1 - ratio if reading.discretisation == "euler" else math.exp(-ratio)
     if not 0 < decay < 1:
         reader.refuse(
             node,
-            f"tau of {tau[0]:g} s with a step of {reading.dt:g} s ({reading.discretisation}) makes a decay of "
-            f"{decay:g}; expected one between 0 and 1. Is dt right?",
+            f"tau = {tau[0]:g} s with a step of {reading.dt:g} s ({reading.discretisation}) gives a decay of "
+            f"{decay:g}; expected a value between 0 and 1. Is dt right?",
         )
     return decay, 1 - decay
 

@@ -1,22 +1,24 @@
-"""A trained network as a NIR graph, for other libraries and chips.
+"""Export of a trained network as a NIR graph, for other libraries and chips.
 
-An ``exact`` program becomes: per projection a ``Conv2d``, ``Linear`` or ``Affine`` node of the projection's name, with
-``AvgPool2d`` or ``SumPool2d`` and ``Flatten`` in front where it needs them; per population an ``IF`` or ``LIF`` node
-called ``NAME_neurons``; a shortcut with one common weight becomes a ``Scale``; a readout of currents has no neurons.
-Norms are folded: thresholds and biases come one a channel, spread over the whole map as NIR wants it.
+An ``exact`` program is written as follows. Each projection becomes a ``Conv2d``, ``Linear`` or ``Affine`` node with the
+projection's name, preceded by ``AvgPool2d`` or ``SumPool2d`` and ``Flatten`` if needed. Each population becomes an
+``IF`` or ``LIF`` node called ``NAME_neurons``; a readout of currents has no neurons. A shortcut with one common weight
+becomes a ``Scale``. Norms are folded: each channel has a threshold and a bias, which are expanded over the whole map as
+NIR requires.
 
-How lambda, the factor that a membrane keeps in a step, becomes a time constant, with a step of ``dt`` seconds
-(:mod:`spikefit.nir.dialects` has the equations and what each library makes of them):
+The factor lambda that a membrane keeps in a step of ``dt`` seconds becomes a time constant
+(:mod:`spikefit.nir.dialects` has the equations and the conventions of each library):
 
 * ``euler``: ``tau = dt / (1 - lambda)``;
 * ``exponential``: ``tau = -dt / ln(lambda)``;
-* ``R = 1 / (1 - lambda)`` in both, so that currents enter the membrane as they are. For a dialect that ignores R it is
-  1, and thresholds are multiplied by ``1 - lambda`` instead, which gives the same spikes.
+* ``R = 1 / (1 - lambda)`` in both, so that currents are added to the membrane unscaled. For a dialect that ignores R,
+  R is 1 and thresholds are multiplied by ``1 - lambda`` instead, which gives the same spikes.
 * IF: ``R = 1 / dt``, or 1 for a dialect in which an IF counts steps. ``v_leak`` and ``v_reset`` are 0.
 
-NIR's neurons fire above the threshold, ours at it: the number just below is written, except for a dialect that fires at
-it. A library that keeps only one threshold a layer gets weights and biases divided by the channel's threshold instead
-(M distinct weights of a layer then become M a channel). All numbers are rounded to ``dtype``.
+NIR's neurons fire above the threshold, those of spikefit at the threshold: the next smaller number is written, except
+for a dialect that fires at the threshold. For a library with one threshold per layer, weights and biases are divided by
+the channel's threshold instead (M distinct weights of a layer then become M per channel). All numbers are rounded to
+``dtype``.
 """
 
 import dataclasses
@@ -38,7 +40,7 @@ from spikefit.program.ir import Population, Program, Projection
 
 Dtype = Literal["float32", "float64"]
 
-# Fields of populations and projections that the graph has, or that say nothing about an exact program's function.
+# Fields of populations and projections that the graph represents, or that do not affect what an exact program computes.
 _WRITTEN = frozenset(
     [
         "name",
@@ -69,41 +71,40 @@ _WRITTEN = frozenset(
 
 
 def to_nir(program: Program, dialect: str = "nir", dt: float | None = None, dtype: Dtype = "float32") -> Any:
-    """The ``nir.NIRGraph`` of a program; its metadata say ``dt`` and the other conventions.
+    """Convert a program to a ``nir.NIRGraph``, whose metadata contain ``dt`` and the other conventions.
 
     Args:
         program: in ``exact`` precision.
-        dialect: which library is to read it: ``nir``, ``snntorch``, ``spikingjelly``, ``norse`` or ``sinabs``.
-        dt: length of a step, seconds; None for what the library takes by default.
-        dtype: of all numbers. Most libraries compute in float32.
+        dialect: the library that will read the graph: ``nir``, ``snntorch``, ``spikingjelly``, ``norse`` or ``sinabs``.
+        dt: length of a step, seconds; None for the library's default.
+        dtype: dtype of all numbers. Most libraries compute in float32.
 
     Raises:
         ConfigurationError: for an unknown dialect or dtype.
-        ExchangeError: when ``nir`` is not installed, the program is not exact, or NIR or the dialect has no word for
-            something in it (a linear leak, a reset by subtraction, a pooling of maxima), naming the layer and what
-            would do instead.
+        ExchangeError: when ``nir`` is not installed, the program is not exact, or NIR or the dialect can't represent
+            part of it (a linear leak, a reset by subtraction, max pooling); names the layer and an alternative.
     """
     check_choice("dtype", dtype, ("float32", "float64"))
-    spoken = dialect_called(dialect)
+    conventions = dialect_called(dialect)
     if dt is not None:
         if not dt > 0:
             raise ExchangeError(f"dt: got {dt!r}, expected a value above 0.")
-        spoken = replace(spoken, dt=dt)
+        conventions = replace(conventions, dt=dt)
     nir = require_nir()
     if program.precision != "exact":
         raise ExchangeError(
             f"precision: got {program.precision!r}, expected an 'exact' program: NIR's numbers are real."
         )
-    return _Writer(nir, program, spoken, np.dtype(dtype)).graph()
+    return _Writer(nir, program, conventions, np.dtype(dtype)).graph()
 
 
 def write_nir(
     program: Program, path: str | Path, dialect: str = "nir", dt: float | None = None, dtype: Dtype = "float32"
 ) -> Path:
-    """Write :func:`to_nir` to the HDF5 file ``path``, whole or not at all, and read it back to compare.
+    """Write the graph of :func:`to_nir` to the HDF5 file ``path`` atomically, and verify it by reading it back.
 
     Raises:
-        ExchangeError: as :func:`to_nir`; when the file can't be written, or reads back as something else.
+        ExchangeError: as :func:`to_nir`; also when the file can't be written, or reads back with other content.
         ConfigurationError: as :func:`to_nir`.
     """
     graph = to_nir(program, dialect, dt, dtype)
@@ -120,12 +121,12 @@ def write_nir(
 
 
 def graph_differences(first: Any, second: Any) -> list[str]:
-    """What tells two NIR graphs apart: ``edges``, names of nodes that only one has, ``NODE.FIELD``."""
+    """Differences between two NIR graphs: ``edges``, names of nodes that only one of them has, and ``NODE.FIELD``."""
     found = [] if {tuple(e) for e in first.edges} == {tuple(e) for e in second.edges} else ["edges"]
     found += sorted(set(first.nodes) ^ set(second.nodes))
     for name in first.nodes.keys() & second.nodes.keys():
         one, other = vars(first.nodes[name]), vars(second.nodes[name])
-        skipped = ("input_type", "output_type")  # inferred, and not stored
+        skipped = ("input_type", "output_type")  # nir infers these and does not store them
         found += [
             f"{name}.{key}"
             for key in sorted(one.keys() | other.keys())
@@ -149,7 +150,7 @@ class _Writer:
         self.nir, self.program, self.dialect, self.dtype = nir, program, dialect, dtype
         self.nodes: dict[str, Any] = {}
         self.edges: list[tuple[str, str]] = []
-        self.outlets: dict[str, str] = {}  # the node whose signal each population's readers read
+        self.outlets: dict[str, str] = {}  # by population, the node that sends its signal
 
     def graph(self) -> Any:
         entrance = self.program.populations[0]
@@ -165,10 +166,10 @@ class _Writer:
             (self.outlets[population.name],) = ends
         last = self.program.populations[-1]
         if len(last.shape) != 1:
-            raise ExchangeError(f"{last.name}: its outputs have the shape {last.shape}, expected one a class.")
+            raise ExchangeError(f"{last.name}: its outputs have the shape {last.shape}, expected one output per class.")
         self._add("output", self.nir.Output(output_type=np.array(last.shape)), self.outlets[last.name])
         kernels = [projection.weight.shape[2:] for projection in self.program.projections if projection.kind == "conv"]
-        # nir 1.0.8 takes the height of a kernel for its width too when it infers shapes.
+        # When nir 1.0.8 infers shapes, it also uses the height of a kernel as its width.
         square = all(height == width for height, width in kernels)
         metadata = {
             "dt": self.dialect.dt,
@@ -186,13 +187,13 @@ class _Writer:
         return name
 
     def _check(self, population: Population) -> None:
-        """Refuse what NIR or the dialect can't say."""
+        """Refuse a population that NIR or the dialect can't represent."""
         name, dialect = population.name, self.dialect
         parts: list[Population | Projection] = [population, *self.program.inputs_of(name)]
         for part in parts:
             for field in dataclasses.fields(part):
                 if field.name not in _WRITTEN and getattr(part, field.name) != field.default:
-                    raise ExchangeError(f"{part.name}: its {field.name} has no place in a NIR graph.")
+                    raise ExchangeError(f"{part.name}: a NIR graph can't represent its {field.name}.")
         if population.spiking:
             try:
                 require_nir_form(neuron_model(population.model))
@@ -201,7 +202,7 @@ class _Writer:
         if population.spiking and population.reset != dialect.reset:
             hint = "train with reset 'zero'"
             if population.reset == "subtract":
-                hint += ", or write it for sinabs, which subtracts whatever the graph says"
+                hint += ", or write the graph for sinabs, which always subtracts"
             else:
                 hint = "train with reset 'subtract'"
             raise ExchangeError(
@@ -213,10 +214,10 @@ class _Writer:
             )
         for projection in self.program.inputs_of(name):
             if projection.pool > 1 and projection.pool_kind == "max":
-                raise ExchangeError(f"{name}: NIR knows no pooling of maxima; use average pooling.")
+                raise ExchangeError(f"{name}: NIR has no max pooling; use average pooling.")
 
     def _scale(self, population: Population) -> Tensor:
-        """What weights and biases of ``population`` are multiplied by, ``[C]``, so that the dialect can hold them."""
+        """The factor on weights and biases of ``population``, ``[C]``, which a dialect with one threshold needs."""
         threshold = population.threshold
         if threshold is None or self.dialect.thresholds == "neuron" or bool((threshold == threshold[0]).all()):
             return torch.ones(1, dtype=torch.float64)
@@ -226,7 +227,7 @@ class _Writer:
         return tensor.numpy().astype(self.dtype)
 
     def _projection(self, projection: Projection, population: Population) -> str:
-        """Nodes from the source's neurons to the current of ``population``; the name of the last one."""
+        """Add the nodes between the source's neurons and the current of ``population``; return the last node's name."""
         nir, source = self.nir, self.program.population(projection.source)
         before, shape = self.outlets[source.name], projection.pooled_shape(source.shape)
         weight = projection.weight * self._scale(population).view(-1, *[1] * (projection.weight.dim() - 1))
@@ -251,7 +252,7 @@ class _Writer:
             return self._add(name, nir.Scale(scale=scale), before)
         conv = nir.Conv2d(
             input_shape=(shape[1], shape[2]),
-            weight=self._array(ungrouped(weight, projection.groups)),  # nir takes grouped inputs for fewer inputs
+            weight=self._array(ungrouped(weight, projection.groups)),  # nir misreads grouped inputs
             stride=projection.stride,
             padding=projection.padding,
             dilation=projection.dilation,
@@ -261,7 +262,7 @@ class _Writer:
         return self._add(name, conv, before)
 
     def _pool(self, projection: Projection, before: str) -> str:
-        """The pooling of the source's spikes, one node for all that read them."""
+        """Add the pooling of the source's spikes, one node for all readers, and return the node's name."""
         name, side = f"{projection.source}_pool", np.array([projection.pool] * 2)
         if name not in self.nodes:
             kind = self.nir.AvgPool2d if self.dialect.pooling == "avg" else self.nir.SumPool2d
@@ -269,7 +270,7 @@ class _Writer:
         return name
 
     def _neurons(self, population: Population) -> Any:
-        """IF or LIF with one constant a neuron."""
+        """The node of the neurons, IF or LIF, with one value per neuron of each constant."""
         dialect, leak = self.dialect, population.leak
         assert population.threshold is not None
         threshold = population.threshold * self._scale(population)
@@ -295,13 +296,13 @@ class _Writer:
         return node(v_threshold=at, v_reset=np.zeros_like(at), metadata={"reset": population.reset}, **spread)
 
     def _spread(self, values: Tensor, population: Population) -> np.ndarray:
-        """``[C]`` as one value for each neuron."""
+        """``values`` ``[C]``, expanded to one value per neuron."""
         columns = values.view(-1, *[1] * (len(population.shape) - 1))
         return np.ascontiguousarray(self._array(columns.expand(population.shape)))
 
 
 def _node(population: Population) -> str:
-    """``IF`` or ``LIF``; a LIF that keeps all of its membrane is an IF."""
+    """``IF`` or ``LIF``; a LIF without decay is an IF."""
     node = require_nir_form(neuron_model(population.model))
     keeps = population.leak is not None and bool((population.leak == 1).all())
     return "IF" if node == "LIF" and keeps else node

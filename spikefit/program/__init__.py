@@ -1,1 +1,1 @@
-"""What a chip runs: the integer network, how it is made from a trained one, simulated, compared and stored."""
+"""Programs that chips run: integer networks, lowered from trained networks, simulated, compared and stored."""

@@ -1,9 +1,9 @@
-"""Train what will be deployed: the network computes with the integers that a chip will have.
+"""Emulation: the network computes with the integers of a chip during training, so that what is trained is deployed.
 
-:func:`~spikefit.program.fold.fold` alone decides on the integers, for training and for lowering alike. So the network
-fires as the lowered program does, spike for spike, and its validated accuracy is the deployed one.
+:func:`~spikefit.program.fold.fold` alone determines the integers, both for training and for lowering. The network
+therefore fires as the lowered program does, spike for spike, and its validated accuracy is the deployed one.
 
-Norms keep the statistics that they have when the emulation begins; their gain and shift go on learning.
+Norms keep the statistics that they have when the emulation begins. Their gain and shift are still trained.
 """
 
 from dataclasses import dataclass, field
@@ -21,25 +21,37 @@ from spikefit.program.fold import fold
 
 @dataclass
 class Emulator:
-    """Makes a network compute as a chip will: set it as ``network.emulation``.
+    """Makes a network compute with the integers of a chip; assign an instance to ``network.emulation``.
 
     Attributes:
         context: the chip, and what the network reads.
+
+    Example:
+        >>> import torch
+        >>> from spikefit.hardware.deployment_context import DeploymentContext
+        >>> from spikefit.hardware.target import HardwareTarget
+        >>> from spikefit.input_kind import InputKind
+        >>> from spikefit.networks import MLP
+        >>> network = MLP((1, 8, 8), 10, hidden=[16])
+        >>> context = DeploymentContext(HardwareTarget.load("loihi"), 4, InputKind.SPIKES)
+        >>> network.emulation = Emulator(context)
+        >>> network(torch.ones(4, 2, 1, 8, 8)).shape
+        torch.Size([4, 2, 10])
     """
 
     context: DeploymentContext
     _kept: tuple[Any, dict[str, FoldedBlock]] | None = field(default=None, repr=False, compare=False)
 
     def forget(self) -> None:
-        """Fold anew at the next call."""
+        """Discard the kept integers; the next call folds the network again."""
         self._kept = None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Emulator":
-        """Another one for the same chip."""
+        """A new emulator for the same chip."""
         return Emulator(self.context)
 
     def state_dict(self) -> dict[str, Any]:
-        """Plain content for a checkpoint."""
+        """The chip and the inputs as plain values for a checkpoint."""
         chip = self.context.chip
         return {
             "name": chip.name,
@@ -50,7 +62,7 @@ class Emulator:
 
     @classmethod
     def from_state_dict(cls, state: dict[str, Any]) -> "Emulator":
-        """The emulation that :meth:`state_dict` described.
+        """The emulator whose :meth:`state_dict` is ``state``.
 
         Raises:
             TargetError: for a chip that this version can't read.
@@ -59,13 +71,14 @@ class Emulator:
         return cls(DeploymentContext(target, int(state["time_steps"]), InputKind(state["input_kind"])))
 
     def __call__(self, network: Network) -> dict[str, FoldedBlock]:
-        """The integers of every block, differentiable; without gradients folded anew only after a change.
+        """The integers of every block, differentiable; with gradients disabled they are reused until a change.
 
-        A change is one of a parameter or a buffer that torch counts, or ``network.train()`` or ``eval()``: a write
-        through ``.data`` or to a plain attribute (a threshold) is noticed at the next of these.
+        A change is an in-place write to a parameter or buffer that torch counts, or a call of ``network.train()`` or
+        ``network.eval()``. A write through ``.data`` or to a plain attribute (a threshold) is noticed at the next such
+        change.
         """
         tensors = [] if torch.is_grad_enabled() else [*network.parameters(), *network.buffers()]
-        if not tensors or any(tensor.is_inference() for tensor in tensors):  # whose changes nobody counts
+        if not tensors or any(tensor.is_inference() for tensor in tensors):  # inference tensors have no version counter
             self._kept = None
             return fold(network, self.context)
         now = [(id(tensor), tensor.data_ptr(), tensor._version) for tensor in tensors]

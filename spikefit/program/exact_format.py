@@ -1,4 +1,4 @@
-"""How large the integers of a program can become, and so which floating-point format holds them exactly."""
+"""Bounds on the integers of a program, and the narrowest number format that holds them exactly."""
 
 import torch
 from torch import Tensor
@@ -9,7 +9,7 @@ from spikefit.program.simulate_neurons import in_kernel
 
 
 def largest_current(program: Program, projection: Projection) -> int:
-    """The largest magnitude that the current of a neuron through ``projection`` can have in one step."""
+    """The largest magnitude that a neuron's current through ``projection`` can have in one step."""
     bound = int(projection.weight.abs().flatten(1).sum(dim=1).max())
     if projection.pool_kind == "sum":
         bound *= projection.pool**2
@@ -18,16 +18,17 @@ def largest_current(program: Program, projection: Projection) -> int:
 
 
 def common_factor(weight: Tensor) -> int:
-    """The largest power of two that divides all of int64 ``weight``; 1 where all are zero.
+    """The largest power of two that divides every element of int64 ``weight``; 1 if all are zero.
 
-    Sums of multiples of ``2**e`` are multiples of it, and a float of b bits holds those up to ``2**(b + e)``.
+    Sums of multiples of ``2**e`` are multiples of ``2**e``, and a float with b significant bits holds such multiples
+    exactly up to ``2**(b + e)``.
     """
     live = weight[weight != 0]
     return int((live & -live).min()) if len(live) else 1
 
 
 def exact_format(program: Program, projection: Projection) -> torch.dtype:
-    """The narrowest format in which all sums of ``projection`` are exact (float64 where nothing is rounded)."""
+    """The narrowest dtype in which all sums of ``projection`` are exact; float64 for an ``exact`` program."""
     if not program.arithmetic.integer:
         return torch.float64
     bound = largest_current(program, projection) // common_factor(projection.weight)
@@ -37,7 +38,7 @@ def exact_format(program: Program, projection: Projection) -> torch.dtype:
 
 
 def float_suffices(program: Program, population: Population) -> bool:
-    """Whether float64 holds all that happens in the neurons of ``population``: their currents, membranes and leaks."""
+    """Whether float64 holds the currents, membranes and leaks of ``population`` exactly."""
     arithmetic, inputs = program.arithmetic, program.inputs_of(population.name)
     if not arithmetic.integer or population.bias is None or not in_kernel(population):
         return False

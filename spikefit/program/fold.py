@@ -1,20 +1,20 @@
-"""The fold: a network's norms, pooling and gains as constants of its neurons, in real numbers or in a chip's integers.
+"""The fold: norms, pooling and gains as constants of the neurons, in real numbers or in a chip's integers.
 
-The norm of a block, ``y = g * (x + b)`` with ``g > 0``, never reaches a weight. Dividing a neuron's equations by its
-channel's ``g`` gives the same spikes with threshold ``theta / g``, bias ``b`` and linear leak ``l / g``; a decay stays.
-Average pooling of k x k moves ``1 / k**2`` into the scale of the next weights. Both leave M distinct weights M distinct
-weights.
+The norm of a block is ``y = g * (x + b)`` with ``g > 0``. It changes no weight: dividing a neuron's equations by its
+channel's ``g`` gives the same spikes with threshold ``theta / g``, bias ``b`` and linear leak ``l / g``; a decay stays
+as it is. Average pooling of k x k multiplies the scale of the next weights by ``1 / k**2``. M distinct weights thus
+remain M distinct weights.
 
-``exact`` does this in float64. ``target`` then expresses every population in units of its own weight scale, so that
-weights are the integers of the codebook, and rounds threshold, bias and leak to that unit. A unit as large as the
-weight scale is coarse for a threshold; a *multiplier* on the integers, as far as the chip's weights reach, makes it
-finer.
+``exact`` precision does this in float64. ``target`` precision then expresses every population in units of its own
+weight scale, so that weights are the integers of the codebook, and rounds threshold, bias and leak to that unit. A unit
+as large as the weight scale is coarse for a threshold; multiplying the integers by a *multiplier*, as far as the range
+of the chip's weights allows, makes the unit finer.
 
-The fold runs on the network's own device, reads no tensor back to the host, and copies constants there once. The units
-of all blocks are one vector (:mod:`spikefit.program.unit_vectors`); weights alone are handled layer by layer.
-Everything in it carries the gradient of the real number that it stands for, so that training with a chip's integers
-(:mod:`spikefit.program.emulation`) and lowering (:mod:`spikefit.program.lower`) are this one function. Dead units keep
-their places; common units are chosen without them.
+The fold runs on the network's own device, reads no tensor back to the host, and copies constants to the device once.
+The units of all blocks form one vector (:mod:`spikefit.program.unit_vectors`); only weights are handled layer by layer.
+Every result carries the gradient of the real number that it represents, so that training with a chip's integers
+(:mod:`spikefit.program.emulation`) and lowering (:mod:`spikefit.program.lower`) use this same function. Dead units keep
+their positions, but are ignored when a common unit is chosen.
 """
 
 from collections.abc import Sequence
@@ -41,7 +41,7 @@ from spikefit.quantize.base import latent_weight, quantizer_of
 
 
 def fold(network: Network, context: DeploymentContext, precision: Precision = "target") -> dict[str, FoldedBlock]:
-    """The constants of every block, by its name.
+    """The folded constants of every block, by block name.
 
     Args:
         network: not changed.
@@ -55,14 +55,14 @@ def fold(network: Network, context: DeploymentContext, precision: Precision = "t
     target = context.chip if precision == "target" else None
     arithmetic = Arithmetic() if target is None else target.arithmetic()
     inputs = FoldedInput(context.input_kind, spikes_of_inputs(context), arithmetic)
-    with parametrize.cached():  # a layer's weight is asked for more than once
+    with parametrize.cached():  # a layer's weight is read more than once
         real = real_network(network, inputs)
         blocks = real.blocks() if target is None else _to_integers(real, target)
     return dict(zip((name for name, _ in network.named_blocks()), blocks, strict=True))
 
 
 def spikes_of_inputs(context: DeploymentContext) -> int:
-    """How many spikes of an input count in a step: what the chip takes of what may arrive."""
+    """The largest number of spikes of one input that the chip accepts in a step."""
     if context.input_kind != "counts":
         return 1
     taken = None if context.target is None else known(context.target.layers.input_spikes_max)
@@ -74,20 +74,20 @@ def _to_integers(real: RealNetwork, target: HardwareTarget) -> list[FoldedBlock]
     units, layers, arithmetic = real.units, real.layers, real.inputs.arithmetic
     grids = [_grid(layer, alive, target) for layer, alive in zip(layers, real.alive.split(units.counts), strict=True)]
     host = [layer.graded and target.layers.graded_input.value == "host" for layer in layers]
-    # A graded input arrives in units of its own, which the unit of the membrane contains.
+    # A graded input has a unit of its own, which is a factor of the membrane's unit.
     inputs = [arithmetic.input_scale if layer.graded else 1.0 for layer in layers]
     scale = units.joined([grid.scale.reshape(-1) for grid in grids])
     integers = _integers(real, grids, scale)
     sums = units.joined([_row_sums(integer, grid.largest) for integer, grid in zip(integers, grids, strict=True)])
     unit, empty = weight_unit(scale * units.constants([1 / grid.places for grid in grids]), sums, real, grids, target)
     unit, counting = unit * units.constants(inputs), real.alive & ~empty
-    reach = room(real, sums * units.constants([1 / of for of in inputs]), unit, host, target)
+    reach = room(real, sums * units.constants([1 / one for one in inputs]), unit, host, target)
     times, exponent, scaled = multiplier(real, integers, counting, reach, grids, host, target)
     every = units.spread(times)
     unit = unit / every
     factor = every * counting
-    slope = unit.reciprocal() * units.constants([of / layer.places for of, layer in zip(inputs, layers, strict=True)])
-    # Weights are handled in float32 wherever their integers are held by it.
+    slope = unit.reciprocal() * units.constants([one / layer.places for one, layer in zip(inputs, layers, strict=True)])
+    # Weights are handled in float32 if it holds their integers.
     wide = factor.split(units.counts), slope.split(units.counts)
     narrow = factor.float().split(units.counts), slope.float().split(units.counts)
     synapses = []
@@ -109,17 +109,17 @@ def _to_integers(real: RealNetwork, target: HardwareTarget) -> list[FoldedBlock]
 
 
 def _row_sums(integer: Tensor, largest: int) -> Tensor:
-    """The sum of magnitudes of each row, ``[units]``: no current of one step is larger."""
+    """The sum of magnitudes of each row, ``[units]``: an upper bound of the current in one step."""
     rows = integer.flatten(1)
-    # Where float32 holds the sums of a row, it is faster.
+    # float32 is faster, if it holds the sums of a row.
     wide = None if rows.shape[1] * largest < 2**24 else torch.float64
     return torch.linalg.vector_norm(rows, ord=1, dim=1, dtype=wide)
 
 
 class _StandsFor(torch.autograd.Function):
-    """Integers in the place of weights: the gradient of each weight is that of its integer times ``slope``.
+    """Replaces weights by integers: the gradient of each weight is that of its integer times ``slope``.
 
-    That is straight through ``weight * slope``, which nobody needs to compute.
+    This is the straight-through gradient of ``weight * slope``, without computing that product.
     """
 
     @staticmethod
@@ -136,7 +136,7 @@ class _StandsFor(torch.autograd.Function):
 
 
 def _grid(layer: RealLayer, alive: Tensor, target: HardwareTarget) -> Grid:
-    """The grid of the weights of ``layer``; ``alive`` are its units."""
+    """The grid of the weights of ``layer``; ``alive`` is the mask of its units."""
     main, quantizer = layer.synapses, quantizer_of(layer.block.synapses)
     weight = main.weight.detach()
     if quantizer is not None and quantizer.strength == 1:
@@ -152,11 +152,11 @@ def _grid(layer: RealLayer, alive: Tensor, target: HardwareTarget) -> Grid:
 
 
 def _integers(real: RealNetwork, grids: Sequence[Grid], scale: Tensor) -> list[Tensor]:
-    """Integers of the weights of each layer, 0 where their source is dead; the caller may change them.
+    """Integers of the weights of each layer, 0 where their source is dead; the caller may change them in place.
 
-    Those of a quantizer are held by float32, those of real weights by float64.
+    float32 holds the integers of a quantizer, float64 those of real weights.
     """
-    inverse = scale.reciprocal().masked_fill(scale <= torch.finfo(torch.float32).tiny, 0.0)  # below it is no weight
+    inverse = scale.reciprocal().masked_fill(scale <= torch.finfo(torch.float32).tiny, 0.0)  # such a row has no weight
     wide, narrow = inverse.split(real.units.counts), inverse.float().split(real.units.counts)
     integers = []
     for i, (layer, grid) in enumerate(zip(real.layers, grids, strict=True)):
@@ -164,7 +164,7 @@ def _integers(real: RealNetwork, grids: Sequence[Grid], scale: Tensor) -> list[T
             integers.append(grid.integer)
             continue
         weight = layer.synapses.weight.detach()
-        # An integer times its scale is off by less than a half, whatever the precision of the network.
+        # The quotient is within a half of the integer, whatever the precision of the network.
         factor = (wide if weight.dtype == torch.float64 else narrow)[i]
         factor = (factor[:1] if grid.scale.numel() == 1 else factor).view(-1, *[1] * (weight.dim() - 1))
         if layer.columns is not None:
@@ -176,7 +176,7 @@ def _integers(real: RealNetwork, grids: Sequence[Grid], scale: Tensor) -> list[T
 def _shortcut(
     skip: FoldedSynapses, layer: RealLayer, alive: Tensor, unit: Tensor, target: HardwareTarget
 ) -> FoldedSynapses:
-    """A shortcut's weights, rounded in the unit of the membrane with an exponent of their own; 0 between dead units."""
+    """A shortcut's weights, rounded in the membrane's unit with a separate exponent; 0 between dead units."""
     bits, rows = target.widest_bits, [-1, *[1] * (skip.weight.dim() - 1)]
     as_units = skip.weight.double() * (1 / skip.places) * (alive / unit).view(rows)
     if layer.skip_columns is not None:
@@ -184,7 +184,7 @@ def _shortcut(
     low, high = target.exponent_range(bits)
     most = as_units.detach().abs().max() / max(1, target.largest_weight(bits))
     mantissa, power = torch.frexp(most)
-    exponent = (power - (mantissa == 0.5).to(power.dtype)).clamp(low, high)  # the least that reaches
+    exponent = (power - (mantissa == 0.5).to(power.dtype)).clamp(low, high)  # the smallest that suffices
     step = power_of_two(exponent)
     integer = (as_units.detach() / step).round() * step
     return replace(
@@ -195,12 +195,14 @@ def _shortcut(
 def _rounded(
     real: RealNetwork, synapses: Sequence[FoldedSynapses], unit: Tensor, host: Sequence[bool], target: HardwareTarget
 ) -> list[FoldedBlock]:
-    """Each block in its ``unit``, with threshold, bias and leak as the chip's registers hold them; the host's bias is
-    just an integer."""
+    """Each block in its ``unit``, with threshold, bias and leak as the chip's registers hold them.
+
+    A bias that the host adds is only rounded to an integer.
+    """
     units, counts = real.units, real.units.counts
     as_units = real.bias / unit
     whole = as_units.detach()
-    # No register holds the bias that the host adds.
+    # The bias that the host adds is in no register.
     register = whole.round() if all(host) else target.round_bias(whole).double()
     if any(host) and not all(host):
         register = units.chosen(host, whole.round(), register)
@@ -208,7 +210,7 @@ def _rounded(
     as_units = real.threshold / unit
     threshold = straight_through(as_units, target.round_threshold(as_units.detach()).clamp_min(1).double())
     leak = _rounded_leak(real, unit, target)
-    vectors = [of.split(counts) for of in (bias, threshold, leak, unit, real.gain * unit, real.alive)]
+    vectors = [vector.split(counts) for vector in (bias, threshold, leak, unit, real.gain * unit, real.alive)]
     blocks = []
     for layer, block, own, *parts in zip(real.layers, real.blocks(), synapses, *vectors, strict=True):
         bias, threshold, leak, own_unit, slope, alive = parts
@@ -225,10 +227,10 @@ def _rounded(
 
 
 def _rounded_leak(real: RealNetwork, unit: Tensor, target: HardwareTarget) -> Tensor:
-    """What the chip's registers hold of the leaks, ``[N]``."""
+    """The leaks as the chip's registers hold them, ``[N]``."""
     units, arithmetic, amount = real.units, real.inputs.arithmetic, real.leak / unit
-    decays = [layer.model is None or layer.model.leak == "decay" for layer in real.layers]  # a readout is like any
-    kept = units.chosen(decays, real.leak, units.constants([0.5] * len(decays)))  # of which every decay has a gradient
+    decays = [layer.model is None or layer.model.leak == "decay" for layer in real.layers]  # a readout fits either case
+    kept = units.chosen(decays, real.leak, units.constants([0.5] * len(decays)))  # 0.5 has a gradient in every decay
     as_register, register = amount, amount.detach().round()
     if any(decays):
         as_register = units.chosen(decays, _lost(kept, arithmetic), amount)
@@ -237,7 +239,7 @@ def _rounded_leak(real: RealNetwork, unit: Tensor, target: HardwareTarget) -> Te
 
 
 def _rounded_constants(layer: RealLayer, block: FoldedBlock, unit: Tensor) -> dict[str, Tensor]:
-    """What the step of the neurons needs besides threshold and leak, those in units of the membrane as integers."""
+    """The neurons' constants besides threshold and leak; those in units of the membrane are integers."""
     assert layer.model is not None
     constants = constants_in_units(require_integer(layer.model), block.constants, unit)
     return {
@@ -247,5 +249,5 @@ def _rounded_constants(layer: RealLayer, block: FoldedBlock, unit: Tensor) -> di
 
 
 def _lost(kept: Tensor, arithmetic: Arithmetic) -> Tensor:
-    """What a chip stores for a decay, before it is rounded."""
+    """The number that a chip stores for a decay, before rounding."""
     return -(1 - kept).log2() if arithmetic.decay == "shift" else (1 - kept) * 2**arithmetic.decay_bits

@@ -1,4 +1,4 @@
-"""A network's norms, pooling and gains as constants of its neurons, in real numbers: the first half of the fold."""
+"""The first half of the fold: norms, pooling and gains as constants of the neurons, in real numbers."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,14 +19,14 @@ from spikefit.quantize.base import exact_weight, latent_weight
 
 @dataclass(frozen=True)
 class RealLayer:
-    """What a block has of its own, in real numbers.
+    """The weights and the neuron model of one block, in real numbers.
 
     Attributes:
-        block: of the network.
+        block: the block of the network.
         synapses, skip: its weights, and those of its shortcut.
-        columns, skip_columns: bool, which inputs of the layer and of the shortcut live, broadcastable to their weights;
-            None where all do.
-        model: of the neurons; None for a readout.
+        columns, skip_columns: bool masks of the living inputs of the layer and of the shortcut, broadcastable to their
+            weights; None if all inputs live.
+        model: the neuron model; None for a readout.
     """
 
     block: Block
@@ -38,33 +38,33 @@ class RealLayer:
 
     @property
     def synaptic(self) -> bool:
-        """Whether its neurons have synaptic currents."""
+        """Whether the neurons have synaptic currents."""
         return self.model is not None and self.model.synaptic
 
     @property
     def places(self) -> int:
-        """Of the pooling window over which what arrives is summed."""
+        """Number of positions in the pooling window that is summed before the weights."""
         return self.synapses.places
 
     @property
     def graded(self) -> bool:
-        """Whether it reads real numbers."""
+        """Whether the block reads real-valued inputs."""
         return self.synapses.arrives is not None and self.synapses.arrives.kind.graded
 
 
 @dataclass(frozen=True)
 class RealNetwork:
-    """All blocks in real numbers; what each unit has is one vector ``[N]``, float64.
+    """All blocks in real numbers; each constant of the units is one vector ``[N]``, float64.
 
     Attributes:
-        units: of which block each unit is.
-        layers: what blocks have of their own.
-        inputs: how what the network reads arrives.
-        alive: bool.
-        gain: of the norm; 1 without.
+        units: which block each unit belongs to.
+        layers: weights and neuron model of each block.
+        inputs: the kind and the range of the network's inputs.
+        alive: bool mask of the living units.
+        gain: of the norm; 1 without a norm.
         bias: added to the membrane at every step.
-        synaptic_bias: added to the synaptic current at every step; means nothing without such a current.
-        threshold, leak: of the neurons; 0 in a readout without.
+        synaptic_bias: added to the synaptic current at every step; unused for neurons without synaptic currents.
+        threshold, leak: of the neurons; 0 for a readout without neurons.
     """
 
     units: Units
@@ -78,7 +78,7 @@ class RealNetwork:
     leak: Tensor
 
     def blocks(self) -> list[FoldedBlock]:
-        """Each block, in units of the network."""
+        """The folded constants of each block, in units of the network."""
         counts = self.units.counts
         vectors = (self.gain, self.bias, self.synaptic_bias, self.threshold, self.leak)
         ones, blocks = self.units.constants([1.0] * len(counts)).split(counts), []
@@ -104,10 +104,10 @@ class RealNetwork:
 
 
 def real_network(network: Network, inputs: FoldedInput) -> RealNetwork:
-    """``network`` in real numbers.
+    """Fold ``network`` in real numbers.
 
     Raises:
-        ConfigurationError: for a norm in a readout without neurons, or neurons that no exact program can repeat.
+        ConfigurationError: for a norm in a readout without neurons, or neurons that no exact program can represent.
     """
     layers, previous = [], None
     for name, block in network.named_blocks():
@@ -120,7 +120,7 @@ def real_network(network: Network, inputs: FoldedInput) -> RealNetwork:
     own = [_own_bias(block) for block in blocks]
     at_synapses = units.joined(own)
     if any(isinstance(part, Tensor) for part in own):
-        # What synapses add passes the filter of a synaptic current, what the norm adds does not.
+        # A synaptic current filters the bias of the synapses, but not that of the norm.
         bias = units.chosen([layer.synaptic for layer in layers], bias, bias + at_synapses)
     leak = units.joined([0.0 if neuron is None else neuron.leak_amount() for neuron in neurons])
     by_membrane = [layer.model is not None and layer.model.leak_unit == "membrane" for layer in layers]
@@ -140,7 +140,7 @@ def real_network(network: Network, inputs: FoldedInput) -> RealNetwork:
 
 
 def own_constants(layer: RealLayer, gain: Tensor) -> dict[str, Tensor]:
-    """What the step of the neurons of ``layer`` needs besides threshold and leak, where a norm has ``gain``."""
+    """The neurons' constants of ``layer`` besides threshold and leak, in units of the norm's ``gain``."""
     if layer.model is None or layer.block.neuron is None:
         return {}
     return constants_in_units(layer.model, layer.block.neuron.own_constants(), gain)
@@ -161,7 +161,7 @@ def _layer(network: Network, name: str, block: Block, previous: str | None, inpu
 
 
 def _columns(network: Network, source: str, layer: nn.Conv2d | nn.Linear) -> Tensor:
-    """Which weights of ``layer`` read a living unit of block ``source``: bool, broadcastable to the weight."""
+    """Which weights of ``layer`` read living units of block ``source``: bool mask, broadcastable to the weight."""
     inputs, weight, groups = source_alive(network, source, layer), latent_weight(layer), getattr(layer, "groups", 1)
     shape = [1] * (weight.dim() - 2)
     if groups == 1:
@@ -171,7 +171,7 @@ def _columns(network: Network, source: str, layer: nn.Conv2d | nn.Linear) -> Ten
 
 
 def _synapses(network: Network, layer: nn.Module, source: str | None, inputs: FoldedInput) -> FoldedSynapses:
-    """Weights of ``layer``; for an exact program in float64, with the ``1 / k**2`` of the average pooling before it."""
+    """Weights of ``layer``; for an exact program in float64, times ``1 / k**2`` of the average pooling before them."""
     before = None if source is None else network.block(source)
     averaged = before is not None and before.pool > 1 and before.pool_kind == "avg"
     places = before.pool**2 if averaged and before is not None else 1
@@ -179,7 +179,7 @@ def _synapses(network: Network, layer: nn.Module, source: str | None, inputs: Fo
     exact = not inputs.arithmetic.integer
     weight = exact_weight(layer) * (1 / places) if exact else layer.weight
     assert isinstance(weight, Tensor)
-    if weight.dim() == 0:  # of an identity shortcut, one for all channels
+    if weight.dim() == 0:  # an identity shortcut has one weight for all channels
         assert before is not None
         weight = weight.expand(before.units)
     zero, one = Units((1,), weight.device).numbers([0.0, 1.0])
@@ -187,7 +187,7 @@ def _synapses(network: Network, layer: nn.Module, source: str | None, inputs: Fo
 
 
 def _norms(units: Units, norms: Sequence[PositiveBatchNorm | None]) -> tuple[Tensor, Tensor]:
-    """Gain and bias of each unit, as :meth:`PositiveBatchNorm.folded` has them; 1 and 0 without a norm."""
+    """Gain and bias of each unit, as :meth:`PositiveBatchNorm.folded` returns them; 1 and 0 without a norm."""
     present = [norm for norm in norms if norm is not None]
     if not present:
         return units.constants([1.0] * len(norms)), units.constants([0.0] * len(norms))
@@ -195,7 +195,7 @@ def _norms(units: Units, norms: Sequence[PositiveBatchNorm | None]) -> tuple[Ten
     if len(present) == len(norms):
         return folded
     counts = [count for count, norm in zip(units.counts, norms, strict=True) if norm is not None]
-    gains, biases = (iter(of.split(counts)) for of in folded)
+    gains, biases = (iter(vector.split(counts)) for vector in folded)
     return (
         units.joined([1.0 if norm is None else next(gains) for norm in norms]),
         units.joined([0.0 if norm is None else next(biases) for norm in norms]),
@@ -203,7 +203,7 @@ def _norms(units: Units, norms: Sequence[PositiveBatchNorm | None]) -> tuple[Ten
 
 
 def _own_bias(block: Block) -> Tensor | float:
-    """What the synapses of ``block`` and of its shortcut add by themselves, ``[units]``."""
+    """The sum of the biases of the synapses of ``block`` and of its shortcut, ``[units]``."""
     own = [getattr(layer, "bias", None) for layer in (block.synapses, block.skip)]
     return sum((bias.double() for bias in own if bias is not None), 0.0)
 

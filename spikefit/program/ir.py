@@ -1,7 +1,7 @@
-"""A network as a chip runs it: populations of neurons joined by projections.
+"""Description of a network as a chip runs it: populations of neurons joined by projections.
 
-:mod:`spikefit.program.lower` builds a :class:`Program` from a trained network; the check, the placement, the simulator
-and the energy model all read this one description. It imports nothing from them.
+:mod:`spikefit.program.lower` builds a :class:`Program` from a trained network. The check, the placement, the simulator
+and the energy model all read this one description, which imports nothing from them.
 """
 
 from dataclasses import dataclass, field
@@ -27,26 +27,31 @@ class Population:
     """Neurons that share one model, with per-channel constants.
 
     Attributes:
-        name: the block it comes from, or ``input``.
+        name: name of the block that the population comes from, or ``input``.
         shape: ``(C, H, W)`` or ``(N,)``; constants below have one entry per channel ``C`` (or per neuron ``N``).
-        model: ``input``; a neuron model by its name in :mod:`spikefit.functional.neuron_models`; ``readout``, which
+        model: ``input``; the name of a neuron model in :mod:`spikefit.functional.neuron_models`; or ``readout``, which
             integrates and never fires.
         threshold: ``[C]``; None for ``input`` and ``readout``.
         bias: ``[C]``, added to the current at every step; None for ``input``.
-        leak: ``[C]``; of a decay the factor that the membrane keeps (``exact``) or the integer ``d`` of
-            ``v * (1 - d / 2**decay_bits)`` or of ``v - (v >> d)`` (``target``; see :class:`Arithmetic`); of a linear
-            leak the amount that it loses a step.
+        leak: ``[C]``. For a decay, the factor that the membrane keeps (``exact``) or the integer ``d`` of
+            ``v * (1 - d / 2**decay_bits)`` or ``v - (v >> d)`` (``target``; see :class:`Arithmetic`). For a linear
+            leak, the amount that the membrane loses in a step.
         reset: ``subtract`` (the threshold) or ``zero``.
-        input_kind: of an input, what it holds in a step; real numbers drive the *encoder* layer.
-        unit: ``[C]``; what one unit of this population's membrane is worth in the trained network's units.
-        synaptic_leak: ``[C]``; of neurons with a synaptic current, what ``leak`` is to the membrane, to that current.
-        synaptic_bias: ``[C]``; added at every step to what synapses deliver, before the synaptic current filters it;
-            None for none.
+        input_kind: for an input, what it holds in a step; real numbers drive the *encoder* layer.
+        unit: ``[C]``; the value of one unit of this population's membrane in the trained network's units.
+        synaptic_leak: ``[C]``; the leak of the synaptic current, encoded as ``leak``; None without synaptic currents.
+        synaptic_bias: ``[C]``; added to the synapses' sum at every step, before the synaptic current filters it; None
+            if there is none.
         max_spikes: how often a neuron, or an input, may fire in one step.
-        constants: names and values ``[C]`` of what the model's own step needs besides threshold and leak.
+        constants: names and values ``[C]`` of the model's constants besides threshold and leak.
 
     Raises:
         ConfigurationError: for a model that is not registered.
+
+    Example:
+        >>> population = Population("conv1", (32, 14, 14), "if", threshold=torch.ones(32))
+        >>> population.neurons, population.spiking
+        (6272, True)
     """
 
     name: str
@@ -87,22 +92,30 @@ class Population:
 class Projection:
     """Synapses from one population to another.
 
-    The source's spikes are pooled first (``pool`` > 1): ``sum`` counts the spikes of a window, which is average pooling
-    with its 1/k**2 moved into the scale of the weights; ``max`` is their OR. On a chip without a pooling unit ``sum``
-    costs nothing extra: every neuron of the window gets the window's synapses.
+    If ``pool`` > 1, the source's spikes are pooled first. ``sum`` counts the spikes of a window, which is average
+    pooling with its 1/k**2 moved into the scale of the weights; ``max`` is their OR. On a chip without a pooling unit
+    ``sum`` costs nothing extra: every neuron of the window gets the window's synapses.
 
     Attributes:
-        name: the block that the synapses belong to (``conv2``, or ``conv2.skip`` for a residual input).
+        name: name of the block that the synapses belong to (``conv2``, or ``conv2.skip`` for a residual input).
         source, target: names of populations.
         kind: ``conv`` or ``dense``. A dense projection flattens its source, channel first.
-        weight: ``[out, in / groups, kh, kw]`` or ``[out, in]``; float64 (``exact``) or int64 (``target``). Zero is no
-            synapse.
+        weight: ``[out, in / groups, kh, kw]`` or ``[out, in]``; float64 (``exact``) or int64 (``target``). A weight of
+            zero is no synapse.
         bits: width of a stored weight; None when the weights are real numbers.
-        exponent: the chip stores ``weight / 2**exponent`` and shifts it when it is used.
+        exponent: the chip stores ``weight / 2**exponent`` and shifts the stored weight when it is used.
         axon_types: int64, the type of each input channel (``conv``) or flattened input (``dense``), if each output has
-            at most one weight beside 0 a type. A crossbar then needs one axon for a source. None: weights are free.
-        codebook: values and indices of ``weight`` as its quantizer knows them, of a ``target`` program. None for real
-            weights, and for those that were rounded from real ones; :attr:`stored` serves for all.
+            at most one non-zero weight per type. A crossbar then needs one axon per source. None for weights without
+            this restriction.
+        codebook: values and indices of ``weight`` as its quantizer defines them, in a ``target`` program. None for real
+            weights, and for integers that were rounded from real weights; :attr:`stored` is always available.
+
+    Example:
+        >>> projection = Projection("fc1", "input", "fc1", "dense", torch.tensor([[2, 0, -1], [2, 2, 0]]))
+        >>> projection.fan_in((3,)).tolist(), projection.fan_out((3,)).tolist()
+        ([2, 2], [2, 1, 1])
+        >>> projection.stored.values.tolist()
+        [[-1, 0, 2]]
     """
 
     name: str
@@ -132,7 +145,7 @@ class Projection:
         }
 
     def pooled_shape(self, source: tuple[int, ...]) -> tuple[int, ...]:
-        """Shape of the source's map behind the pooling."""
+        """Shape of the source's map after pooling."""
         if self.pool == 1:
             return source
         channels, height, width = source
@@ -160,32 +173,37 @@ class Projection:
 
     @cached_property
     def stored(self) -> StoredWeights:
-        """Values and indices of ``weight``: the codebook, or, without one, what comparing the weights finds.
+        """Values and indices of ``weight``: the codebook, or without one, those found by comparing the weights.
 
         Raises:
-            ValueError: when the codebook is one of other weights.
+            ValueError: when the codebook does not reproduce ``weight``.
         """
         if self.codebook is None:
             return from_weights(self.weight)
         if not torch.equal(self.codebook.weight(), self.weight):
-            raise ValueError(f"projection {self.name}: its codebook gives other weights than it has.")
+            raise ValueError(f"projection {self.name}: its codebook does not reproduce its weights.")
         return self.codebook
 
 
 @dataclass(frozen=True)
 class Arithmetic:
-    """How the membrane is computed.
+    """The arithmetic of membranes: number format, range, decay, and units of graded inputs.
 
     Attributes:
-        integer: whether everything is an integer; False is float64 without rounding.
+        integer: whether all values are integers; False means float64 without rounding.
         state_min, state_max: range of the membrane (None: unbounded).
-        overflow: what happens outside of it.
-        decay: ``scale``, a product with ``1 - d / 2**decay_bits``, or ``shift``: ``v - (v >> d)``, and where the shift
-            leaves nothing one unit towards zero.
+        overflow: what happens to a membrane outside this range.
+        decay: ``scale``, a product with ``1 - d / 2**decay_bits``, or ``shift``: ``v - (v >> d)``, or one unit towards
+            zero if the shift leaves nothing.
         decay_bits: fraction bits of a ``scale`` decay.
-        decay_rounding: ``toward_zero`` or ``floor``, of a ``scale`` decay.
+        decay_rounding: ``toward_zero`` or ``floor``, for a ``scale`` decay.
         input_scale: real value of one unit of a graded input (``target`` precision).
-        input_min, input_max: range of a graded input, in units; without a minimum, ``-input_max``.
+        input_min, input_max: range of a graded input, in units; the default minimum is ``-input_max``.
+
+    Example:
+        >>> arithmetic = Arithmetic(integer=True, input_scale=0.25, input_max=3)
+        >>> arithmetic.input_units(torch.tensor([-2.0, 0.3, 0.5, 1.0])).tolist()
+        [-3.0, 1.0, 2.0, 3.0]
     """
 
     integer: bool = False
@@ -202,16 +220,16 @@ class Arithmetic:
     def dynamics(
         self, model: str, reset: Reset, max_spikes: int = 1, surrogate: str = "atan", alpha: float = 2.0
     ) -> IntegerDynamics:
-        """How neurons compute with this arithmetic.
+        """The integer dynamics of neurons in this arithmetic.
 
         Args:
             model: name in :data:`spikefit.functional.neuron_models.MODELS`.
             reset: ``subtract`` or ``zero``.
             max_spikes: how often a neuron may fire in one step.
-            surrogate, alpha: of the backward pass, where there is one.
+            surrogate, alpha: surrogate gradient of the backward pass, if there is one.
         """
         leak = neuron_model(model).leak
-        assert leak is not None  # a model with a step of its own is not asked
+        assert leak is not None  # never called for a model with its own step function
         return IntegerDynamics(
             leak=leak,
             decay=self.decay,
@@ -228,7 +246,7 @@ class Arithmetic:
         )
 
     def input_units(self, inputs: Tensor) -> Tensor:
-        """Graded ``inputs`` in units, within their range; what lies on a half is rounded alike in every dtype."""
+        """Graded ``inputs`` in units, clamped to their range; halves are rounded the same way in every dtype."""
         units = round_ste(inputs.double() / self.input_scale).to(inputs.dtype)
         if self.input_max is None:
             return units
@@ -237,10 +255,20 @@ class Arithmetic:
 
 @dataclass(frozen=True)
 class Program:
-    """A whole network, in the order in which spikes pass through it.
+    """A whole network as a chip runs it, in the order in which spikes pass through it.
 
-    The first population is the input, the last one the output. ``precision`` ``exact`` repeats the trained network in
-    float64; ``target`` is the integer arithmetic of the chip named ``target``.
+    The first population is the input, the last one the output. With ``precision`` ``exact`` the program reproduces the
+    trained network in float64; with ``target`` it uses the integer arithmetic of the chip named ``target``.
+
+    Example:
+        >>> from spikefit.hardware.deployment_context import DeploymentContext
+        >>> from spikefit.hardware.target import HardwareTarget
+        >>> from spikefit.networks import MLP
+        >>> from spikefit.program.lower import lower
+        >>> context = DeploymentContext(HardwareTarget.load("loihi"), 4, InputKind.SPIKES)
+        >>> program = lower(MLP((1, 8, 8), 10, hidden=[16]).eval(), context, precision="target")
+        >>> [population.name for population in program.populations], program.neurons
+        (['input', 'fc1', 'readout'], 26)
     """
 
     populations: tuple[Population, ...]
@@ -275,26 +303,26 @@ class Program:
         return int(self.fan_out(projection).sum())
 
     def is_encoder(self, projection: Projection) -> bool:
-        """Whether ``projection`` multiplies real-valued inputs instead of adding weights on spikes."""
+        """Whether ``projection`` multiplies real-valued inputs instead of adding the weights of spikes."""
         return self.population(projection.source).graded
 
     @property
     def neurons(self) -> int:
-        """Neurons on the chip: every population but the input."""
+        """Number of neurons on the chip, in every population but the input."""
         return sum(population.neurons for population in self.populations if population.model != "input")
 
 
 @dataclass(frozen=True)
 class LayerActivity:
-    """What one population did, averaged over inferences (one inference is ``time_steps`` steps).
+    """Operation counts of one population, averaged over inferences (one inference is ``time_steps`` steps).
 
     Attributes:
-        name: the population.
-        neurons: how many.
-        synapses: live synapses that reach it.
-        spikes: spikes that it sent.
-        synops: synaptic operations that it received.
-        macs: multiply-accumulates that it received from a graded input.
+        name: name of the population.
+        neurons: number of neurons.
+        synapses: live synapses that reach the population.
+        spikes: spikes that the population sent.
+        synops: synaptic operations that the population received.
+        macs: multiply-accumulates that the population received from a graded input.
         updates: membrane updates (neurons x steps).
         overflows: membrane values that left the state's range.
     """

@@ -1,6 +1,6 @@
-"""Lower a trained network to a :class:`~spikefit.program.ir.Program`: the fold without gradients, by population.
+"""Lowering of a trained network to a :class:`~spikefit.program.ir.Program`: the fold without gradients, by population.
 
-:mod:`spikefit.program.fold` decides on every number. Here dead units are left out, and the numbers are arranged as the
+:mod:`spikefit.program.fold` determines every number. This module leaves out dead units and arranges the numbers as the
 program that a chip runs.
 """
 
@@ -26,23 +26,23 @@ INPUT = "input"
 
 @torch.no_grad()
 def lower(network: Network, context: DeploymentContext, precision: Precision = "exact") -> Program:
-    """The program that a chip runs, on the CPU.
+    """Lower ``network`` to the program that a chip runs, on the CPU.
 
     Args:
-        network: trained, in evaluation mode; dead units are left out. Not changed.
+        network: trained, in evaluation mode; not changed. Its dead units are left out.
         context: the chip (for ``target`` precision), steps, and what the network reads.
         precision: ``exact`` (float64) or ``target`` (integers of the chip).
 
     Raises:
         ConfigurationError: for weights that are not finite, ``target`` precision without a chip, a norm in a readout
-            without neurons, a grouped convolution with dead units, or an identity shortcut between blocks with other
-            dead units.
+            without neurons, a grouped convolution with dead units, or an identity shortcut between blocks with
+            different dead units.
     """
     for name, layer in network.named_synapses():
         if not bool(latent_weight(layer).isfinite().all()):
             raise ConfigurationError(
-                f"layer {name}: its weights are not finite, training has diverged. Expected a lower learning rate, or "
-                f"clipped gradients (trainer.gradient_clip_val)."
+                f"layer {name}: its weights are not finite: training has diverged. Lower the learning rate or clip "
+                f"gradients (trainer.gradient_clip_val)."
             )
     folded = fold(network, context, precision)
     populations = [
@@ -66,8 +66,8 @@ def lower(network: Network, context: DeploymentContext, precision: Precision = "
             sending = source_alive(network, source, block.skip).cpu()
             if isinstance(block.skip, IdentitySkip) and alive is not None and not torch.equal(alive, sending):
                 raise ConfigurationError(
-                    f"block {name}: its dead units are not those of {source!r}, which an identity shortcut joins to "
-                    f"it. Expected the same in both: prune them together, as spikefit.prune.groups has them."
+                    f"block {name}: its dead units differ from those of {source!r}, to which an identity shortcut "
+                    f"connects it. Prune both together, as in the groups of spikefit.prune.groups."
                 )
             ends, living = (source, name), (alive, sending)
             parts.append(_projection(f"{name}.skip", block.skip, own.skip, ends, network, living, precision))
@@ -95,7 +95,7 @@ def _projection(
     living: tuple[Tensor | None, Tensor | None],
     precision: Precision,
 ) -> Projection:
-    """The synapses of ``layer`` from one end to the other, between living outputs and inputs."""
+    """The synapses of ``layer`` from population ``ends[0]`` to ``ends[1]``, between living inputs and outputs."""
     assert folded is not None
     (source, target), (rows, columns) = ends, living
     before = None if source == INPUT else network.block(source)
@@ -110,7 +110,7 @@ def _projection(
         return Projection(name, source, target, "conv", weight, groups=len(weight), **options)
     if getattr(layer, "groups", 1) > 1:
         if not all(mask is None or bool(mask.all()) for mask in (rows, columns)):
-            raise ConfigurationError(f"{name} is a grouped convolution with dead units; it can't be made smaller.")
+            raise ConfigurationError(f"{name} is a grouped convolution with dead units, which can't be made smaller.")
         rows = columns = None
     weight = weight if rows is None else weight[rows]
     weight = weight if columns is None else weight[:, columns]
@@ -132,7 +132,7 @@ def _projection(
         _pair(layer.padding),
         _pair(layer.dilation),
         layer.groups,
-        # The groups of a convolution share the columns of its weight, and so their types.
+        # The groups of a convolution share the columns of its weight, and therefore their types.
         axon_types=None if types is None else types.repeat(layer.groups),
         **options,
     )
@@ -141,7 +141,7 @@ def _projection(
 def _quantised(
     layer: nn.Module, rows: Tensor | None, columns: Tensor | None
 ) -> tuple[Tensor | None, IntegerWeights | None]:
-    """Types of inputs, and integers, of some outputs and inputs of ``layer``; None where its quantizer gives none."""
+    """Axon types and integers for some outputs and inputs of ``layer``; None if its quantizer defines none."""
     quantizer = quantizer_of(layer)
     if quantizer is None or quantizer.strength < 1:
         return None, None
@@ -163,7 +163,7 @@ def _target_shape(projection: Projection, source: tuple[int, ...]) -> tuple[int,
     if projection.kind == "dense":
         return (projection.weight.shape[0],)
     pooled = projection.pooled_shape(source)
-    # On the meta device nothing is computed.
+    # The meta device computes shapes only.
     weight = torch.empty_like(projection.weight, device="meta", dtype=torch.float32)
     out = nn.functional.conv2d(weight.new_empty(1, *pooled), weight, **projection.conv_options)
     return tuple(out.shape[1:])

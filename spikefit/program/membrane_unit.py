@@ -1,7 +1,7 @@
-"""What one unit of a membrane is worth on a chip, and by which factor the weights reach: chosen for each block.
+"""The unit of the membrane, and the multiplier of the weights, that are chosen for each block.
 
-A unit as large as the weight scale is coarse for a threshold; a *multiplier* on the integers makes it finer, as far as
-all registers of the chip reach.
+A unit as large as the weight scale is coarse for a threshold; a *multiplier* on the integers makes the unit finer, as
+far as the ranges of all registers of the chip allow.
 """
 
 import math
@@ -17,14 +17,15 @@ from spikefit.program.fold_real import RealLayer, RealNetwork
 
 
 class Grid(NamedTuple):
-    """The grid of a layer's weights.
+    """The integer grid of a layer's weights.
 
     Attributes:
-        integer: of weights without a quantizer, float64; the others' are told by the scale.
-        scale: float64, broadcastable to the weight: what an integer is worth.
-        places: by which the scale is to be divided.
+        integer: float64 integers of weights without a quantizer; None for quantized weights, whose integers follow from
+            the scale.
+        scale: float64, broadcastable to the weight: the value of one integer step.
+        places: divisor of the scale.
         bits: width of a stored integer.
-        largest: no integer is larger.
+        largest: upper bound of the integers' magnitude.
     """
 
     integer: Tensor | None
@@ -37,10 +38,11 @@ class Grid(NamedTuple):
 def weight_unit(
     scale: Tensor, sums: Tensor, real: RealNetwork, grids: Sequence[Grid], target: HardwareTarget
 ) -> tuple[Tensor, Tensor]:
-    """What one unit of each row's integers is worth, ``[N]``, and which rows have no weight that counts.
+    """The value of one unit of each row's integers, ``[N]``, and the mask of empty rows, whose weights are negligible.
 
-    The scale of such a row means nothing (quantizers keep it just above 0): it takes the largest of the others. A layer
-    of such rows holds its threshold (a readout its bias) as finely as the chip would hold its largest weight.
+    The scale of an empty row means nothing (quantizers keep it just above 0), so the row takes the largest scale of the
+    other rows. A layer of empty rows resolves its threshold (a readout its bias) as finely as the chip resolves its
+    largest weight.
     """
     units = real.units
     fires = [layer.model is not None for layer in real.layers]
@@ -58,10 +60,10 @@ def weight_unit(
 
 
 def room(real: RealNetwork, sums: Tensor, unit: Tensor, host: Sequence[bool], target: HardwareTarget) -> Tensor:
-    """How often the weights' unit may be divided before threshold, bias, leak, a shortcut or a one-step current leaves
-    its range, ``[blocks]``.
+    """The largest factor by which the unit may be refined while every register stays in range, ``[blocks]``.
 
-    Half of the state is left to what the membrane has gathered before. Dead units don't count.
+    The registers are those of threshold, bias, leak, shortcut weights and the current of one step, which may take half
+    of the state's range: the other half is left for what the membrane already holds. Dead units are ignored.
     """
     units, layers = real.units, real.layers
     state_max, leak_max = real.inputs.arithmetic.state_max, known(target.neuron.leak_max)
@@ -73,7 +75,7 @@ def room(real: RealNetwork, sums: Tensor, unit: Tensor, host: Sequence[bool], ta
     candidates = (
         (None if state_max is None else state_max / 2, [True] * len(layers), lambda: sums),
         (target.threshold_max, fires, lambda: real.threshold / unit),
-        (target.bias_max, [not of for of in host], lambda: real.bias / unit),
+        (target.bias_max, [not on_host for on_host in host], lambda: real.bias / unit),
         (leak_max, loses, lambda: real.leak / unit),
         (reach, joined, lambda: units.joined([_skip_peaks(layer) for layer in layers]) / unit),
     )
@@ -86,7 +88,7 @@ def room(real: RealNetwork, sums: Tensor, unit: Tensor, host: Sequence[bool], ta
         return units.numbers([math.inf] * len(layers))
     peaks = units.largest(torch.stack(values).abs().masked_fill(~real.alive, 0.0))
     bounds = peaks.reciprocal() * units.numbers(limits)[:, None]
-    return bounds.masked_fill(peaks <= 0, math.inf).amin(dim=0)  # no bound where all are 0
+    return bounds.masked_fill(peaks <= 0, math.inf).amin(dim=0)  # unbounded if all values are 0
 
 
 def _skip_peaks(layer: RealLayer) -> Tensor | float:
@@ -107,15 +109,17 @@ def multiplier(
     host: Sequence[bool],
     target: HardwareTarget,
 ) -> tuple[Tensor, Tensor, list[bool]]:
-    """The factor on all weights of a layer, the largest that ``room`` and the stored width allow, ``[blocks]``; the
-    exponent that the chip applies as a shift, ``[blocks]``; and whether the stored integers themselves are multiplied
-    by more than a power of two.
+    """The multiplier of each layer's weights, the largest that ``room`` and the stored width allow.
 
-    A chip with exponents keeps the codebook's integers and shifts them. The host's weights are not stored anywhere.
+    A chip with exponents keeps the codebook's integers and shifts them. Weights of the host are not stored on the chip.
+
+    Returns:
+        The multiplier, ``[blocks]``; the exponent that the chip applies as a shift, ``[blocks]``; and for each block
+        whether the stored integers themselves are multiplied, rather than shifted.
     """
     units, bits = real.units, [target.stored_bits(grid.bits) for grid in grids]
-    ranges = [(0, 16) if of else target.exponent_range(width) for of, width in zip(host, bits, strict=True)]
-    shifts = [of or high > 0 for of, (_, high) in zip(host, ranges, strict=True)]
+    ranges = [(0, 16) if on_host else target.exponent_range(width) for on_host, width in zip(host, bits, strict=True)]
+    shifts = [on_host or high > 0 for on_host, (_, high) in zip(host, ranges, strict=True)]
     none = units.numbers([0.0] * len(bits))
     shifted = scaled = exponent = none
     if any(shifts):
@@ -126,15 +130,15 @@ def multiplier(
     if not all(shifts):
         peaks = units.joined(
             [
-                0.0 if of else torch.linalg.vector_norm(integer.flatten(1), ord=math.inf, dim=1)
-                for of, integer in zip(shifts, integers, strict=True)
+                0.0 if shift else torch.linalg.vector_norm(integer.flatten(1), ord=math.inf, dim=1)
+                for shift, integer in zip(shifts, integers, strict=True)
             ]
         )
         peaks = units.largest(peaks.masked_fill(~counting, 0.0)).clamp_min(1)
         reach = (peaks.reciprocal() * units.numbers([target.largest_weight(width) for width in bits])).floor()
         scaled = torch.minimum(reach, room).floor().clamp_min(1)
-    stored = [of and not on_host for of, on_host in zip(shifts, host, strict=True)]
-    return units.picked(shifts, shifted, scaled), units.picked(stored, exponent, none), [not of for of in shifts]
+    stored = [shift and not on_host for shift, on_host in zip(shifts, host, strict=True)]
+    return units.picked(shifts, shifted, scaled), units.picked(stored, exponent, none), [not shift for shift in shifts]
 
 
 def power_of_two(exponent: Tensor) -> Tensor:

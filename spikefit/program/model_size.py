@@ -1,7 +1,7 @@
-"""How many bytes a network's weights and constants take: those of the tensors of its bundle.
+"""Size of a network in bytes: that of the tensors in its bundle.
 
-:mod:`spikefit.program.storage` decides how each tensor is stored. A convolution's kernels count once, not once a
-position, and dead units are gone.
+:mod:`spikefit.program.storage` decides how each tensor is stored. A convolution's kernels count once, not once per
+position, and dead units are left out.
 """
 
 from dataclasses import dataclass
@@ -18,10 +18,10 @@ class ModelSize:
     """Size of a network.
 
     Attributes:
-        bytes: of all tensors of the program that is deployed, as a bundle holds them.
-        bits_per_weight: bits of an average stored weight without tables: of its index, or of the weight itself where it
-            is stored plainly. Where inputs have types, these are shared out to the weights.
-        float_bytes: what the same network takes in real numbers; see :func:`float_bytes`.
+        bytes: bytes of all tensors of the deployed program, as a bundle stores them.
+        bits_per_weight: average bits of a stored weight, without the tables of values: bits of its index, or of the
+            weight itself if it is stored plainly. Types of inputs are counted too, divided among the weights.
+        float_bytes: bytes of the same network in real numbers; see :func:`float_bytes`.
     """
 
     bytes: int
@@ -30,11 +30,11 @@ class ModelSize:
 
 
 def model_size(stored: Program, exact: Program) -> ModelSize:
-    """Size of a network.
+    """Measure the size of a network.
 
     Args:
-        stored: the program that is deployed, of integers.
-        exact: its ``exact`` program, of real numbers.
+        stored: the deployed program, of integers.
+        exact: the ``exact`` program of the same network, of real numbers.
     """
     tensors = describe(stored)[1].values()
     weights = sum(projection.weight.numel() for projection in stored.projections)
@@ -47,7 +47,7 @@ def float_bytes(exact: Program) -> int:
     """Bytes of weights, thresholds, biases and leaks in 32 bits each; a constant that all channels share counts once.
 
     Args:
-        exact: an ``exact`` program. Dead units are gone; a pruned synapse is a weight of 0 and takes its 32 bits.
+        exact: an ``exact`` program, without dead units. A pruned synapse is a weight of 0 and also takes 32 bits.
     """
     constants = [
         constant

@@ -1,4 +1,4 @@
-"""Proof by comparison: does a program fire exactly as the trained network does?"""
+"""Comparison of all spikes of a program with those of the trained network."""
 
 from dataclasses import dataclass
 
@@ -19,10 +19,10 @@ class Parity:
     """Result of a comparison, summed over populations.
 
     Attributes:
-        compared: neurons x steps x samples.
-        mismatches: of those, how many differ although the program's membrane is not on its threshold.
-        ties: how many differ while the membrane is within the tolerance of its threshold, or after such a difference in
-            the same sample, in the same population or a later one.
+        compared: number of compared values: neurons x steps x samples.
+        mismatches: how many values differ although the program's membrane is not on its threshold.
+        ties: how many values differ while the membrane is within the tolerance of its threshold, or after such a
+            difference in the same sample, in the same population or a later one.
         by_population: mismatches of each spiking population.
     """
 
@@ -39,17 +39,17 @@ class Parity:
 
 @torch.no_grad()
 def compare(network: Network, program: Program, inputs: Tensor, tolerance: float | None = 1e-9) -> Parity:
-    """Compare all spikes of ``program`` with those of ``network``, evaluated in float64 with the weights that it has.
+    """Compare all spikes of ``program`` with those of ``network``, evaluated in float64 with its current weights.
 
-    An ``exact`` program is compared with the network's own numbers, even if the network emulates a chip. A ``target``
-    program of a network that emulates a chip is compared with the network as it is: its integers are exact.
+    An ``exact`` program is compared with the network's real numbers, even if the network emulates a chip. A ``target``
+    program of a network that emulates a chip is compared with the emulating network, whose integers are exact.
 
     Args:
-        network: trained; compared without its dead units, as the program is.
-        program: lowered from it, in either precision.
+        network: trained; its dead units are left out, as in the program.
+        program: lowered from ``network``, in either precision.
         inputs: ``[T, B, ...]``.
-        tolerance: distance of a membrane from its threshold, in the program's units, up to which rounding decides; None
-            where nothing is rounded, so that every difference is a mismatch.
+        tolerance: distance of a membrane from its threshold, in the program's units, within which a difference counts
+            as a tie; None if nothing is rounded, so that every difference is a mismatch.
     """
     expected = (
         _emulated(network, inputs) if network.emulation and program.precision == "target" else _own(network, inputs)
@@ -57,7 +57,7 @@ def compare(network: Network, program: Program, inputs: Tensor, tolerance: float
     simulation = Simulator(program)(inputs, record=True)
     compared = mismatches = ties = 0
     by_population: dict[str, int] = {}
-    decided = torch.zeros(inputs.shape[:2], dtype=torch.bool)  # [T, B]: whether rounding decided something by then
+    decided = torch.zeros(inputs.shape[:2], dtype=torch.bool)  # [T, B]: whether there was a tie up to this step
     for population in program.populations:
         if not population.spiking:
             continue
@@ -76,10 +76,10 @@ def compare(network: Network, program: Program, inputs: Tensor, tolerance: float
 
 
 def _own(network: Network, inputs: Tensor) -> dict[str, Tensor]:
-    """Spikes of the living units, by block, of the network's own numbers in float64."""
+    """Spikes of the living units, by block, computed from the network's real numbers in float64."""
     reference = compact(network)
     reference.emulation = None
-    for _, layer in reference.eval().named_synapses():  # each weight has the value that it has, none is assigned anew
+    for _, layer in reference.eval().named_synapses():  # weights are frozen, so that float64 can't quantize them anew
         weight = exact_weight(layer)
         if parametrize.is_parametrized(layer, "weight"):
             parametrize.remove_parametrizations(layer, "weight", leave_parametrized=True)

@@ -1,9 +1,9 @@
-"""Run a program step by step, exactly, and count what it does.
+"""Exact simulation of a program, step by step, with counts of its operations.
 
-Integer sums are carried by floating-point kernels only where a bound proves that they are exact: if the largest
-possible sum of magnitudes stays below 2**24 (float32) or 2**53 (float64), every partial sum in any order is an integer
-that the format holds. Otherwise they are computed in int64. The same holds for membranes, which the kernel of
-:mod:`spikefit.functional.kernels.cpu.integer_scan_kernels` computes in float64 where nothing can pass 2**53.
+Integer sums are computed by floating-point kernels only if a bound proves that they are exact: if the largest possible
+sum of magnitudes stays below 2**24 (float32) or 2**53 (float64), every partial sum in any order is an integer that the
+format holds. Otherwise they are computed in int64. The same holds for membranes: the kernel of
+:mod:`spikefit.functional.kernels.cpu.integer_scan_kernels` computes them in float64 if no value can exceed 2**53.
 """
 
 from collections.abc import Sequence
@@ -23,15 +23,15 @@ from spikefit.program.simulate_neurons import per_channel, run_neurons, scan_neu
 
 @dataclass(frozen=True)
 class Simulation:
-    """What came out of one batch.
+    """Result of simulating one batch.
 
     Attributes:
         logits: ``[B, classes]``: mean membrane input of a readout population (in the network's own units), or spike
             counts.
-        activity: one entry a population behind the input, averaged over the batch.
-        samples: B.
-        spikes: by population, ``[T, B, ...]``; empty unless they were asked for.
-        membranes: by population, before the reset, ``[T, B, ...]``; empty unless they were asked for.
+        activity: one entry per population after the input, averaged over the batch.
+        samples: batch size B.
+        spikes: by population, ``[T, B, ...]``; empty unless ``record`` was set.
+        membranes: by population, before the reset, ``[T, B, ...]``; empty unless ``record`` was set.
     """
 
     logits: Tensor
@@ -42,10 +42,19 @@ class Simulation:
 
 
 class Simulator:
-    """A program made ready to run: kernels in the narrowest exact format, fan-outs counted once.
+    """Simulates a program exactly, with kernels in the narrowest exact format.
 
     Args:
         program: in either precision.
+
+    Example:
+        >>> from spikefit.hardware.deployment_context import DeploymentContext
+        >>> from spikefit.networks import MLP
+        >>> from spikefit.program.lower import lower
+        >>> program = lower(MLP((1, 8, 8), 10, hidden=[16]).eval(), DeploymentContext(None, 4, InputKind.SPIKES))
+        >>> simulation = Simulator(program)(torch.ones(4, 2, 1, 8, 8))
+        >>> simulation.logits.shape, [(layer.name, layer.neurons) for layer in simulation.activity]
+        (torch.Size([2, 10]), [('fc1', 16), ('readout', 10)])
     """
 
     def __init__(self, program: Program) -> None:
@@ -74,10 +83,10 @@ class Simulator:
 
         Args:
             inputs: ``[T, B, ...]``, spikes or real values; a constant image may be expanded in time (stride 0).
-            record: keep all spikes and membranes.
+            record: whether to keep all spikes and membranes.
 
         Raises:
-            DataError: for inputs of another kind than the program declares.
+            DataError: for inputs that contradict the kind that the program declares.
         """
         program = self.program
         if program.populations[0].input_kind is not None:
@@ -109,10 +118,10 @@ class Simulator:
                 delivered = delivered.expand(steps, *delivered.shape[1:])
                 if population.synaptic_bias is not None:
                     delivered = delivered + per_channel(population.synaptic_bias, population)
-                filtered, beyond = synaptic_currents(population, delivered, program.arithmetic)
+                filtered, clipped = synaptic_currents(population, delivered, program.arithmetic)
                 current = self._biased(population, filtered)
                 fired, membrane, overflows = run_neurons(population, current, program.arithmetic, record)
-                overflows += beyond
+                overflows += clipped
                 if record:
                     spikes[population.name], membranes[population.name] = fired, membrane
             signals[population.name] = fired
@@ -122,9 +131,9 @@ class Simulator:
         return Simulation(logits, tuple(activity), samples, spikes, membranes)
 
     def _encode(self, inputs: Tensor) -> Tensor:
-        """Inputs as they arrive: real numbers in the program's units, no more spikes than the chip takes.
+        """Inputs as the chip receives them: real numbers in the program's units, spikes up to the chip's maximum.
 
-        A constant image becomes one frame expanded in time.
+        A constant image becomes one frame that is expanded in time.
         """
         source, arithmetic = self.program.populations[0], self.program.arithmetic
         constant = source.input_kind is InputKind.CONSTANT
@@ -138,7 +147,7 @@ class Simulator:
         return signal.expand(len(inputs), *signal.shape[1:]) if constant else signal
 
     def _current(self, projection: Projection, signal: Tensor, pooled: bool) -> Tensor:
-        """Synaptic current ``[T, B, *target]`` in the projection's exact format; ``[1, ...]`` of a constant signal."""
+        """Synaptic current ``[T, B, *target]`` in the projection's exact format; ``[1, ...]`` for a constant signal."""
         signal = signal[:1] if _is_constant(signal) else signal
         weight = self._weights[projection.name]
         folded = signal.flatten(0, 1) if pooled else pool(signal.flatten(0, 1), projection)
@@ -165,7 +174,7 @@ class Simulator:
         samples: int,
         overflows: int,
     ) -> LayerActivity:
-        """Counts of a population; ``sent`` keeps how often each neuron of a source has fired."""
+        """Operation counts of a population; ``sent`` caches how often each neuron of a source has fired."""
         synops = macs = 0
         for projection in projections:
             signal = signals[projection.source]
@@ -195,7 +204,7 @@ class Simulator:
 
 
 def pool(signal: Tensor, projection: Projection) -> Tensor:
-    """Spikes ``[N, C, H, W]`` behind the projection's pooling: window sums, or their OR."""
+    """Pool spikes ``[N, C, H, W]`` as the projection does: sums over windows, or their OR."""
     if projection.pool == 1:
         return signal
     if projection.pool_kind == "max":
@@ -204,13 +213,13 @@ def pool(signal: Tensor, projection: Projection) -> Tensor:
 
 
 def kernel_weight(projection: Projection, dtype: torch.dtype) -> Tensor:
-    """The weights as :func:`propagate` takes them."""
+    """The weights of ``projection`` in the dtype and memory layout that :func:`propagate` expects."""
     weight = projection.weight.to(dtype)
     return weight if projection.kind == "dense" or dtype == torch.int64 else channels_last(weight)
 
 
 def propagate(projection: Projection, signal: Tensor, weight: Tensor) -> Tensor:
-    """Weighted sums of ``signal`` ``[N, ...]`` in the dtype of ``weight``; int64 sums are exact whatever their size."""
+    """Weighted sums of ``signal`` ``[N, ...]`` in the dtype of ``weight``; int64 sums are always exact."""
     if weight.dtype != torch.int64:
         if projection.kind == "dense":
             return signal.flatten(1) @ weight.T
@@ -221,7 +230,7 @@ def propagate(projection: Projection, signal: Tensor, weight: Tensor) -> Tensor:
 
 
 def _integer_conv(projection: Projection, signal: Tensor, weight: Tensor) -> Tensor:
-    """Convolution in int64, as a product with unfolded patches, a group at a time."""
+    """Convolution in int64, as a product with unfolded patches, one group at a time."""
     groups = projection.groups
     size = (weight.shape[2], weight.shape[3])
     options = projection.conv_options
@@ -236,13 +245,13 @@ def _integer_conv(projection: Projection, signal: Tensor, weight: Tensor) -> Ten
 
 
 def _window(outputs: Sequence[Projection]) -> int:
-    """The window by whose sums all ``outputs`` pool; 1 if they don't agree on one."""
+    """Side of the window of sum pooling that all ``outputs`` share; 1 if they differ."""
     windows = {projection.pool if projection.pool_kind == "sum" else 1 for projection in outputs}
     return windows.pop() if len(windows) == 1 else 1
 
 
 def merge_activity(parts: Sequence[tuple[Sequence[LayerActivity], int]]) -> tuple[LayerActivity, ...]:
-    """Averages over several batches, each given with its number of samples."""
+    """Average the activity of several batches, each given with its number of samples."""
     total = sum(samples for _, samples in parts)
     merged = []
     for layers in zip(*(activity for activity, _ in parts), strict=True):

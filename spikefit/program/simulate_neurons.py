@@ -1,6 +1,6 @@
-"""The neurons of a program: step by step in int64 (float64 where nothing is rounded), or in a kernel.
+"""Simulation of a program's neurons: step by step in int64 (float64 for ``exact`` programs), or in a compiled kernel.
 
-What a step computes is defined in :mod:`spikefit.functional.integer_arithmetic`.
+:mod:`spikefit.functional.integer_arithmetic` defines the computation of a step.
 """
 
 from collections.abc import Iterator
@@ -16,16 +16,17 @@ from spikefit.program.ir import Arithmetic, Population
 def run_neurons(
     population: Population, current: Tensor, arithmetic: Arithmetic, keep_membrane: bool
 ) -> tuple[Tensor, Tensor, int]:
-    """Spikes, membranes before the reset (empty unless kept) and the number of overflows.
+    """Run the neurons of ``population`` step by step.
 
     Args:
-        population: its threshold, leak and reset.
-        current: ``[T, B, ...]`` with the bias in it, float64 or int64.
+        population: provides threshold, leak and reset.
+        current: ``[T, B, ...]`` including the bias, float64 or int64.
         arithmetic: decay, state width and overflow.
         keep_membrane: whether to return all membranes.
 
     Returns:
-        spikes and membranes ``[T, B, ...]``. A readout never fires; its membrane is the running sum.
+        Spikes ``[T, B, ...]``, membranes before the reset ``[T, B, ...]`` (empty unless ``keep_membrane``), and the
+        number of overflows. A readout never fires; its membrane is the running sum.
     """
     if not population.spiking:
         sums = current.cumsum(dim=0)
@@ -57,7 +58,7 @@ def run_neurons(
 def _own(
     step: Step, population: Population, currents: Tensor, threshold: Tensor, leak: Tensor, arithmetic: Arithmetic
 ) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
-    """As :func:`~spikefit.functional.integer_arithmetic.charges`, by the step of the model; its state is bounded."""
+    """As :func:`~spikefit.functional.integer_arithmetic.charges`, with the model's own step; its state is bounded."""
     own = {name: per_channel(values, population) for name, values in population.constants}
     constants = StepConstants(threshold, leak, population.reset, population.max_spikes, own)
     dynamics = IntegerDynamics(
@@ -71,15 +72,15 @@ def _own(
 
 
 def synaptic_currents(population: Population, delivered: Tensor, arithmetic: Arithmetic) -> tuple[Tensor, int]:
-    """Synaptic currents of ``cuba_lif`` neurons, bounded as membranes are; for others what is delivered, as it is.
+    """Synaptic currents of ``cuba_lif`` neurons, bounded as membranes are; other models get ``delivered`` unchanged.
 
     Args:
-        population: its synaptic leak.
+        population: provides the synaptic leak.
         delivered: ``[T, B, ...]`` without the bias, float64 or int64.
         arithmetic: decay, state width and overflow.
 
     Returns:
-        ``[T, B, ...]``, and the number of overflows.
+        The currents ``[T, B, ...]``, and the number of overflows.
     """
     if population.synaptic_leak is None:
         return delivered, 0
@@ -92,30 +93,30 @@ def _dynamics(population: Population, arithmetic: Arithmetic) -> IntegerDynamics
 
 
 def per_channel(constant: Tensor, population: Population) -> Tensor:
-    """``[C]`` shaped to broadcast over ``[B, C, ...]``."""
+    """Reshape ``constant`` ``[C]`` so that it broadcasts over ``[B, C, ...]``."""
     return constant.view(-1, *[1] * (len(population.shape) - 1))
 
 
 def in_kernel(population: Population) -> bool:
-    """Whether :func:`scan_neurons` knows these neurons: all but those with a synaptic current or an own step."""
+    """Whether :func:`scan_neurons` supports these neurons: no synaptic current, and no step function of the model."""
     return population.synaptic_leak is None and neuron_model(population.model).step is None
 
 
 def scan_neurons(
     population: Population, current: Tensor, arithmetic: Arithmetic, steps: int, window: int = 1
 ) -> tuple[Tensor, Tensor, int]:
-    """:func:`run_neurons` in the kernel, where :func:`~spikefit.program.exact_format.float_suffices`.
+    """Run the neurons in a compiled kernel; requires :func:`~spikefit.program.exact_format.float_suffices`.
 
     Args:
-        population: its constants.
+        population: provides the constants.
         current: ``[T, B, ...]`` or ``[1, B, ...]`` without the bias, integers in float32 or float64.
         arithmetic: decay, state width and overflow.
         steps: T.
-        window: side of the windows over which spikes are summed; 1 for none.
+        window: side of the windows over which spikes are summed; 1 for no pooling.
 
     Returns:
-        spikes ``[T, B, ...]``, or how many each window ``[T, B, C, H // window, W // window]`` has; how often each
-        neuron fired in the batch (float64 ``[...]``); and how many overflows.
+        Spikes ``[T, B, ...]``, or their sum in each window ``[T, B, C, H // window, W // window]``; how often each
+        neuron fired in the batch (float64 ``[...]``); and the number of overflows.
     """
     from spikefit.functional.kernels.cpu.integer_scan import integer_scan  # numba takes a while to import
 

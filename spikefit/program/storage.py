@@ -1,17 +1,17 @@
-"""How a program is stored: the one rule that decides a bundle's tensors and a report's bytes.
+"""Storage of a program: the one rule that decides a bundle's tensors and a report's bytes.
 
-Weights are stored in the smallest of these layouts, from the values and indices that a projection has
+Weights are stored in the smallest of these layouts, from the values and indices of a projection
 (:attr:`~spikefit.program.ir.Projection.stored`); all are exact:
 
 * *plain*: the weights; integers in the narrowest signed type that holds them;
-* *codebook*: a table of the layer's M values and for every weight an index of ``ceil(log2 M)`` bits (none for M = 1);
-* *group_codebook*: a table for every group of outputs that share their values, as long as the longest of them;
+* *codebook*: a table of the layer's M values, and for every weight an index of ``ceil(log2 M)`` bits (none for M = 1);
+* *group_codebook*: a table for every group of outputs that share their values, all as long as the longest;
 * *row_codebook*: a table for every output;
-* *axon*: of a projection whose inputs have types, a value for every output and type, and a bit for every weight that
-  says whether the synapse is there. The types are stored with the projection.
+* *axon*: for a projection whose inputs have types, a value for every output and type, and a bit for every weight that
+  says whether the synapse exists. The types are stored with the projection.
 
-Integers are divided by what they have in common, such as the factor that lowering put on a codebook or a power of two
-that a chip applies as a shift; the description holds this number.
+Integers are divided by their common factor, such as the multiplier of lowering or a power of two that a chip applies as
+a shift; the description holds this factor.
 
 All other tensors (thresholds, biases, leaks, units) are packed by :func:`~spikefit.program.bit_packing.pack`: a
 constant that all channels share takes one value.
@@ -38,7 +38,7 @@ CLASSES = {
     for name, cls in vars(descriptions).items()
     if isinstance(cls, type) and dataclasses.is_dataclass(cls) and cls.__module__ == descriptions.__name__
 }
-_APART = ("weight", "codebook")  # fields of a projection that one entry of the description holds
+_APART = ("weight", "codebook")  # fields of a projection that are encoded together
 
 
 def pack_weights(projection: Projection) -> Packed:
@@ -46,7 +46,7 @@ def pack_weights(projection: Projection) -> Packed:
 
     Raises:
         TypeError: for weights of a dtype that is not in :data:`~spikefit.program.bit_packing.DTYPES`.
-        ValueError: for a codebook of other weights.
+        ValueError: for a codebook that does not reproduce the weights.
     """
     weight = projection.weight.detach().cpu()
     dtype, shape = str(weight.dtype).removeprefix("torch."), tuple(weight.shape)
@@ -78,7 +78,7 @@ def pack_weights(projection: Projection) -> Packed:
 
 
 def _common_divisor(values: Tensor) -> int:
-    """The largest integer that divides all ``values``; 1 for real numbers, and where all are 0."""
+    """The largest integer that divides all ``values``; 1 for real numbers, and if all are 0."""
     return 1 if values.is_floating_point() else int(np.gcd.reduce(values.flatten().cpu().numpy())) or 1
 
 
@@ -87,12 +87,12 @@ def _size(values: Tensor, index: Tensor, width: int) -> int:
 
 
 def unpack_weights(packed: Packed, axon_types: Tensor | None, group_of_output: Tensor | None) -> Tensor:
-    """The weights that :func:`pack_weights` was given.
+    """The weights from the result of :func:`pack_weights`.
 
     Args:
-        packed: what it made.
-        axon_types: of the projection.
-        group_of_output: of the projection's codebook.
+        packed: result of :func:`pack_weights`.
+        axon_types: the projection's axon types.
+        group_of_output: the groups of the projection's codebook.
 
     Raises:
         ValueError: when the parts do not fit together.
@@ -118,7 +118,7 @@ def _unpack_divided(packed: Packed, axon_types: Tensor | None, group_of_output: 
 
 
 def _values_by_type(weight: Tensor, axon_types: Tensor) -> Tensor | None:
-    """The value of each output for each type, ``[out, types]``; None where an output has several of one type."""
+    """The value of each output for each type, ``[out, types]``; None if an output has several values of one type."""
     types, rows = _types_of_columns(axon_types, tuple(weight.shape)), weight.flatten(1)
     table = rows.new_zeros(len(rows), int(types.max()) + 1)
     outputs, columns = rows.nonzero(as_tuple=True)
@@ -127,34 +127,34 @@ def _values_by_type(weight: Tensor, axon_types: Tensor) -> Tensor | None:
 
 
 def _types_of_columns(types: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """The type of each column of a flattened weight of ``shape``; the groups of a convolution have the same ones."""
+    """The type of each column of a flattened weight of ``shape``; all groups of a convolution have the same types."""
     return types[: shape[1]].repeat_interleave(math.prod(shape[2:]))
 
 
 def describe(program: Program) -> tuple[Any, dict[str, Tensor]]:
-    """``program`` as a description that JSON can hold, and all its tensors by the names that stand in it.
+    """``program`` as a description that JSON can hold, and all its tensors by the names that the description uses.
 
-    It is made from the dataclasses' fields, so that a field that is new to them is stored without a change here.
+    The description is generated from the dataclasses' fields, so that a new field is stored without a change here.
 
     Raises:
-        BundleError: when a field holds something that has no form, naming it.
+        BundleError: when a field holds a value that can't be stored, naming it.
     """
     tensors: dict[str, Tensor] = {}
     return _encode(program, "program", tensors), tensors
 
 
 def rebuild(description: Any, tensors: dict[str, Tensor]) -> Program:
-    """The program that :func:`describe` was given: equal in every field and every tensor.
+    """The program from the result of :func:`describe`, equal in every field and every tensor.
 
     Raises:
         ValueError: when tensors do not fit together.
-        KeyError: when one is missing, or a class is unknown.
+        KeyError: when a tensor is missing, or a class is unknown.
     """
     return _decode(description, tensors)
 
 
 def _encode(value: Any, where: str, tensors: dict[str, Tensor]) -> Any:
-    """``value`` as JSON; its tensors are packed into ``tensors``, under ``where`` they stand."""
+    """``value`` as JSON; its tensors are packed into ``tensors``, named by their path ``where``."""
     if isinstance(value, Tensor):
         return _encode_tensor(lambda: pack(value), where, tensors)
     if dataclasses.is_dataclass(value) and type(value).__name__ in CLASSES:
@@ -189,7 +189,7 @@ def _encode_tensor(packing: Callable[[], Packed], where: str, tensors: dict[str,
 
 
 def _encode_groups(codebook: StoredWeights | None, where: str, tensors: dict[str, Tensor]) -> Any:
-    """Which outputs share values: with the weights this gives the codebook, of which there is one form."""
+    """Which outputs share values; the weights and these groups determine the codebook."""
     if codebook is None:
         return None
     groups = codebook.group_of_output
@@ -231,7 +231,7 @@ def _decode_packed(value: dict[str, Any], tensors: dict[str, Tensor]) -> Packed:
 
 
 def _decode_groups(value: Any, outputs: int, tensors: dict[str, Tensor]) -> Tensor | None:
-    """The group of each output that :func:`_encode_groups` was given; None without a codebook."""
+    """The group of each output from the result of :func:`_encode_groups`; None without a codebook."""
     if value is None:
         return None
     if isinstance(value, str):

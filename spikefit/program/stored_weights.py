@@ -1,9 +1,9 @@
-"""Weights as few distinct values and an index into them for every synapse.
+"""Weights as a table of few distinct values, with an index into the table for every synapse.
 
-A quantizer knows which values its weights take; a chip, a file and an energy model need to know the same. So the values
-and the indices travel with the weights, from the quantizer through lowering to everything that reads a
-:class:`~spikefit.program.ir.Projection`. :func:`from_weights` alone finds values by comparing weights: for
-weights that were rounded from real numbers, which no quantizer knows.
+A quantizer knows which values its weights take; chips, files and energy models need them too. The values and the
+indices are therefore passed along with the weights, from the quantizer through lowering to every reader of a
+:class:`~spikefit.program.ir.Projection`. Only :func:`from_weights` finds the values by comparing weights, for weights
+that were rounded from real numbers without a quantizer.
 
 The representation is canonical: two :class:`StoredWeights` of equal weights and groups are equal in every tensor.
 """
@@ -24,18 +24,25 @@ def index_width(values: int) -> int:
 
 @dataclass(frozen=True)
 class StoredWeights:
-    """The weights ``values[group_of_output[j], index[j, ...]]`` of a projection; made by :func:`store`.
+    """The weights ``values[group_of_output[j], index[j, ...]]`` of a projection; :func:`store` builds them.
 
-    Integers are in units of the membrane, common factor and power of two included, as the program's weights are: a chip
-    with exponents stores ``values / 2**exponent``. The real value of one unit is the ``unit`` of the population that is
-    reached, and the width of a stored integer is the projection's ``bits``.
+    Integers are in units of the membrane, including the common factor and the power of two, as the program's weights
+    are: a chip with exponents stores ``values / 2**exponent``. The real value of one unit is the ``unit`` of the target
+    population, and the width of a stored integer is the projection's ``bits``.
 
     Attributes:
         values: int64 (or the dtype of real weights) ``[groups, M]``. Each row holds the distinct values that occur in
-            its group, ascending; a row with fewer than M is filled up with its last one.
-        index: the column of each weight's value, in the shape of the weight ``[out, ...]``; uint8 where M is at most
-            256, else int16 or int32.
+            its group, ascending; a row with fewer than M values is padded with its last value.
+        index: the column of each weight's value, in the shape of the weight ``[out, ...]``; uint8 if M is at most 256,
+            else int16 or int32.
         group_of_output: int64 ``[out]``, the row of ``values`` that an output reads.
+
+    Example:
+        >>> stored = from_weights(torch.tensor([[3, 0, -1], [0, 3, 3]]))
+        >>> stored.values.tolist(), stored.index.tolist()
+        ([[-1, 0, 3]], [[2, 1, 0], [1, 2, 2]])
+        >>> stored.by_output().distinct().tolist()
+        [3, 2]
     """
 
     values: Tensor
@@ -52,10 +59,10 @@ class StoredWeights:
         return self._looked_up(self.values)
 
     def distinct(self, zero_counts: bool = True) -> Tensor:
-        """How many values occur in each group: int64 ``[groups]``.
+        """Number of distinct values in each group: int64 ``[groups]``.
 
         Args:
-            zero_counts: whether 0 is one of them.
+            zero_counts: whether to count the value 0.
         """
         if not self.index.numel():
             return torch.zeros(self.groups, dtype=torch.int64, device=self.values.device)
@@ -63,29 +70,29 @@ class StoredWeights:
         return counts if zero_counts else counts - (self.values == 0).any(dim=1).to(torch.int64)
 
     def ranks(self) -> Tensor:
-        """Rank of each weight among the values of its group other than 0, from 1; 0 for 0: int64, as the weight."""
+        """Rank of each weight among its group's non-zero values, from 1; 0 for a weight of 0. int64, weight's shape."""
         live = self.values != 0
         return self._looked_up(live.cumsum(dim=1) * live)
 
     def mapped(self, values: Tensor) -> "StoredWeights":
-        """The same indices into other ``values`` ``[groups, M]``, which may coincide or change their order."""
+        """The same indices into new ``values`` ``[groups, M]``, which may coincide or be in another order."""
         return store(values, self.index, self.group_of_output)
 
     def scaled(self, factor: int) -> "StoredWeights":
-        """All weights times ``factor``, which is above 0."""
+        """All weights multiplied by ``factor`` > 0."""
         return replace(self, values=self.values * factor)
 
     def masked(self, live: Tensor) -> "StoredWeights":
-        """The weights with 0 where ``live`` (bool, in the shape of the weight) is False."""
+        """The weights, set to 0 where ``live`` (bool, in the shape of the weight) is False."""
         values = torch.cat([self.values, self.values.new_zeros(self.groups, 1)], dim=1)
         return store(values, torch.where(live, self.index.long(), self.values.shape[1]), self.group_of_output)
 
     def part(self, rows: Tensor | None, columns: Tensor | None) -> "StoredWeights":
-        """The weights of some outputs and inputs.
+        """The weights of selected outputs and inputs.
 
         Args:
-            rows: bool ``[out]``, which outputs; None for all.
-            columns: bool, which of the weight's second dimension; None for all.
+            rows: bool ``[out]``, the selected outputs; None for all.
+            columns: bool, the selected entries of the weight's second dimension; None for all.
         """
         index, group_of_output = self.index, self.group_of_output
         if rows is not None:
@@ -96,10 +103,10 @@ class StoredWeights:
         return store(self.values[kept], index, renumbered)
 
     def holding(self, weight: Tensor) -> "StoredWeights":
-        """``weight`` (int64, as large as these weights) with the sharing of values that these weights have.
+        """``weight`` (int64, same shape) stored with the indices and groups of these weights.
 
-        Where outputs that share values here do not in ``weight``, because they count in different units, every output
-        has values of its own.
+        If outputs that share values here do not share them in ``weight``, because their units differ, every output gets
+        its own values.
         """
         values = torch.zeros_like(self.values)
         values[self.group_of_output[:, None], self.index.flatten(1).long()] = weight.flatten(1)
@@ -129,7 +136,7 @@ class StoredWeights:
         new[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
         rank = new.cumsum(dim=1)
         longest = int(rank.max()) + 1
-        # A row that is shorter than the longest is filled up with its last index, its largest.
+        # A row that is shorter than the longest is padded with its last index, its largest.
         columns = ordered[:, -1:].long().repeat(1, longest).scatter_(1, rank, ordered.long())
         index = torch.empty_like(order).scatter_(1, order, rank).view(self.index.shape)
         values = self.values[self.group_of_output[:, None], columns]
@@ -146,13 +153,13 @@ class StoredWeights:
 def store(values: Tensor, index: Tensor, group_of_output: Tensor | None = None) -> StoredWeights:
     """The canonical form of the weights ``values[group_of_output[j], index[j, ...]]``.
 
-    Values that coincide become one, and those that no weight takes are left out: of a codebook that a pruned layer no
-    longer uses in full, a chip stores the rest.
+    Equal values are merged, and unused values are left out: if pruning has removed all weights of a value, a chip does
+    not store that value.
 
     Args:
         values: ``[groups, M]``, in any order.
         index: integers ``[out, ...]``.
-        group_of_output: int64 ``[out]``; None: one group.
+        group_of_output: int64 ``[out]``; None for a single group.
     """
     if group_of_output is None:
         group_of_output = torch.zeros(len(index), dtype=torch.int64, device=index.device)
@@ -160,16 +167,16 @@ def store(values: Tensor, index: Tensor, group_of_output: Tensor | None = None) 
     used = torch.zeros(values.shape, dtype=torch.bool, device=values.device)
     used[group_of_output[:, None], rows] = True
     ordered, order = values.sort(dim=1)
-    first = torch.ones_like(used)  # of the columns of equal values
+    first = torch.ones_like(used)  # marks the first column of each run of equal values
     first[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
-    number = first.cumsum(dim=1) - 1  # of the distinct value in each column
+    number = first.cumsum(dim=1) - 1  # number of the distinct value in each column
     taken = torch.zeros_like(number).scatter_add_(1, number, used.gather(1, order).long()) > 0
-    place = taken.cumsum(dim=1) - 1  # of a distinct value among those that are taken
+    place = taken.cumsum(dim=1) - 1  # position of a distinct value among the used ones
     longest = max(1, int(place.max()) + 1) if place.numel() else 1
-    column = place.gather(1, number).clamp_min(0)  # by ordered column; of values that are not taken it says nothing
+    column = place.gather(1, number).clamp_min(0)  # by ordered column; meaningless for unused values
     distinct = torch.zeros_like(values).scatter_(1, number, ordered)
     last = distinct.gather(1, (place == place[:, -1:]).long().argmax(dim=1, keepdim=True))
-    # Values that are not taken are written to a column of their own, which is cut off.
+    # Unused values are written to an extra column, which is cut off.
     kept = last.repeat(1, longest + 1).scatter_(1, torch.where(taken, place, longest), distinct)[:, :longest]
     renamed = torch.empty_like(column).scatter_(1, order, column)
     found = StoredWeights(kept.contiguous(), index, group_of_output)
@@ -182,7 +189,7 @@ def from_weights(weight: Tensor, group_of_output: Tensor | None = None) -> Store
 
     Args:
         weight: integers, or real numbers.
-        group_of_output: int64 ``[out]``, outputs that share their values; None: all of them.
+        group_of_output: int64 ``[out]``, the group of outputs that share values; None if all share them.
     """
     values, index = weight.unique(return_inverse=True)
     if group_of_output is None:
@@ -193,9 +200,9 @@ def from_weights(weight: Tensor, group_of_output: Tensor | None = None) -> Store
 
 
 def joined(parts: Sequence[StoredWeights]) -> StoredWeights:
-    """The weights of several projections into one population, output by output: ``[out, n]`` with one group.
+    """The weights of several projections into one population, concatenated per output: ``[out, n]``, one group.
 
-    The weights of an output lie in the order of ``parts``, each flattened.
+    The weights of an output are in the order of ``parts``, each flattened.
     """
     single = [part.merged() for part in parts]
     values = torch.cat([part.values[0] for part in single]).unique()
@@ -204,5 +211,5 @@ def joined(parts: Sequence[StoredWeights]) -> StoredWeights:
 
 
 def _narrowed(index: Tensor, values: int) -> Tensor:
-    """``index`` in the narrowest type that counts ``values`` values."""
+    """``index`` in the narrowest dtype that can index ``values`` values."""
     return index.to(next(dtype for dtype, room in _INDEX_TYPES if values <= room))

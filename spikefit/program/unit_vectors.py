@@ -1,6 +1,6 @@
-"""The units of all blocks of a network in one vector: what is worked out for each unit takes one operation for all.
+"""The units of all blocks of a network in one vector, so that one operation computes a constant for all units.
 
-A network of many small layers is otherwise bound by how fast a device is told what to do.
+Without this, the fold of a network with many small layers is limited by the launch overhead of the device.
 """
 
 from collections.abc import Sequence
@@ -13,15 +13,15 @@ from torch import Tensor
 
 @lru_cache(maxsize=256)
 def constant(values: tuple[float, ...], repeats: tuple[int, ...] | None, dtype: torch.dtype, device: str) -> Tensor:
-    """``values``, each repeated as often as ``repeats`` says: copied to ``device`` at the first call alone."""
-    with torch.inference_mode(False):  # it may be part of a training step later
+    """A constant tensor of ``values``, each repeated ``repeats`` times; cached, so that it is copied only once."""
+    with torch.inference_mode(False):  # the cached tensor may be used in a training step later
         made = torch.tensor(values, dtype=dtype)
         return (made if repeats is None else made.repeat_interleave(torch.tensor(repeats))).to(device)
 
 
 @lru_cache(maxsize=64)
 def _members(counts: tuple[int, ...], device: str) -> Tensor:
-    """The units of each block, int64 ``[blocks, most]``; a block with fewer repeats its first."""
+    """Positions of each block's units, int64 ``[blocks, most]``; a smaller block repeats its first unit."""
     with torch.inference_mode(False):
         place, first = torch.arange(max(counts)), torch.tensor([sum(counts[:i]) for i in range(len(counts))])
         return (first[:, None] + torch.where(place < torch.tensor(counts)[:, None], place, 0)).to(device)
@@ -29,26 +29,33 @@ def _members(counts: tuple[int, ...], device: str) -> Tensor:
 
 @dataclass(frozen=True)
 class Units:
-    """How the units of blocks lie in one vector ``[N]``, block after block.
+    """Layout of the units of all blocks in one vector ``[N]``, block after block.
 
     Attributes:
         counts: units of each block, at least 1.
-        device: of the vectors.
+        device: device of the vectors.
+
+    Example:
+        >>> units = Units((2, 3), torch.device("cpu"))
+        >>> units.constants([0.5, 2.0]).tolist()
+        [0.5, 0.5, 2.0, 2.0, 2.0]
+        >>> units.largest(torch.tensor([1.0, 4.0, 2.0, 0.0, 3.0])).tolist()
+        [4.0, 3.0]
     """
 
     counts: tuple[int, ...]
     device: torch.device
 
     def numbers(self, values: Sequence[float], dtype: torch.dtype = torch.float64) -> Tensor:
-        """A constant of each block, ``[blocks]``."""
+        """One constant per block, ``[blocks]``."""
         return constant(tuple(values), None, dtype, str(self.device))
 
     def constants(self, values: Sequence[float], dtype: torch.dtype = torch.float64) -> Tensor:
-        """A constant of each block, for each of its units: ``[N]``."""
+        """One constant per block, repeated for each of its units: ``[N]``."""
         return constant(tuple(values), self.counts, dtype, str(self.device))
 
     def joined(self, parts: Sequence[Tensor | float]) -> Tensor:
-        """One vector ``[N]`` of what each block has: ``[units]``, anything broadcast to it, or a number; float64."""
+        """Join one part per block to a vector ``[N]``, float64; a part is ``[units]``, broadcastable, or a number."""
         if not any(isinstance(part, Tensor) for part in parts):
             return self.constants([float(part) for part in parts])
         numbers = self.constants([0.0 if isinstance(part, Tensor) else float(part) for part in parts]).split(
@@ -61,7 +68,7 @@ class Units:
         return torch.cat(own).double()
 
     def spread(self, values: Tensor) -> Tensor:
-        """What each block has, ``[blocks]``, for each of its units: ``[N]``."""
+        """Repeat the value of each block, ``[blocks]``, for each of its units: ``[N]``."""
         return values.index_select(0, self.constants(range(len(self.counts)), torch.int64))
 
     def largest(self, values: Tensor) -> Tensor:
@@ -69,13 +76,13 @@ class Units:
         return values[..., _members(self.counts, str(self.device))].amax(dim=-1)
 
     def chosen(self, which: Sequence[bool], values: Tensor, others: Tensor) -> Tensor:
-        """``values`` ``[N]`` in the blocks that ``which`` names, ``others`` in the rest."""
+        """``values`` ``[N]`` for the units of blocks whose ``which`` is True, ``others`` for the rest."""
         if all(which):
             return values
         return torch.where(self.constants(which, torch.bool), values, others) if any(which) else others
 
     def picked(self, which: Sequence[bool], values: Tensor, others: Tensor) -> Tensor:
-        """``values`` ``[blocks]`` of the blocks that ``which`` names, ``others`` of the rest."""
+        """``values`` ``[blocks]`` for blocks whose ``which`` is True, ``others`` for the rest."""
         if all(which):
             return values
         return torch.where(self.numbers(which, torch.bool), values, others) if any(which) else others

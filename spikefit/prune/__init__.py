@@ -1,4 +1,4 @@
-"""Pruning of units and synapses: which die together, which matter least, when they go, and the network that is left."""
+"""Pruning of units and synapses: groups of tied units, importance scores, schedules, budgets, and compaction."""
 
 from spikefit.prune.compact import compact
 from spikefit.prune.groups import UnitGroup, alive_units, live_synapses, unit_groups

@@ -1,4 +1,4 @@
-"""How large a pruned network may be."""
+"""Limits on the size of a pruned network: neurons, synapses, or energy."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -15,16 +15,22 @@ Quantity = Literal["neurons", "synapses", "energy_j"]
 
 @dataclass(frozen=True)
 class Budget:
-    """The most that a network may take, of exactly one quantity.
+    """An upper limit on the size of a network, in exactly one quantity.
 
     Attributes:
-        neurons: living neurons of the lowered network, each place of a map counted; the readout's too.
+        neurons: living neurons of the lowered network, including the readout; every position of a map counts.
         synapses: live synapses (in bounds, not zero, between living units), as a deployment report counts them.
-        energy_j: joule of an inference on the run's chip: synops at the measured rates, updates and static power.
-        batches: training batches on which a process measures the firing rates for ``energy_j``.
+        energy_j: energy of an inference on the run's chip, joule: synops at the measured firing rates, updates and
+            static power.
+        batches: number of training batches on which a process measures the firing rates for ``energy_j``.
 
     Raises:
         ConfigurationError: for no quantity or several, or one that is not positive.
+
+    Example:
+        >>> budget = Budget(synapses=50_000)
+        >>> budget.quantity, budget.amount, budget.goal
+        ('synapses', 50000, 'budget of synapses=50000')
     """
 
     neurons: int | None = None
@@ -44,17 +50,17 @@ class Budget:
 
     @property
     def quantity(self) -> Quantity:
-        """Which quantity is limited."""
+        """Name of the limited quantity."""
         return "neurons" if self.neurons is not None else "synapses" if self.synapses is not None else "energy_j"
 
     @property
     def amount(self) -> float:
-        """The most there may be of it."""
+        """The limit, in units of the quantity."""
         return getattr(self, self.quantity)
 
     @property
     def goal(self) -> str:
-        """The budget in words."""
+        """The budget as text for messages."""
         return f"budget of {self.quantity}={self.amount:g}"
 
     @property
@@ -63,7 +69,7 @@ class Budget:
         return self.quantity == "energy_j"
 
     def depends_on_units_alone(self, network: Network) -> bool:
-        """Whether the number of living units tells the size, before any weight or firing rate is known."""
+        """Whether the living units alone determine the size, independent of weights and firing rates."""
         plain = all(
             not parametrize.is_parametrized(layer, "weight") and getattr(layer, "groups", 1) == 1
             for _, layer in network.named_synapses()
@@ -71,10 +77,10 @@ class Budget:
         return self.quantity == "neurons" or (self.quantity == "synapses" and plain)
 
     def require(self, context: DeploymentContext) -> None:
-        """Refuse a run for which the quantity can't be told, before training.
+        """Check before training that the quantity can be computed for this run.
 
         Raises:
-            ConfigurationError: for ``energy_j`` in a run that names no chip.
+            ConfigurationError: for ``energy_j`` in a run without a chip.
             TargetError: for ``energy_j`` on a chip whose energy constants are unknown.
         """
         if self.quantity == "energy_j":
@@ -83,12 +89,12 @@ class Budget:
     def resource_use(
         self, network: Network, context: DeploymentContext | None, found: Traffic | None = None
     ) -> ResourceUse:
-        """The quantity as a function of what lives.
+        """The quantity as a function of the living units and synapses.
 
         Args:
             network: in evaluation mode.
-            context: the chip, for ``energy_j`` alone.
-            found: firing rates, for ``energy_j``.
+            context: the chip; only needed for ``energy_j``.
+            found: firing rates; only needed for ``energy_j``.
         """
         if self.quantity == "neurons":
             return neurons(network)
@@ -99,7 +105,7 @@ class Budget:
         return energy(network, context.chip, found)
 
     def unreachable(self, least: float, because: str) -> ConfigurationError:
-        """The error for a budget below the ``least`` that is possible."""
+        """The error for a budget below ``least``, the smallest possible size."""
         return ConfigurationError(
             f"budget: {self.quantity}={self.amount:g} can't be met: {because}, and the least is {least:.6g}."
         )

@@ -1,4 +1,4 @@
-"""The physically smaller network that a pruned one is equal to."""
+"""Compaction: the physically smaller network that is equivalent to a pruned network."""
 
 import copy
 
@@ -14,13 +14,20 @@ from spikefit.quantize.base import attach, latent_weight, quantizer_of
 
 
 def compact(network: Network) -> Network:
-    """A copy of ``network`` without its dead units: fewer channels and neurons, identical spikes of the living.
+    """A copy of ``network`` without its dead units; the remaining units fire identical spikes.
 
     Args:
-        network: not changed.
+        network: the pruned network; not changed.
 
     Raises:
         ConfigurationError: for a grouped convolution with dead units, whose groups would become unequal.
+
+    Example:
+        >>> from spikefit.networks import MLP
+        >>> network = MLP((1, 8, 8), 10, hidden=[16])
+        >>> network.block("fc1").neuron.alive[:4] = False
+        >>> [block.units for _, block in compact(network).named_blocks()]
+        [12, 10]
     """
     small = copy.deepcopy(network)
     for name, block in network.named_blocks():
@@ -69,7 +76,7 @@ def _slice_layer(
         fresh.bias = nn.Parameter(layer.bias.detach()[rows].clone())
     quantizer = quantizer_of(layer)
     if quantizer is not None:
-        # Attaching runs the quantizer once, in the layer's mode; in training mode it would follow the sliced weights.
+        # Attaching runs the quantizer once, in the layer's mode; in training mode it would adapt to the sliced weights.
         attach(fresh.eval(), quantizer.sliced(rows, columns))
     mask = mask_of(layer)
     if mask is not None:

@@ -1,4 +1,4 @@
-"""How the pruned fraction grows."""
+"""Growth of the pruned fraction over the pruning events."""
 
 from typing import Literal
 
@@ -8,13 +8,17 @@ Growth = Literal["one_shot", "linear", "cubic"]
 
 
 def growth_progress(event: int, events: int, growth: Growth = "cubic") -> float:
-    """How much of the whole is done after pruning event ``event`` of ``events`` (counted from 1), from 0 to 1.
+    """Share of the total pruning, 0 to 1, that is done after pruning event ``event`` of ``events`` (counted from 1).
 
-    ``cubic`` is ``1 - (1 - event / events)**3`` (Zhu and Gupta 2017, arXiv 1710.01878): most goes early, when the
-    network has time to recover. ``one_shot`` does everything at the first event.
+    ``cubic`` is ``1 - (1 - event / events)**3`` (Zhu and Gupta 2017, arXiv 1710.01878): most is pruned early, while the
+    network has time to recover. ``one_shot`` prunes everything at the first event.
 
     Raises:
         ConfigurationError: for an event outside 1..events or an unknown growth.
+
+    Example:
+        >>> [growth_progress(event, 4) for event in (1, 2, 3, 4)]
+        [0.578125, 0.875, 0.984375, 1.0]
     """
     check_choice("growth", growth, ("one_shot", "linear", "cubic"))
     check_range("event", event, 1, events)
@@ -25,7 +29,7 @@ def growth_progress(event: int, events: int, growth: Growth = "cubic") -> float:
 
 
 def pruned_fraction(final: float, event: int, events: int, growth: Growth = "cubic") -> float:
-    """Fraction that is gone after event ``event`` of ``events``: ``final`` times :func:`growth_progress`.
+    """Fraction that is pruned after event ``event`` of ``events``: ``final`` times :func:`growth_progress`.
 
     Raises:
         ConfigurationError: for a fraction outside [0, 1), an event outside 1..events, or an unknown growth.
@@ -36,11 +40,11 @@ def pruned_fraction(final: float, event: int, events: int, growth: Growth = "cub
 
 
 def budget_limit(first: float, budget: float, event: int, events: int, growth: Growth = "cubic") -> float:
-    """The size that the network may have after event ``event``, on the way from ``first`` down to ``budget``.
+    """The largest size allowed after event ``event``, on the way from ``first`` down to ``budget``.
 
     Args:
         first: size just before the first event.
-        budget: size that must hold from the last event on.
+        budget: limit from the last event on.
         event, events, growth: as in :func:`growth_progress`.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Which units live and die together, and which synapses are left when they do."""
+"""Groups of units that are pruned together, and the masks of living units and synapses."""
 
 from dataclasses import dataclass
 
@@ -15,13 +15,20 @@ from spikefit.quantize.base import latent_weight
 
 @dataclass(frozen=True)
 class UnitGroup:
-    """Blocks whose unit ``k`` is one unit: identity shortcuts tie channels together.
+    """Blocks whose units are pruned together, because identity shortcuts tie their channels.
+
+    Unit ``k`` of all members counts as one unit.
 
     Attributes:
         name: the members' names, joined by ``+``.
-        blocks: the members, in network order.
-        units: how many units each member has.
-        kind: ``channel`` behind convolutions, ``neuron`` behind linear layers.
+        blocks: the names of the members, in network order.
+        units: number of units of each member.
+        kind: ``channel`` for convolutions, ``neuron`` for linear layers.
+
+    Example:
+        >>> from spikefit.networks import MLP
+        >>> unit_groups(MLP((1, 8, 8), 10, hidden=[16]))
+        [UnitGroup(name='fc1', blocks=('fc1',), units=16, kind='neuron')]
     """
 
     name: str
@@ -48,7 +55,7 @@ def unit_groups(network: Network) -> list[UnitGroup]:
 
 
 def alive_units(network: Network, group: UnitGroup) -> Tensor:
-    """The group's alive mask, bool ``[units]`` (the members' own buffer: change it in place, in every member)."""
+    """The alive mask of ``group``, bool ``[units]``: the first member's buffer. Use :func:`set_alive` to change it."""
     neuron = network.block(group.blocks[0]).neuron
     assert neuron is not None
     return neuron.alive
@@ -65,7 +72,7 @@ def set_alive(network: Network, group: UnitGroup, alive: Tensor) -> None:
 def input_alive(network: Network, name: str) -> Tensor | None:
     """Which inputs of block ``name``'s synapses come from living units; None for the first block, which reads data.
 
-    bool ``[in_channels]`` of a convolution or ``[in_features]`` of a linear layer.
+    The mask is bool, ``[in_channels]`` for a convolution or ``[in_features]`` for a linear layer.
     """
     names = [block_name for block_name, _ in network.named_blocks()]
     position = names.index(name)
@@ -75,9 +82,9 @@ def input_alive(network: Network, name: str) -> Tensor | None:
 
 
 def live_synapses(network: Network, name: str) -> Tensor:
-    """Which weights of the layer called ``name`` (as :meth:`Network.named_synapses` gives it) are in use.
+    """Which weights of the layer ``name`` (as in :meth:`Network.named_synapses`) are in use: bool, the weight's shape.
 
-    They join living units and are not pruned themselves. bool, the shape of the weight.
+    A weight is in use if it connects living units and is not pruned itself.
     """
     block_name, _, part = name.partition(".")
     block = network.block(block_name)
@@ -100,7 +107,7 @@ def live_synapses(network: Network, name: str) -> Tensor:
 
 
 def source_alive(network: Network, source: str, layer: nn.Module | None) -> Tensor:
-    """The alive mask of block ``source`` as the inputs of ``layer`` see it: a channel is H * W features when flat."""
+    """The alive mask of block ``source``, per input of ``layer``: a flattened channel becomes H * W features."""
     block: Block = network.block(source)
     assert block.neuron is not None
     alive = block.neuron.alive

@@ -1,8 +1,8 @@
-"""What a network takes as a function of which units and synapses live: neurons, synapses, or energy.
+"""Neurons, synapses and energy of a network as functions of its living units and synapses.
 
-Each is a sum over units and over synapses, so it is counted once and then evaluated for many choices of units, without
-lowering the network for each. The counts equal those of the lowered program (``exact`` precision): synapses in bounds
-and with a non-zero weight, and synops as spikes times real fan-out.
+Each quantity is a sum over units and over synapses. It is counted once and then evaluated for many choices of units,
+without lowering the network for each choice. The counts equal those of the lowered program (``exact`` precision):
+synapses in bounds with a non-zero weight, and synops as spikes times actual fan-out.
 """
 
 import math
@@ -29,13 +29,13 @@ Masks = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Connection:
-    """Synapses that join two blocks.
+    """Synapses that connect two blocks.
 
     Attributes:
-        name: of the layer, ``conv2`` or ``conv2.skip``.
-        layer: holds the weights; an :class:`IdentitySkip` has one synapse a neuron.
-        source: the block that sends, or ``input``.
-        target: the block that receives.
+        name: name of the layer, such as ``conv2`` or ``conv2.skip``.
+        layer: the layer with the weights; an :class:`IdentitySkip` has one synapse per neuron.
+        source: name of the sending block, or ``input``.
+        target: name of the receiving block.
     """
 
     name: str
@@ -46,9 +46,9 @@ class Connection:
 
 @dataclass(frozen=True)
 class Pairs:
-    """What lies between each unit of one block and each unit of another, float64 ``[target units, source units]``.
+    """Amounts that belong to pairs of units of two blocks, float64 ``[target units, source units]``.
 
-    What reads the input has one column: the input is never pruned.
+    If the source is the input, which is never pruned, there is one column.
     """
 
     source: str
@@ -58,14 +58,20 @@ class Pairs:
 
 @dataclass(frozen=True)
 class ResourceUse:
-    """A size of the network that splits into shares of units, of pairs of units, and the rest.
+    """A size of the network, divided into amounts of units, amounts of pairs of units, and a fixed amount.
 
     Attributes:
-        own: by block, what each of its units takes alone.
-        pairs: what goes as soon as either unit goes.
-        fixed: what is always there.
-        by_weight: ``{layer: amount}``, what one live synapse (one entry of the weight, at all places of a map) takes;
-            float64, the shape of the weight.
+        own: by block, the amount of each single unit.
+        pairs: amounts that vanish as soon as either unit of the pair dies.
+        fixed: amount that does not depend on the units.
+        by_weight: ``{layer: amount}``, the amount of one live synapse (one entry of the weight, over all positions of a
+            map); float64, the shape of the weight.
+
+    Example:
+        >>> from spikefit.networks import MLP
+        >>> network = MLP((1, 8, 8), 10, hidden=[16])
+        >>> synapses(network).total(alive_by_block(network))
+        1184.0
     """
 
     own: dict[str, float]
@@ -74,17 +80,17 @@ class ResourceUse:
     by_weight: dict[str, Tensor]
 
     def total(self, alive: Masks) -> float:
-        """The size when the units of ``alive`` (by block, bool ``[units]``; see :func:`alive_by_block`) live."""
+        """The size with the living units ``alive`` (by block, bool ``[units]``; see :func:`alive_by_block`)."""
         size = self.fixed + sum(own * int(alive[name].sum()) for name, own in self.own.items())
         for pairs in self.pairs:
             size += float(alive[pairs.target].double() @ pairs.amount @ alive[pairs.source].double())
         return size
 
     def per_unit(self, groups: list[UnitGroup], alive: Masks) -> dict[str, Tensor]:
-        """By how much the size falls when one living unit of a group dies, in all blocks of the group.
+        """The decrease of the size when one living unit of a group dies, in all blocks of the group.
 
         Returns:
-            ``{group: [units]}``, float64; 0 for the dead.
+            ``{group: [units]}``, float64; 0 for dead units.
         """
         shares = {name: alive[name].double() * own for name, own in self.own.items()}
         group_of = {name: group.name for group in groups for name in group.blocks}
@@ -96,7 +102,7 @@ class ResourceUse:
                 continue
             shares[pairs.source] = shares[pairs.source] + between.sum(0)
             tied = group_of.get(pairs.target)
-            if tied is not None and tied == group_of.get(pairs.source):  # both ends are one unit: counted once
+            if tied is not None and tied == group_of.get(pairs.source):  # both ends are the same unit: count it once
                 shared[tied] = shared.get(tied, 0) + between.diagonal()
         return {
             group.name: torch.stack([shares[name] for name in group.blocks]).sum(0) - shared.get(group.name, 0)
@@ -106,12 +112,13 @@ class ResourceUse:
 
 @dataclass(frozen=True)
 class Traffic:
-    """What each block sends to the next, gathered over batches.
+    """Spikes that each block sends to the next, summed over batches.
 
     Attributes:
-        sent: sums over samples and steps of the spikes behind a block's pooling (window sums, or their OR), float32
-            ``[C, H, W]`` or ``[N]``; of a real-valued ``input`` the values that are not zero, a constant image once.
-        samples: how many samples they add up.
+        sent: by block, sums over samples and steps of the spikes after the block's pooling (window sums, or their OR),
+            float32 ``[C, H, W]`` or ``[N]``; for a real-valued ``input`` the number of values that are not zero, where
+            a constant image counts once.
+        samples: number of samples in the sums.
         steps: steps of an inference.
         input_kind: what the network reads.
     """
@@ -124,10 +131,10 @@ class Traffic:
 
 @torch.no_grad()
 def traffic(network: Network, batches: Iterable[Batch], input_kind: InputKind) -> Traffic:
-    """Run ``batches`` (inputs ``[T, B, ...]`` and labels) through ``network`` and add up what its blocks send.
+    """Run ``batches`` (inputs ``[T, B, ...]`` and labels) through ``network`` and sum the spikes that its blocks send.
 
     Raises:
-        ValueError: without any batch.
+        ValueError: if there is no batch.
     """
     sent: dict[str, Tensor] = {}
     samples, steps = 0, 0
@@ -149,7 +156,7 @@ def traffic(network: Network, batches: Iterable[Batch], input_kind: InputKind) -
 
 
 def alive_by_block(network: Network) -> Masks:
-    """Which units of each block live, bool ``[units]`` on the CPU; all of a readout without neurons, and the input."""
+    """Masks of the living units by block, bool ``[units]`` on the CPU; all True for the input and a plain readout."""
     alive = {INPUT: torch.ones(1, dtype=torch.bool)}
     for name, block in network.named_blocks():
         neuron = block.neuron
@@ -158,18 +165,18 @@ def alive_by_block(network: Network) -> Masks:
 
 
 def with_groups(alive: Masks, groups: list[UnitGroup], masks: Masks) -> Masks:
-    """``alive`` by block with the masks of ``groups`` (``{group: bool [units]}``) put in."""
+    """``alive`` by block, updated with the masks of ``groups`` (``{group: bool [units]}``)."""
     return alive | {name: masks[group.name].cpu() for group in groups for name in group.blocks}
 
 
 def neurons(network: Network) -> ResourceUse:
-    """Living neurons, each place of a channel's map counted: the lowered program's ``neurons``."""
+    """Number of living neurons, every position of a map counted; equals ``neurons`` of the lowered program."""
     return ResourceUse(_places(network), (), 0.0, {})
 
 
 @torch.no_grad()
 def synapses(network: Network) -> ResourceUse:
-    """Live synapses, in bounds and not zero, as a deployment report counts them; the network in evaluation mode."""
+    """Number of live synapses, in bounds and not zero, as in a deployment report; needs evaluation mode."""
     arriving = {}
     for name, shape in map_shapes(network).items():
         pool = 1 if name == INPUT else network.block(name).pool
@@ -181,12 +188,12 @@ def synapses(network: Network) -> ResourceUse:
 
 @torch.no_grad()
 def energy(network: Network, target: HardwareTarget, found: Traffic) -> ResourceUse:
-    """Joule of an inference: synops, updates and static power, at the rates of ``found``; hops are left out.
+    """Energy of an inference, joule: synops, updates and static power, at the rates of ``found``, without hops.
 
-    Multiplications of a real-valued input cost nothing where the host does them. The network is in evaluation mode.
+    Multiplications of a real-valued input cost nothing if the host computes them. Needs evaluation mode.
 
     Raises:
-        TargetError: when a constant that is needed is unknown.
+        TargetError: when a required constant is unknown.
     """
     synop, update = known_price(target, "synop_j"), known_price(target, "update_j")
     first = synop
@@ -205,34 +212,34 @@ def energy(network: Network, target: HardwareTarget, found: Traffic) -> Resource
 
 
 def known_price(target: HardwareTarget, constant: str) -> float:
-    """An energy constant in joule; 0 for one that is contained in another.
+    """An energy constant, joule; 0 for a constant that is contained in another one.
 
     Raises:
-        TargetError: for an unknown one.
+        TargetError: for an unknown constant.
     """
     figure: SourcedValue[float] | None = getattr(target.energy, constant)
     if figure is None:
         return 0.0
     if figure.value is None:
         raise TargetError(
-            f"target {target.name}: energy.{constant} is unknown, so that an energy can't be told; name a target whose "
-            "constants are known, or count synapses."
+            f"target {target.name}: energy.{constant} is unknown, so that the energy can't be computed; use a target "
+            "whose constants are known, or count synapses."
         )
     return figure.value
 
 
 def require_prices(target: HardwareTarget) -> None:
-    """Refuse a chip on which the energy of synapses and neurons can't be told.
+    """Check that the chip's energy constants of synapses and neurons are known.
 
     Raises:
-        TargetError: when a constant that is needed is unknown.
+        TargetError: when a required constant is unknown.
     """
     for constant in ("synop_j", "update_j"):
         known_price(target, constant)
 
 
 def connections(network: Network) -> Iterator[Connection]:
-    """Everything that carries spikes from one block to another, in network order."""
+    """All connections between blocks, shortcuts included, in network order."""
     previous = INPUT
     for name, block in network.named_blocks():
         yield Connection(name, block.synapses, previous, name)
@@ -242,7 +249,7 @@ def connections(network: Network) -> Iterator[Connection]:
 
 
 def map_shapes(network: Network) -> dict[str, tuple[int, ...]]:
-    """Shape of each block's neurons, ``(C, H, W)`` or ``(N,)``, in front of its pooling; and of the ``input``."""
+    """Shape of the ``input`` and of each block's neurons before pooling, ``(C, H, W)`` or ``(N,)``."""
     shapes = {INPUT: network.input_shape}
     source = network.input_shape
     for name, block in network.named_blocks():
@@ -258,12 +265,12 @@ def map_shapes(network: Network) -> dict[str, tuple[int, ...]]:
 
 
 def _places(network: Network) -> dict[str, float]:
-    """How many neurons one unit of each block is: the places of its map."""
+    """Number of neurons in one unit of each block: the positions of its map."""
     return {name: float(math.prod(shape[1:])) for name, shape in map_shapes(network).items() if name != INPUT}
 
 
 def _count(network: Network, arriving: dict[str, Tensor]) -> tuple[dict[str, Tensor], tuple[Pairs, ...]]:
-    """What each weight, and each pair of units, amounts to when ``arriving`` (by source, its pooled map) is sent."""
+    """Amounts of each weight and of each pair of units when ``arriving`` (by source, its pooled map) is sent."""
     by_weight, pairs = {}, []
     for connection in connections(network):
         layer, sent = connection.layer, arriving[connection.source]
@@ -280,7 +287,7 @@ def _count(network: Network, arriving: dict[str, Tensor]) -> tuple[dict[str, Ten
 
 
 def _uses(layer: nn.Conv2d | nn.Linear, sent: Tensor) -> Tensor:
-    """What passes each weight when ``sent`` (``[C, H, W]`` or ``[N]``) arrives; broadcastable to the weight."""
+    """The sum of ``sent`` (``[C, H, W]`` or ``[N]``) over the uses of each weight; broadcastable to the weight."""
     if isinstance(layer, nn.Linear):
         return sent.reshape(1, -1)
     size, padding = layer.kernel_size, layer.padding
@@ -289,7 +296,7 @@ def _uses(layer: nn.Conv2d | nn.Linear, sent: Tensor) -> Tensor:
 
 
 def _by_unit(layer: nn.Conv2d | nn.Linear, amount: Tensor, units: int) -> Tensor:
-    """``amount`` of each weight added up by pair of units: ``[out, units]`` of the source."""
+    """``amount`` of each weight, summed by pair of units: ``[out, units of the source]``."""
     if isinstance(layer, nn.Linear):
         return amount.unflatten(1, (units, -1)).sum(2)
     return torch.block_diag(*amount.sum((2, 3)).chunk(layer.groups))

@@ -1,4 +1,4 @@
-"""Which units or synapses live on, given their scores: so many, or as many as a limit allows."""
+"""Selection of the units or synapses to keep, by score: a given number, or as many as a limit allows."""
 
 from collections.abc import Callable
 
@@ -13,17 +13,17 @@ Masks = dict[str, Tensor]
 def select(
     scores: dict[str, Tensor], groups: list[UnitGroup], alive: dict[str, Tensor], keep: int, min_units: int
 ) -> dict[str, Tensor]:
-    """New alive masks: the ``keep`` units of highest score over all groups live on.
+    """New alive masks that keep the ``keep`` units with the highest scores over all groups.
 
-    The dead stay dead. Every group keeps at least ``min_units`` (or all it still has), whatever its scores. Equal
-    scores fall in the order of groups and units, so that every process decides alike.
+    Dead units stay dead. Every group keeps at least ``min_units`` (or all that it still has), whatever its scores. Ties
+    are broken by the order of groups and units, so that all processes decide alike.
 
     Args:
         scores: ``{group: [units]}``.
         groups: the groups that may lose units.
         alive: ``{group: bool [units]}``.
-        keep: how many units over all of ``groups`` to keep.
-        min_units: least number of units of a group.
+        keep: number of units to keep over all of ``groups``.
+        min_units: smallest number of units of a group.
 
     Returns:
         ``{group: bool [units]}``.
@@ -44,10 +44,10 @@ def select(
 
 
 def ranks_in_group(scores: dict[str, Tensor], groups: list[UnitGroup], alive: Masks) -> dict[str, Tensor]:
-    """The share of its own group that each unit is ahead of, which takes an equal share of every group.
+    """Rank of each unit in its group, scaled to (0, 1), so that an equal share of every group is pruned.
 
-    For scores whose size differs from layer to layer without meaning anything, such as magnitudes. The dead rank below
-    the living; of equal scores the first unit ranks highest, as in :func:`select`.
+    Used for scores whose scale differs between layers without meaning, such as magnitudes. Dead units rank below living
+    ones; of equal scores the first unit ranks highest, as in :func:`select`.
 
     Args:
         scores: ``{group: [units]}``.
@@ -55,7 +55,8 @@ def ranks_in_group(scores: dict[str, Tensor], groups: list[UnitGroup], alive: Ma
         alive: ``{group: bool [units]}``.
 
     Returns:
-        ``{group: float64 [units]}`` in (0, 1): the middle of each unit's step, so that unequal groups mix evenly.
+        ``{group: float64 [units]}``: the midpoint of each unit's rank interval, so that groups of different sizes mix
+        evenly.
     """
     ranks = {}
     for group in groups:
@@ -77,15 +78,16 @@ def select_within(
 ) -> Masks:
     """The masks of :func:`select` that remove the fewest units such that the network's size is at most ``limit``.
 
-    By bisection: a mask that keeps more units holds all those of one that keeps fewer.
+    Found by bisection: a mask that keeps more units contains every mask that keeps fewer.
 
     Args:
         scores, groups, alive, min_units: as in :func:`select`.
-        size: of the network with the given masks; never larger for fewer units.
+        size: returns the network's size with the given masks; must not grow when units are removed.
         limit: in the units of ``size``.
 
     Returns:
-        ``{group: bool [units]}``; where even ``min_units`` are too many, those: compare its size with ``limit``.
+        ``{group: bool [units]}``. If even ``min_units`` units per group exceed the limit, the masks that keep these:
+        compare their size with ``limit``.
     """
     fewest, most = 0, sum(int(mask.sum()) for mask in alive.values())
     while fewest < most:
@@ -96,18 +98,18 @@ def select_within(
 
 
 def rank_synapses(scores: dict[str, Tensor], live: Masks, least: dict[str, int]) -> tuple[Tensor, int]:
-    """Live synapses in the order in which they are kept, over all layers.
+    """Rank the live synapses of all layers in the order in which they are kept.
 
-    First those of highest score in each layer, as many as it keeps in any case; then the others by score. Equal scores
-    stay in the order of layers and weights, so that every process decides alike.
+    The protected synapses come first, those with the highest scores of each layer; then the others by score. Ties are
+    broken by the order of layers and weights, so that all processes decide alike.
 
     Args:
         scores: ``{layer: [weight's shape]}``.
-        live: ``{layer: bool [weight's shape]}``; the dead stay dead.
-        least: ``{layer: number}`` of synapses that a layer keeps (or all it still has).
+        live: ``{layer: bool [weight's shape]}``; dead synapses stay dead.
+        least: ``{layer: number}`` of protected synapses, which a layer keeps in any case (or all that it still has).
 
     Returns:
-        int64 positions in the concatenation of all layers' flattened weights, and how many of the first are protected.
+        int64 positions in the concatenation of all layers' flattened weights, and the number of protected synapses.
     """
     values, positions, protected, offset = [], [], [], 0
     for name, mask in live.items():
@@ -125,12 +127,12 @@ def rank_synapses(scores: dict[str, Tensor], live: Masks, least: dict[str, int])
 
 
 def cut_to(order: Tensor, keep: int, live: Masks) -> Masks:
-    """Masks in which the first ``keep`` synapses of ``order`` (:func:`rank_synapses`) live.
+    """Masks that keep the first ``keep`` synapses of ``order``.
 
     Args:
-        order: int64 ``[N]``.
-        keep: how many.
-        live: ``{layer: bool}``, for names and shapes.
+        order: int64 ``[N]`` from :func:`rank_synapses`.
+        keep: number of synapses to keep.
+        live: ``{layer: bool}``, which provides names and shapes.
     """
     flat = torch.zeros(sum(mask.numel() for mask in live.values()), dtype=torch.bool)
     flat[order[:keep]] = True
@@ -139,11 +141,11 @@ def cut_to(order: Tensor, keep: int, live: Masks) -> Masks:
 
 
 def cut_within(order: Tensor, amounts: dict[str, Tensor], rest: float, limit: float) -> int:
-    """How many synapses of ``order`` may stay such that ``rest`` and what they amount to is at most ``limit``.
+    """The largest number of synapses of ``order`` with which the size is at most ``limit``.
 
     Args:
         order: int64 ``[N]`` from :func:`rank_synapses`.
-        amounts: ``{layer: [weight's shape]}``, what each synapse adds to the size; never negative.
+        amounts: ``{layer: [weight's shape]}``, the amount that each synapse adds to the size; never negative.
         rest: size without any synapse of ``order``.
         limit: in the units of the size.
     """

@@ -1,4 +1,4 @@
-"""Audio from a cochlea, [T, B, N]: a network of linear layers trains on it, is compressed, and becomes a program."""
+"""Audio from a cochlea, [T, B, N]: a network of linear layers is trained, compressed, and lowered to a program."""
 
 import json
 from functools import partial

@@ -1,4 +1,4 @@
-"""A neuron of a user's own in chip files, the check, the energy model, NIR and the exact program."""
+"""A user-defined neuron in chip files, the check, the energy model, NIR and the exact program."""
 
 from dataclasses import replace
 from pathlib import Path

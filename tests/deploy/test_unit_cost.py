@@ -1,4 +1,4 @@
-"""What units take, against lowering the network before and after one of them is gone."""
+"""Costs of units, compared with lowering the network before and after a unit is removed."""
 
 import copy
 from dataclasses import replace

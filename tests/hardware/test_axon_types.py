@@ -1,4 +1,4 @@
-"""Placement on crossbars of projections that carry the types of their inputs."""
+"""Placement on crossbars of projections that define the types of their inputs."""
 
 from collections.abc import Callable
 from dataclasses import replace

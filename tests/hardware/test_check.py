@@ -1,3 +1,5 @@
+"""Checks of structure and capacity, on programs built by hand."""
+
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -82,7 +84,7 @@ def test_speck_layers(targets, chain, kernel, wiring, limit):
 def test_speck_maps(targets, chain):
     program = chain((1, 130, 130), (torch.ones(1, 1, 1, 1, dtype=torch.int64), {}, IF))
     assert limits(check_structure(targets["speck2f"], program)) == ["input size", "output size"]
-    # a dense layer behind a 20 x 20 map would be a 20 x 20 kernel
+    # a dense layer after a 20 x 20 map would be a 20 x 20 kernel
     dense = chain((1, 20, 20), (torch.ones(4, 400, dtype=torch.int64), {}, IF))
     (finding,) = check_structure(targets["speck2f"], dense)
     assert (finding.limit, finding.needed, finding.remedy) == (

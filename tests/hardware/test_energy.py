@@ -1,3 +1,5 @@
+"""Energy terms, compared with values computed by hand."""
+
 from dataclasses import replace
 
 import pytest

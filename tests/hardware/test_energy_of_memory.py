@@ -1,4 +1,4 @@
-"""The energy of memory accesses, worked out by hand."""
+"""The energy of memory accesses, compared with values computed by hand."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Every chip that ships: its figures, its limits on random networks, and rules that only one chip has."""
+"""Every shipped chip: its figures, its limits on random networks, and rules that only one chip has."""
 
 from dataclasses import replace
 from functools import partial

@@ -1,4 +1,4 @@
-"""Places of cores and hops of spikes, against brute force."""
+"""Positions of cores and hops of spikes, compared with brute force."""
 
 from dataclasses import replace
 

@@ -1,3 +1,5 @@
+"""Placement on crossbars, synapse memories and one layer per core, compared with brute force."""
+
 import itertools
 import math
 from collections import Counter
@@ -84,7 +86,7 @@ class TestCrossbar:
         assert sum(core.synapses for core in placement.cores) == 16 * 8 * (16 * 3 - 2) ** 2
 
     def test_pooling_widens_the_receptive_field(self, chain):
-        # one tile of 2 x 2 behind 2 x 2 pooling sees 4 x 4 pooled places of 4 neurons, all of the map
+        # one tile of 2 x 2 after 2 x 2 pooling reads 4 x 4 pooled positions of 4 neurons, the whole map
         placement = place(TRUENORTH, chain((1, 8, 8), (ones(2, 1, 3, 3), {"pool": 2}, IF)))
         assert (placement.cores_used, used(placement, "axons")) == (1, [64 / 256])
 

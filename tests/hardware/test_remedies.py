@@ -1,4 +1,4 @@
-"""What a finding advises mends it: so many units of that layer, and no fewer."""
+"""The remedy of a finding resolves it: the advised number of units of that layer, and no fewer."""
 
 import re
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Cores whose neurons share a few thresholds and decays: how channels are put together."""
+"""Cores whose neurons share a few thresholds and decays: the grouping of channels."""
 
 import math
 from dataclasses import replace

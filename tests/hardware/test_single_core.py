@@ -1,4 +1,4 @@
-"""Chips of one core: what they say of inputs, hidden neurons, outputs and biases."""
+"""Chips with one core: limits on inputs, hidden neurons, outputs and biases."""
 
 from dataclasses import replace
 
@@ -54,7 +54,7 @@ def test_a_bias_behind_neurons_would_come_too_early(chain):
     assert found(first) == {}
     later = chain((4,), layer(5, 4), layer(3, 5, bias=bias, max_spikes=1))
     (finding,) = check_structure(XYLO, later)
-    assert (finding.limit, finding.where, finding.needed) == ("biases behind neurons", "l2", 2)
+    assert (finding.limit, finding.where, finding.needed) == ("biases after neurons", "l2", 2)
     assert "norm gain" in finding.remedy
 
 

@@ -1,4 +1,4 @@
-"""The places that a core's neurons read, against torch's gradient of the whole map."""
+"""The positions that a core's neurons read, compared with torch's gradient of the whole map."""
 
 import pytest
 import torch

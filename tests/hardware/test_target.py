@@ -1,3 +1,5 @@
+"""Chip files: reading, refusal of malformed ones, and rounding to registers."""
+
 import copy
 from typing import Any
 

@@ -19,7 +19,7 @@ brian2.prefs.codegen.target = "numpy"
 
 
 def run(case: dict) -> dict:
-    """One group of neurons behind spikes: currents last one step, the reset is to zero."""
+    """One group of neurons driven by spikes: currents last one step, the reset is to zero."""
     brian2.start_scope()
     weights = np.array(case["weights"])  # [out, in]
     spikes = np.array(case["spikes"])  # [T, in]

@@ -1,4 +1,4 @@
-"""Others count the operations and the energy of our networks: NeuroBench and SpikingJelly.
+"""Operations and energy of our networks, compared with the counts of NeuroBench and SpikingJelly.
 
 The same weights run as plain PyTorch modules with SpikingJelly's neurons (:mod:`energy_referees`) and send our spikes.
 """

@@ -1,4 +1,4 @@
-"""What we write, other libraries run: the same spikes of every neuron at every step, of a trained network."""
+"""Exported networks run in other libraries with the same spikes of every neuron at every step."""
 
 from functools import partial
 

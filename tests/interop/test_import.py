@@ -1,4 +1,4 @@
-"""What other libraries write comes in with its spikes, learns a codebook, loses units, and runs on a chip."""
+"""Networks from other libraries are imported with identical spikes, get a codebook, are pruned, and run on a chip."""
 
 import warnings
 from collections.abc import Callable
@@ -241,7 +241,7 @@ def test_norse_writes_tau_times_dt(tmp_path):
     """With its own dt, 1 ms, a tau of 2 ms becomes 2 us, which makes a decay below 0 and is refused."""
     graph, expected = quiet(partial(written_by_norse, dt=0.001), tmp_path / "network.nir")
     with pytest.raises(
-        ExchangeError, match=r"node '1' \(LIF\): tau of 3\.33.*e-06 s with a step of 0\.001 s.*Is dt right"
+        ExchangeError, match=r"node '1' \(LIF\): tau = 3\.33.*e-06 s with a step of 0\.001 s.*Is dt right"
     ):
         FromNIR((1, 8, 8), 2, graph, dialect="norse")
     network = FromNIR((1, 8, 8), 2, graph, dialect="norse", dt=1e-6)

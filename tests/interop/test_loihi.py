@@ -1,6 +1,6 @@
 """Loihi's neurons against brian2-loihi, membrane for membrane.
 
-It needs an environment of its own, which ``scripts/brian2_loihi_env.sh`` makes; SPIKEFIT_BRIAN2_LOIHI names its Python.
+It needs a separate environment, which ``scripts/brian2_loihi_env.sh`` creates; SPIKEFIT_BRIAN2_LOIHI names its Python.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""The synapse part of the energy: SANA-FE counts the spikes of our networks."""
+"""The synapse part of the energy, compared with SANA-FE's count of the spikes of our networks."""
 
 from dataclasses import replace
 from functools import partial

@@ -1,4 +1,4 @@
-"""A network from NIR whose channels have thresholds of their own, through every compressing callback."""
+"""A NIR network whose channels have different thresholds, through every compressing callback."""
 
 from functools import partial
 

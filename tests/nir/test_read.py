@@ -1,4 +1,4 @@
-"""NIR graphs of every kind that is read fire here by NIR's own equations; every other kind is refused by name."""
+"""Supported NIR graphs fire by NIR's own equations; unsupported ones are refused by name."""
 
 import math
 from itertools import pairwise

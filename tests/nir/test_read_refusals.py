@@ -1,4 +1,4 @@
-"""NIR graphs that no network here can be are refused, each with the name of its node and what would do."""
+"""Unsupported NIR graphs are refused with the name of the node and what is expected."""
 
 import numpy as np
 import pytest
@@ -26,7 +26,7 @@ REFUSED = {
     ),
     "a delay": (
         lambda: graph(affine(12, 10), nir.Delay(np.ones(12)), lif((12,)), affine(3, 12)),
-        r"'1' \(Delay\): not one",
+        r"'1' \(Delay\): not a supported node",
     ),
     "a graph": (
         lambda: graph(affine(12, 10), graph(lif((12,)), shape=(12,), outputs=12), affine(3, 12)),
@@ -34,11 +34,11 @@ REFUSED = {
     ),
     "a leaky integrator": (
         lambda: graph(affine(3, 10), nir.LI(tau=np.ones(3), r=np.ones(3), v_leak=np.zeros(3))),
-        r"'1' \(LI\): not one of the nodes",
+        r"'1' \(LI\): not a supported node",
     ),
     "synapses upon synapses": (
         lambda: graph(affine(12, 10), affine(12, 12), lif((12,)), affine(3, 12)),
-        r"'1' \(Affine\): it reads '0' \(Affine\), but there must be neurons between",
+        r"'1' \(Affine\): it reads '0' \(Affine\); expected neurons between",
     ),
     "neurons upon neurons": (
         lambda: graph(affine(12, 10), lif((12,)), integrator((12,)), affine(3, 12)),
@@ -52,7 +52,7 @@ REFUSED = {
         lambda: graph(
             conv(4, 1), lif((4, 8, 8)), pool(side=3, stride=2), flatten(4, 3, 3), affine(3, 36), shape=(1, 8, 8)
         ),
-        r"'2' \(AvgPool2d\): kernel \(3, 3\), stride \(2, 2\), padding \(0, 0\); expected square windows",
+        r"'2' \(AvgPool2d\): kernel \(3, 3\), stride \(2, 2\), padding \(0, 0\); expected adjacent square windows",
     ),
     "padded windows": (
         lambda: graph(conv(4, 1), lif((4, 8, 8)), pool(padding=1), flatten(4, 5, 5), affine(3, 100), shape=(1, 8, 8)),
@@ -86,24 +86,24 @@ REFUSED = {
     ),
     "decays that differ": (
         lambda: graph(affine(3, 10), lif((3,), tau=np.array([1.0, 2, 3]) * 2e-4), affine(3, 3)),
-        r"'1' \(LIF\): tau from 0\.0002 to 0\.0006 s; neurons of one layer share a decay",
+        r"'1' \(LIF\): tau ranges from 0\.0002 to 0\.0006 s; expected one value",
     ),
     "a step too long": (
         lambda: graph(affine(3, 10), lif((3,), tau=np.full(3, DT / 2)), affine(3, 3)),
         r"Is dt right\?",
     ),
-    "no membrane": (lambda: graph(affine(3, 10), lif((3,), tau=np.full(3, DT)), affine(3, 3)), r"makes a decay of 0;"),
+    "no membrane": (lambda: graph(affine(3, 10), lif((3,), tau=np.full(3, DT)), affine(3, 3)), r"gives a decay of 0;"),
     "another rest": (
         lambda: graph(affine(3, 10), lif((3,), v_leak=np.full(3, 0.2)), affine(3, 3)),
         r"'1' \(LIF\): v_leak is not v_reset",
     ),
     "a threshold below rest": (
         lambda: graph(affine(3, 10), lif((3,), threshold=-0.5), affine(3, 3)),
-        r"'1' \(LIF\): a threshold of -0\.5 above rest",
+        r"'1' \(LIF\): its threshold above v_reset is -0\.5",
     ),
     "a negative gain": (
         lambda: graph(affine(3, 10), lif((3,), gain=-1.0), affine(3, 3)),
-        r"'1' \(LIF\): a step multiplies currents by -1; expected",
+        r"'1' \(LIF\): its gain is -1; expected",
     ),
     "synaptic memory": (
         lambda: graph(
@@ -115,7 +115,7 @@ REFUSED = {
     ),
     "a reset that nobody knows": (
         lambda: graph(affine(3, 10), lif((3,), metadata={"reset": "half"}), affine(3, 3)),
-        r"'1' \(LIF\): its metadata have the reset 'half'",
+        r"'1' \(LIF\): its metadata contain the reset 'half'",
     ),
     "constants of another shape": (
         lambda: graph(affine(3, 10), lif((4,)), affine(3, 3)),
@@ -133,14 +133,14 @@ REFUSED = {
             {"a": affine(3, 10), "n": lif((3,)), "d": affine(3, 3), "e": affine(3, 3)},
             edges=[("input", "a"), ("a", "n"), ("n", "d"), ("d", "output"), ("n", "e")],
         ),
-        r"'e' \(Affine\): it leads nowhere",
+        r"'e' \(Affine\): no edge leads from it",
     ),
     "nothing before": (
         lambda: graph(
             {"a": affine(3, 10), "n": lif((3,)), "d": affine(3, 3), "e": affine(3, 3)},
             edges=[("input", "a"), ("a", "n"), ("n", "d"), ("d", "output"), ("e", "n")],
         ),
-        r"'e' \(Affine\): nothing leads to it",
+        r"'e' \(Affine\): no edge leads to it",
     ),
     "an edge from nowhere": (
         lambda: graph({"a": affine(3, 10)}, edges=[("input", "a"), ("a", "output"), ("b", "a")]),
@@ -167,7 +167,7 @@ REFUSED = {
                 ("d", "output"),
             ],
         ),
-        r"'i' \(Affine\): leads from the input past a layer",
+        r"'i' \(Affine\): is a shortcut from the input",
     ),
     "a dense path past a layer": (
         lambda: graph(
@@ -186,7 +186,7 @@ REFUSED = {
                 *[("n", "s"), ("s", "o"), ("o", "d"), ("d", "output")],
             ],
         ),
-        r"'s' \(Affine\): leads past a layer; expected a Scale or a Conv2d",
+        r"'s' \(Affine\): is a shortcut past a layer; expected a Scale or a Conv2d",
     ),
     "two branches": (
         lambda: graph(
@@ -204,18 +204,18 @@ REFUSED = {
                 *[("n", "c"), ("m", "e"), ("c", "o"), ("e", "o"), ("o", "output")],
             ],
         ),
-        r"'(n|m)' \(LIF\): does not read the layer before it",
+        r"'(n|m)' \(LIF\): does not read the previous layer",
     ),
     "sums outside of neurons": (
         lambda: graph(
             {"a": affine(4, 10), "n": lif((4,)), "b": affine(4, 4), "m": lif((4,)), "d": affine(3, 4)},
             edges=[("input", "a"), ("a", "n"), ("n", "b"), ("b", "m"), ("m", "d"), ("n", "d"), ("d", "output")],
         ),
-        r"'d' \(Affine\): it reads \['m', 'n'\] at once; only neurons add up",
+        r"'d' \(Affine\): it reads several nodes, \['m', 'n'\]; only neurons may add up",
     ),
     "a map of outputs": (
         lambda: graph(conv(3, 1), lif((3, 8, 8)), shape=(1, 8, 8)),
-        r"'output' \(Output\): the last layer has the shape \(3, 8, 8\); expected one output a class",
+        r"'output' \(Output\): the last layer has the shape \(3, 8, 8\); expected one output per class",
     ),
     "pooled outputs": (
         lambda: graph(conv(3, 1), lif((3, 8, 8)), pool(side=8), flatten(3, 1, 1), shape=(1, 8, 8)),
@@ -248,7 +248,7 @@ def test_options_and_files_that_do_not_fit_are_named(tmp_path):
         FromNIR((10,), 3, source, reset="half")
     with pytest.raises(ConfigurationError, match=r"dt: got -1"):
         FromNIR((10,), 3, source, dt=-1)
-    with pytest.raises(ExchangeError, match=r"v_reset is not 0, but the reset is to subtract"):
+    with pytest.raises(ExchangeError, match=r"v_reset is not 0, but the reset subtracts"):
         FromNIR((10,), 3, graph(affine(3, 10), lif((3,), rest=-0.1), affine(3, 3), shape=(10,)), reset="subtract")
     with pytest.raises(ExchangeError, match=r"path: no file .*nothing\.nir; expected a NIR graph"):
         FromNIR((10,), 3, str(tmp_path / "nothing.nir"))

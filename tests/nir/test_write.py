@@ -1,4 +1,4 @@
-"""Written NIR graphs, run by NIR's own equations, fire as the network does; what NIR can't say is refused."""
+"""Written NIR graphs, run by NIR's own equations, fire as the network does; others are refused."""
 
 import dataclasses
 import math
@@ -182,7 +182,7 @@ def test_what_nir_can_t_say_is_refused_by_layer(wake):
     refused(r"conv1: neuron .* has no NIR form: NIR has no linear leak; use IF or LIF", neuron=LinearLeakIF)
     refused(r"conv1: its reset is 'subtract', a nir graph means 'zero'", reset="subtract")
     refused(r"conv1: its reset is 'zero', a sinabs graph means 'subtract'", dialect="sinabs")
-    refused(r"conv2: NIR knows no pooling of maxima; use average", pool_kind="max")
+    refused(r"conv2: NIR has no max pooling; use average", pool_kind="max")
     refused(r"conv1: snntorch reads IF as a leaky neuron", dialect="snntorch", neuron=IF)
     refused(r"conv1: snntorch reads IF as a leaky neuron", dialect="snntorch", neuron=partial(LIF, decay=1.0))
     refused(r"dialect: got 'lava', expected one of 'nir', 'snntorch'", "lava", ConfigurationError)
@@ -208,7 +208,7 @@ def test_a_field_that_the_graph_would_lose_is_refused(wake):
         return dataclasses.replace(program, populations=tuple(Wider(**one, delay=delay) for one in fields))
 
     assert graph_differences(to_nir(widened(0)), to_nir(program)) == []
-    with pytest.raises(ExchangeError, match=r"conv1: its delay has no place in a NIR graph"):
+    with pytest.raises(ExchangeError, match=r"conv1: a NIR graph can't represent its delay"):
         to_nir(widened(2))
 
 

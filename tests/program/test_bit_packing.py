@@ -1,4 +1,4 @@
-"""Packed tensors come back bit for bit, and take the bytes that their layout promises."""
+"""Packed tensors are restored bit for bit, and take the bytes that their layout promises."""
 
 import math
 
@@ -23,7 +23,7 @@ def same_bits(first, second):
 @settings(max_examples=60, deadline=None)
 @given(width=st.integers(0, 20), count=st.integers(0, 70), seed=st.integers(0, 99))
 def test_bits_are_those_of_python_s_integers(width, count, seed):
-    """Reference: the indices written one behind the other as binary text."""
+    """Reference: the indices written one after the other as binary text."""
     indices = np.random.default_rng(seed).integers(0, 2**width, count)
     text = "".join(format(index, f"0{width}b") for index in indices) if width else ""
     text += "0" * (-len(text) % 8)

@@ -1,4 +1,4 @@
-"""A network that emulates a chip fires as its program does on that chip, and still learns."""
+"""A network that emulates a chip fires as its program does on that chip, and can still be trained."""
 
 import copy
 from functools import partial

@@ -1,4 +1,4 @@
-"""What a fold asks of a device: no answer, no copies after the first call, and few operations."""
+"""The fold synchronises with no device, copies nothing after the first call, and takes few operations."""
 
 from functools import partial
 

@@ -1,4 +1,4 @@
-"""Lowering to a chip's integers: units, ranges, and what is refused."""
+"""Lowering to a chip's integers: units, ranges, and refused networks."""
 
 from functools import partial
 
@@ -200,7 +200,7 @@ def test_dead_units_that_an_identity_shortcut_joins_must_agree():
     net = ResidualSNN((1, 8, 8), 2, channels=(4,), neuron=IF).eval()
     name = next(name for name, block in net.named_blocks() if isinstance(block.skip, IdentitySkip))
     net.block(name).neuron.alive[0] = False
-    with pytest.raises(ConfigurationError, match=f"block {name}: its dead units are not those of"):
+    with pytest.raises(ConfigurationError, match=f"block {name}: its dead units differ from those of"):
         lower(net, context(4))
 
 

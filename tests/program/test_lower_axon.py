@@ -1,4 +1,4 @@
-"""Lowering layers under TrueNorth's rule: the types of the inputs travel with the projections."""
+"""Lowering of layers under TrueNorth's rule: projections carry the types of their inputs."""
 
 from functools import partial
 
@@ -55,7 +55,7 @@ def test_projections_carry_the_types_of_the_inputs_that_are_left(pruned):
 
 
 def test_integers_of_the_chip_are_the_real_weights_and_keep_the_rule(pruned):
-    """Placing them checks one value a type for every output, behind the gain and the scale of each output."""
+    """Placement checks that every output has one value per type, after the gain and the scale of each output."""
     net, x = pruned
     exact = lower(net, context(len(x)))
     program = lower(net, context(len(x), target=TRUENORTH), "target")

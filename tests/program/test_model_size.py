@@ -1,4 +1,4 @@
-"""The size in a report is that of the bundle's tensors."""
+"""The size in a report equals the size of the bundle's tensors."""
 
 from functools import partial
 

@@ -57,7 +57,7 @@ def test_a_wrong_threshold_is_found(wake):
 
 
 def test_a_tie_is_counted_as_a_tie(wake):
-    """A membrane within the tolerance of its threshold is told apart from a real mismatch."""
+    """A membrane within the tolerance of its threshold is distinguished from a real mismatch."""
     net = MLP((1,), 2, hidden=(1,), neuron=IF)
     block = net.block("fc1")
     block.norm = None

@@ -1,4 +1,4 @@
-"""Synop counts, integer arithmetic and overflow of the simulator, each against brute force or a hand-worked case."""
+"""Synop counts, integer arithmetic and overflow of the simulator, compared with brute force or hand-computed cases."""
 
 import itertools
 from dataclasses import replace
@@ -28,7 +28,7 @@ def neurons(name, shape, **options):
 
 
 def brute_force_synops(projection, source_spikes, source_shape, target_shape):
-    """Visit every (source spike, live synapse) pair, straight from the definition of a convolution behind a pooling."""
+    """Visit every (source spike, live synapse) pair, straight from the definition of a convolution after pooling."""
     channels, height, width = source_shape
     outputs, rows, columns = target_shape
     total = 0
@@ -233,7 +233,7 @@ def test_multiples_of_a_power_of_two_need_fewer_bits(factor, rows, seed):
 
 
 def test_max_pool_is_the_or_of_spikes():
-    """Four spikes in one window are one event behind it."""
+    """Four spikes in one window are one event after pooling."""
     weight = torch.ones(1, 1, 1, 1, dtype=torch.int64)
     program = Program(
         (Population("input", (1, 2, 2), "input"), neurons("out", (1, 1, 1))),

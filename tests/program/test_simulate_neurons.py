@@ -1,4 +1,4 @@
-"""The kernel of integer neurons equals the plain one in int64, and is used only where it provably does."""
+"""The kernel of integer neurons equals the int64 reference, and is used only if float64 is exact."""
 
 import pytest
 import torch

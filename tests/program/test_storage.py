@@ -1,4 +1,4 @@
-"""Layouts of weights: exact, and the smallest, counted by hand in Python."""
+"""Layouts of weights: exact, and the smallest by a count in plain Python."""
 
 import math
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Values and indices of weights, against sets of Python numbers."""
+"""Values and indices of weights, compared with sets of Python numbers."""
 
 import pytest
 import torch

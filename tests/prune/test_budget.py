@@ -1,4 +1,4 @@
-"""Budgets: one quantity, a clear refusal of everything else."""
+"""Budgets of exactly one quantity; everything else is refused."""
 
 import pytest
 import torch
@@ -43,7 +43,7 @@ def test_energy_needs_a_chip_whose_constants_are_known():
 
 
 def test_each_quantity_is_counted():
-    """By hand: 4 channels of 6 x 6 behind one of 8 x 8, 5 neurons, 3 outputs."""
+    """By hand: 4 channels of 6 x 6 after one of 8 x 8, 5 neurons, 3 outputs."""
     torch.manual_seed(0)
     blocks = {
         "a": Block(nn.Conv2d(1, 4, 3, bias=False), neuron=IF(4)),

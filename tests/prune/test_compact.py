@@ -1,4 +1,4 @@
-"""The smaller network fires exactly as the masked one."""
+"""The compacted network fires exactly as the masked one."""
 
 from functools import partial
 

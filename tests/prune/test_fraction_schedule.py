@@ -1,4 +1,4 @@
-"""How the pruned fraction grows, by hand and by what every growth has in common."""
+"""Growth of the pruned fraction, by hand and by properties of every growth."""
 
 import pytest
 from hypothesis import given

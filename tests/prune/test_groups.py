@@ -1,4 +1,4 @@
-"""Ties between channels, and which synapses the dead leave behind."""
+"""Groups of tied channels, and the synapses that remain when units die."""
 
 from functools import partial
 

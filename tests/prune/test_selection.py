@@ -1,4 +1,4 @@
-"""Which units and synapses stay, against trying every number of them."""
+"""Selection of units and synapses, compared with trying every number of them."""
 
 import pytest
 import torch
@@ -44,8 +44,8 @@ def test_the_fewest_units_go_that_meet_the_limit(scores, sizes, alive, limit, mi
     alive=st.lists(st.booleans(), min_size=8, max_size=8),
 )
 @settings(max_examples=50, deadline=None)
-def test_the_rank_of_a_unit_counts_those_of_its_group_that_it_is_ahead_of(scores, alive):
-    """The reference compares every pair: the dead are behind the living, of equals the first is ahead."""
+def test_the_rank_of_a_unit_counts_the_lower_units_of_its_group(scores, alive):
+    """The reference compares every pair: dead units rank below living ones, of equal scores the first ranks higher."""
     scores, alive = split([float(score) for score in scores]), split(alive)
     ranks = ranks_in_group(scores, GROUPS, alive)
     for name, units in (("a", 3), ("b", 5)):
@@ -53,8 +53,8 @@ def test_the_rank_of_a_unit_counts_those_of_its_group_that_it_is_ahead_of(scores
             (bool(lives), float(score) if lives else 0.0, -unit)
             for unit, (score, lives) in enumerate(zip(scores[name], alive[name], strict=True))
         ]
-        behind = [sum(other < key for other in keys) for key in keys]
-        assert ranks[name].tolist() == pytest.approx([(number + 0.5) / units for number in behind])
+        lower = [sum(other < key for other in keys) for key in keys]
+        assert ranks[name].tolist() == pytest.approx([(number + 0.5) / units for number in lower])
 
 
 @pytest.mark.parametrize(("keep", "left"), [(8, [3, 5]), (6, [2, 4]), (4, [2, 2]), (3, [1, 2]), (2, [1, 1])])

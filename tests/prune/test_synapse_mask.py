@@ -1,4 +1,4 @@
-"""Masked synapses are zero whatever the quantizer says, and nothing else changes."""
+"""Pruned synapses are zero whatever the quantizer does, and nothing else changes."""
 
 from functools import partial
 

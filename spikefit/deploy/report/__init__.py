@@ -1,4 +1,4 @@
-"""The report of a deployment: one typed object, and the views that are made of it."""
+"""The report of a deployment: one typed object, and its views."""
 
 from spikefit.deploy.report.data import Report
 from spikefit.deploy.report.sections import Accuracy, Provenance

@@ -1,4 +1,4 @@
-"""From a deployment that has simulated its samples to its report: the only place where one is put together."""
+"""Construction of a report from a deployment that has simulated its samples."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -36,15 +36,15 @@ if TYPE_CHECKING:
 def build_report(
     deployment: "Deployment", before_compression: Accuracy | None = None, provenance: Provenance | None = None
 ) -> Report:
-    """Everything that ``deployment`` measured.
+    """Build the report of ``deployment``.
 
     Args:
         deployment: after at least one :meth:`~spikefit.deploy.deployment.Deployment.update`.
-        before_compression: of the float network; None where there was none.
-        provenance: where network and samples come from.
+        before_compression: accuracy of the float network; None for a run without one.
+        provenance: where the network and the samples come from.
 
     Raises:
-        ValueError: when no sample was simulated.
+        ValueError: if no sample was simulated.
     """
     tally, target, program = deployment.tally, deployment.target, deployment.program
     if not tally.samples:
@@ -94,7 +94,7 @@ def _figure(name: str, figure: SourcedValue[Any]) -> SourcedEntry:
 
 
 def _units(network: Network) -> tuple[int, int]:
-    """Prunable units of the network, and those that live."""
+    """Number of prunable units of the network, and of those that live."""
     groups = unit_groups(network)
     return sum(group.units for group in groups), sum(int(alive_units(network, group).sum()) for group in groups)
 
@@ -112,9 +112,9 @@ def _cores(target: HardwareTarget, placement: Placement) -> CoresEntry:
 
 
 def utilisation(placement: Placement) -> dict[str, Utilisation]:
-    """Mean and largest share, 0 to 1, of each limit of a core that the cores in use take.
+    """Mean and maximum utilisation, 0 to 1, of the cores in use, for each limit of a core.
 
-    A core on which a limit does not apply counts for none of it.
+    A core to which a limit does not apply is left out of that limit's mean.
     """
     shares: dict[str, list[float]] = {}
     for core in placement.cores:
@@ -142,7 +142,7 @@ def _layer(program: Program, layer: LayerActivity, energy: EnergyEstimate) -> La
         shape=tuple(population.shape),
         neurons=layer.neurons,
         synapses=layer.synapses,
-        # An absent synapse is a weight of zero, and counts as one of the values.
+        # An absent synapse is a weight of zero, so that zero counts as a value.
         unique_weights=max(int(projection.stored.merged().distinct()) for projection in projections),
         bits=max((projection.bits or 0) for projection in projections),
         spikes=layer.spikes,

@@ -1,4 +1,4 @@
-"""What a deployment measured, as one typed object. Every file, page, table and logger shows this and nothing else."""
+"""The report of a deployment as one typed object, from which every file, page, table and log is made."""
 
 import json
 from dataclasses import dataclass, field
@@ -21,46 +21,61 @@ from spikefit.errors import ReportError
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """A network on a chip. Counts and energies are those of an average inference.
+    """The results of deploying a network to a chip; counts and energies are averages per inference.
 
     Attributes:
         target: name of the chip.
         fits: whether no limit is violated. Derived.
-        partial: whether figures that presume a fit (cores, hops, energy) tell only a part. Derived.
+        partial: whether figures that presume a fit (cores, hops, energy) are incomplete. Derived.
         findings: the violated limits.
-        unknown_limits: limits that nobody published, and so nobody checked.
-        figures: of the chip.
-        samples: that were simulated.
-        accuracy_before_compression: of the float network on such samples, 0 to 1; None where there was none.
-        samples_before_compression: on how many; None where there was none.
-        accuracy_float: of the trained network, 0 to 1.
-        trained_with_integers_of: chip whose integers the trained network computes with; None for its own numbers.
-        accuracy_deployed: of the program on the chip, 0 to 1.
-        time_steps: of an inference.
+        unknown_limits: limits that nobody published, and that therefore were not checked.
+        figures: figures of the chip, with sources.
+        samples: number of simulated samples.
+        accuracy_before_compression: accuracy of the float network, 0 to 1; None if it was not measured.
+        samples_before_compression: number of samples of that accuracy; None if it was not measured.
+        accuracy_float: accuracy of the trained network, 0 to 1.
+        trained_with_integers_of: chip with whose integers the trained network computes; None if it computes with real
+            numbers.
+        accuracy_deployed: accuracy of the program on the chip, 0 to 1.
+        time_steps: steps of an inference.
         input_kind: what the network reads in a step, a value of :class:`~spikefit.input_kind.InputKind`;
-            None in reports of before.
-        units_total: channels and neurons that can be pruned.
-        units_alive: those that are left.
-        units_pruned_fraction: 0 to 1. Derived.
-        cores_used: cores that hold something. Derived.
+            None in reports of earlier versions.
+        units_total: number of prunable channels and neurons.
+        units_alive: number of those that are not pruned.
+        units_pruned_fraction: pruned fraction of the units, 0 to 1. Derived.
+        cores_used: number of cores in use. Derived.
         cores: the placement.
-        neurons: of all populations.
-        synapses: of all layers. Derived.
-        unique_weights_max: of the layer that has most. Derived.
-        model_bytes: size of the program's tensors in a bundle, byte.
-        bits_per_weight: of an average stored weight, without tables of values, bit.
-        float_bytes: of the same network with 32 bits a weight and constant, byte; None in reports of before.
+        neurons: neurons of all populations.
+        synapses: synapses of all layers. Derived.
+        unique_weights_max: distinct weights of the layer with the most. Derived.
+        model_bytes: size of the program's tensors in a bundle, bytes.
+        bits_per_weight: average bits of a stored weight, without tables of values.
+        float_bytes: size of the same network with 32 bits per weight and constant, bytes; None in reports of earlier
+            versions.
         synops_per_inference: synaptic operations. Derived.
         macs_per_inference: multiplications of graded inputs. Derived.
-        spikes_per_inference: of all populations. Derived.
+        spikes_per_inference: spikes of all populations. Derived.
         overflows_per_inference: how often a membrane left the state's range. Derived.
-        energy_per_inference_j: the known part, joule; None where nothing is known.
-        energy: its terms.
-        parity: of the exact program; None where nothing was compared.
-        target_agreement: of the chip's program; None where nothing was compared.
-        encoder: name of the layer that multiplies graded inputs; None where there is none. Derived.
-        layers: in network order.
-        provenance: where network and samples come from.
+        energy_per_inference_j: known part of the energy, joule; None if no part is known.
+        energy: terms of the energy.
+        parity: comparison of the exact program with the network; None if nothing was compared.
+        target_agreement: comparison of the chip's program with the network; None if nothing was compared.
+        encoder: name of the layer that multiplies graded inputs; None without such a layer. Derived.
+        layers: results of each layer, in network order.
+        provenance: where the network and the samples come from.
+
+    Example:
+        >>> from spikefit.deploy.deployment import Deployment
+        >>> from spikefit.hardware.deployment_context import DeploymentContext
+        >>> from spikefit.hardware.target import HardwareTarget
+        >>> from spikefit.input_kind import InputKind
+        >>> from spikefit.networks import MLP
+        >>> import torch
+        >>> network, inputs = MLP((1, 8, 8), 10, hidden=[16]).eval(), torch.ones(4, 2, 1, 8, 8)
+        >>> deployment = Deployment(network, DeploymentContext(HardwareTarget.load("loihi"), 4, InputKind.SPIKES))
+        >>> deployment.update(inputs, torch.tensor([3, 7]), network.logits(network(inputs)))
+        >>> Report.from_json(deployment.report().to_json()).cores_used
+        2
     """
 
     target: str
@@ -119,21 +134,21 @@ class Report:
             object.__setattr__(self, name, value)
 
     def to_dict(self) -> dict[str, Any]:
-        """The report as plain JSON values, in the order of the fields."""
+        """The report as a dictionary of JSON values, in the order of the fields."""
         plain: dict[str, Any] = to_plain(self)
         return plain
 
     @classmethod
     def from_dict(cls, content: Any) -> "Report":
-        """The report that :meth:`to_dict` gave ``content`` for.
+        """The report from the dictionary ``content`` of :meth:`to_dict`.
 
         Raises:
-            ReportError: naming the field that is missing or malformed.
+            ReportError: for a missing or malformed field; names it.
         """
         return from_plain(cls, content, "report")
 
     def to_json(self) -> str:
-        """The report as text."""
+        """The report as JSON text."""
         return json.dumps(self.to_dict(), indent=2) + "\n"
 
     def write(self, folder: Path) -> Path:
@@ -142,13 +157,13 @@ class Report:
 
     @classmethod
     def from_json(cls, text: str) -> "Report":
-        """The report that :meth:`to_json` gave ``text`` for.
+        """The report from the JSON ``text`` of :meth:`to_json`.
 
         Raises:
-            ReportError: for text that is no JSON, or a field that is missing or malformed.
+            ReportError: for text that is not JSON, or a missing or malformed field.
         """
         try:
             content = json.loads(text)
         except json.JSONDecodeError as error:
-            raise ReportError(f"report: no JSON ({error}).") from error
+            raise ReportError(f"report: not valid JSON: {error}.") from error
         return cls.from_dict(content)

@@ -1,4 +1,4 @@
-"""The commit that spikefit runs from."""
+"""The git commit of the checkout that spikefit runs from."""
 
 import os
 import subprocess
@@ -8,16 +8,16 @@ import spikefit
 
 
 def checkout_commit(folder: Path | None = None) -> str | None:
-    """Commit of the git checkout whose root is ``folder``, with ``-dirty`` where a tracked file differs from it.
+    """The commit of the git checkout with root ``folder``, followed by ``-dirty`` if a tracked file differs from it.
 
     Args:
-        folder: the folder above the package ``spikefit`` if not given.
+        folder: root of the checkout; by default the folder that contains the package ``spikefit``.
 
     Returns:
-        40 hexadecimal digits, or None where ``folder`` is no checkout or git can't read it.
+        40 hexadecimal digits, or None if ``folder`` is not a checkout or git can't read it.
     """
     folder = Path(spikefit.__file__).resolve().parents[1] if folder is None else folder
-    if not (folder / ".git").exists():  # an installed package may lie within somebody else's checkout
+    if not (folder / ".git").exists():  # an installed package may be inside another project's checkout
         return None
     command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
@@ -27,7 +27,7 @@ def checkout_commit(folder: Path | None = None) -> str | None:
             capture_output=True,
             text=True,
             timeout=10,
-            env={**os.environ, "GIT_OPTIONAL_LOCKS": "0"},  # a report must not disturb what the user does with git
+            env={**os.environ, "GIT_OPTIONAL_LOCKS": "0"},  # do not interfere with the user's git commands
         )
     except (OSError, subprocess.SubprocessError):
         return None

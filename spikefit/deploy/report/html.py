@@ -1,4 +1,4 @@
-"""A deployment's report as one page for a browser: no script, nothing loaded from elsewhere, all text escaped."""
+"""A report as one self-contained HTML page, without scripts or external resources, with all text escaped."""
 
 from functools import lru_cache
 from pathlib import Path
@@ -34,12 +34,12 @@ UNITS = {"j": "J", "w": "W", "s": "s"}
 
 
 def write_html(report: Report, folder: Path) -> Path:
-    """Write ``report.html`` into ``folder``, whole or not at all, and return its path."""
+    """Write ``report.html`` into ``folder`` atomically and return its path."""
     return write_atomically(folder / "report.html", render(report))
 
 
 def render(report: Report) -> str:
-    """The page."""
+    """The HTML page of ``report``."""
     total, layers, terms = report.energy_per_inference_j, report.layers, report.energy.terms_j
     return (
         _environment()
@@ -61,7 +61,7 @@ def _bar(name: str, joule: float | None, total: float | None) -> dict[str, Any]:
 
 @lru_cache
 def _environment() -> "Environment":
-    from jinja2 import Environment, PackageLoader, StrictUndefined  # not on the start-up path
+    from jinja2 import Environment, PackageLoader, StrictUndefined  # imported late to keep the start-up fast
 
     page = Environment(
         loader=PackageLoader("spikefit.deploy.report"),
@@ -83,7 +83,7 @@ def _environment() -> "Environment":
 
 
 def count(value: Any) -> str:
-    """A number with separators, ``unknown`` for None, any text as it is."""
+    """``value`` with thousands separators; ``unknown`` for None, text unchanged."""
     if value is None:
         return "unknown"
     if isinstance(value, bool) or not isinstance(value, int | float):
@@ -92,12 +92,12 @@ def count(value: Any) -> str:
 
 
 def amount(value: float | None, unit: str) -> str:
-    """:func:`~spikefit.deploy.report.terminal.quantity` with the micro sign, which a page can hold."""
+    """As :func:`~spikefit.deploy.report.terminal.quantity`, with the micro sign instead of ``u``."""
     return quantity(value, unit).replace(" u", " µ")
 
 
 def figure(entry: SourcedEntry) -> str:
-    """A figure's value, in the unit that its name ends with."""
+    """The value of a figure, in the unit given by the end of its name."""
     value, unit = entry.value, UNITS.get(entry.name.rpartition("_")[2])
     if unit is None:
         return plain(value)
@@ -105,12 +105,12 @@ def figure(entry: SourcedEntry) -> str:
 
 
 def share(value: float) -> str:
-    """A share in percent that is never rounded up to all."""
+    """A share in percent, never rounded up to 100 %."""
     return "100 %" if value == 1 else f"{min(value, 0.999999):.4%}"
 
 
 def plain(value: Any) -> str:
-    """A figure's value: numbers short, lists with commas."""
+    """The value of a figure without unit: rounded numbers, lists separated by commas."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, list | tuple):

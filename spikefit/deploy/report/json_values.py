@@ -1,4 +1,4 @@
-"""Frozen dataclasses as plain JSON values, and back."""
+"""Conversion of frozen dataclasses to plain JSON values and back."""
 
 import dataclasses
 import types
@@ -11,7 +11,7 @@ Read = TypeVar("Read")
 
 
 def to_plain(value: Any) -> Any:
-    """Dataclasses and mappings as dictionaries in their own order, tuples as lists, all else as it is."""
+    """Convert dataclasses and mappings to dictionaries in their own order, and tuples to lists; keep other values."""
     if dataclasses.is_dataclass(value):
         return {entry.name: to_plain(getattr(value, entry.name)) for entry in dataclasses.fields(value)}
     if isinstance(value, Mapping):
@@ -22,17 +22,17 @@ def to_plain(value: Any) -> Any:
 
 
 def from_plain(kind: type[Read], content: Any, path: str) -> Read:
-    """The dataclass that :func:`to_plain` gave ``content`` for.
+    """Build a dataclass from the result of :func:`to_plain`.
 
-    Fields that it derives from others (``init=False``) are derived anew; keys that it does not know are left out.
+    Derived fields (``init=False``) are derived again; unknown keys are ignored.
 
     Args:
         kind: a dataclass whose fields are annotated with dataclasses, tuples, mappings and JSON values.
-        content: what was read from JSON.
-        path: where ``content`` stands, for the message.
+        content: values read from JSON.
+        path: path of ``content`` within the file, for messages.
 
     Raises:
-        ReportError: for a missing key, or a value of another shape; names it.
+        ReportError: for a missing key, or a value of the wrong type; names it.
     """
     if not isinstance(content, Mapping):
         raise ReportError(f"{path}: got {content!r}, expected the fields of {kind.__name__}.")
@@ -60,7 +60,7 @@ def _read(annotation: Any, content: Any, path: str) -> Any:
         return tuple(_read(arguments[0], entry, f"{path}[{index}]") for index, entry in enumerate(content))
     if origin is Mapping:
         if not isinstance(content, Mapping):
-            raise ReportError(f"{path}: got {content!r}, expected names with values.")
+            raise ReportError(f"{path}: got {content!r}, expected a mapping of names to values.")
         return {name: _read(arguments[1], entry, f"{path}.{name}") for name, entry in content.items()}
     if dataclasses.is_dataclass(annotation):
         return from_plain(annotation, content, path)  # type: ignore[arg-type]
@@ -70,7 +70,7 @@ def _read(annotation: Any, content: Any, path: str) -> Any:
 
 
 def _scalar(kinds: tuple[type, ...], content: Any, path: str) -> Any:
-    accepted = (*kinds, int) if float in kinds else kinds  # JSON writes 1.0 as 1 in other languages
+    accepted = (*kinds, int) if float in kinds else kinds  # other languages may write 1.0 as 1
     if not isinstance(content, accepted):
         raise ReportError(f"{path}: got {content!r}, expected {' or '.join(kind.__name__ for kind in kinds)}.")
     return content

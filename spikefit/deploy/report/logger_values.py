@@ -1,4 +1,4 @@
-"""What of a report goes to loggers (W&B, CSV, TensorBoard): scalars, and the table of layers."""
+"""The values of a report for loggers (W&B, CSV, TensorBoard): scalars, and the table of layers."""
 
 from typing import Any
 
@@ -36,9 +36,9 @@ LAYER_COLUMNS = (
 
 
 def scalars(report: Report) -> dict[str, float]:
-    """The report's numbers for a logger, as ``deploy/NAME``; unknown ones are left out.
+    """The report's numbers for a logger, as ``deploy/NAME``; unknown values are omitted.
 
-    ``deploy/energy_unknown_terms`` says how many terms the energy is without.
+    ``deploy/energy_unknown_terms`` is the number of terms that are missing in the energy.
     """
     named = {name: getattr(report, name) for name in SCALARS}
     numbers = {f"deploy/{name}": float(value) for name, value in named.items() if value is not None}

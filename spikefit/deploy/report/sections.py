@@ -9,13 +9,17 @@ Value = bool | int | float | str
 
 @dataclass(frozen=True)
 class Accuracy:
-    """How many samples were classified correctly.
+    """The number of correctly classified samples.
 
     Attributes:
-        correct: samples whose class was found.
-        samples: samples that were classified.
-        checksum: of these samples and their steps (:func:`spikefit.deploy.deployment.samples_checksum`); None if not
-            known.
+        correct: number of correctly classified samples.
+        samples: number of all samples.
+        checksum: checksum of the samples and their steps (:func:`spikefit.deploy.deployment.samples_checksum`); None if
+            unknown.
+
+    Example:
+        >>> Accuracy(correct=45, samples=60).share
+        0.75
     """
 
     correct: int
@@ -24,7 +28,7 @@ class Accuracy:
 
     @property
     def share(self) -> float:
-        """Accuracy, 0 to 1."""
+        """The accuracy, 0 to 1."""
         return self.correct / self.samples
 
 
@@ -33,14 +37,14 @@ class FindingEntry:
     """One limit of the chip that the network violates.
 
     Attributes:
-        limit: its name.
-        where: the population, projection or chip.
-        needed: what the network needs, in the limit's own unit.
-        available: what the chip has, in the same unit.
+        limit: name of the limit.
+        where: name of the population, projection or chip that violates it.
+        needed: amount that the network needs, in the limit's unit.
+        available: amount that the chip has, in the same unit.
         remedy: a sentence that says what would help.
         kind: ``structure`` (no training helps) or ``capacity``.
-        prune_blocks: populations of which fewer units would help; empty where pruning can't.
-        text: all of it as one sentence.
+        prune_blocks: populations whose pruning would resolve the finding; empty if pruning can't.
+        text: the whole finding as one sentence.
     """
 
     limit: str
@@ -55,12 +59,12 @@ class FindingEntry:
 
 @dataclass(frozen=True)
 class SourcedEntry:
-    """A figure of a chip or of an energy model.
+    """A figure of a chip or of an energy model, with its source.
 
     Attributes:
-        name: dotted path; its end says the unit: ``_j`` joule, ``_w`` watt, ``_s`` second.
-        value: None for a figure that nobody published.
-        source: where it was read.
+        name: dotted path; its end gives the unit: ``_j`` joule, ``_w`` watt, ``_s`` second.
+        value: the value; None for a figure that nobody published.
+        source: where the value was published.
         confidence: a letter of :mod:`spikefit.hardware.sourced_value`.
     """
 
@@ -72,11 +76,11 @@ class SourcedEntry:
 
 @dataclass(frozen=True)
 class Utilisation:
-    """How full the cores in use are, by one limit.
+    """Utilisation of one limit by the cores in use.
 
     Attributes:
-        mean: of the cores, 0 to 1.
-        max: of the fullest core, 0 to 1.
+        mean: mean over the cores, 0 to 1.
+        max: utilisation of the fullest core, 0 to 1.
     """
 
     mean: float
@@ -85,16 +89,16 @@ class Utilisation:
 
 @dataclass(frozen=True)
 class CoresEntry:
-    """The placement.
+    """The cores that the placement uses.
 
     Attributes:
-        used: cores that hold something.
-        available: cores of the chip; None where unknown.
-        lower_bound: cores that any placement needs.
+        used: number of cores in use.
+        available: number of cores of the chip; None if unknown.
+        lower_bound: number of cores that every placement needs.
         unplaced: populations that no core can hold.
-        splitter_neurons: relay neurons that copy spikes.
-        hops_per_spike: links that the messages of an average spike cross; None where the chip has no mesh.
-        utilisation: by limit of a core.
+        splitter_neurons: number of relay neurons, which copy spikes.
+        hops_per_spike: links that the messages of an average spike cross; None if the chip has no mesh.
+        utilisation: utilisation of the cores, by limit.
     """
 
     used: int
@@ -112,9 +116,9 @@ class EnergyEntry:
 
     Attributes:
         model: name of the energy model.
-        terms_j: joule; None for a term of which a constant is unknown.
-        unknown: names of these terms. Derived.
-        constants: what the model multiplies counts with.
+        terms_j: terms of the energy, joule; None for a term with an unknown constant.
+        unknown: names of the unknown terms. Derived.
+        constants: constants of the model.
     """
 
     model: str
@@ -129,13 +133,13 @@ class EnergyEntry:
 
 @dataclass(frozen=True)
 class ParityEntry:
-    """A comparison with the trained network, spike for spike.
+    """Result of a comparison with the trained network, spike for spike.
 
     Attributes:
-        compared: neurons x steps x samples.
-        mismatches: of those, how many differ although the membrane is not on its threshold.
-        ties: how many differ while the membrane is so near its threshold that rounding decides.
-        agreement: share whose spikes are equal, 0 to 1. Derived.
+        compared: number of compared values: neurons x steps x samples.
+        mismatches: how many values differ although the membrane is not on its threshold.
+        ties: how many values differ while the membrane is so near its threshold that rounding decides.
+        agreement: share of equal values, 0 to 1. Derived.
     """
 
     compared: int
@@ -149,25 +153,25 @@ class ParityEntry:
 
 @dataclass(frozen=True)
 class LayerEntry:
-    """A population: its size, its weights, and what it did in an average inference.
+    """A population: its size, its weights, and its activity in an average inference.
 
     Attributes:
-        name: of the population.
-        model: of its neurons; ``readout`` for a readout without neurons.
-        encoder: whether it multiplies graded inputs.
+        name: name of the population.
+        model: neuron model; ``readout`` for a readout without neurons.
+        encoder: whether the population multiplies graded inputs.
         shape: ``(C, H, W)`` or ``(N,)``.
-        neurons: living ones.
-        synapses: that are not zero and within bounds.
-        unique_weights: distinct weights, zero among them.
-        bits: of a stored weight; 0 for real numbers.
-        spikes: per inference.
-        rate: spikes a neuron and step.
+        neurons: number of living neurons.
+        synapses: number of synapses that are not zero and within bounds.
+        unique_weights: number of distinct weights, including zero.
+        bits: bits of a stored weight; 0 for real numbers.
+        spikes: spikes per inference.
+        rate: spikes per neuron and step.
         synops: synaptic operations per inference.
         macs: multiplications of graded inputs per inference.
         updates: neuron updates per inference.
         overflows: how often per inference a membrane left the state's range.
-        energy_j: known part, joule; None where nothing is known.
-        energy_terms_j: joule by term; None for an unknown one.
+        energy_j: known part of the energy, joule; None if no part is known.
+        energy_terms_j: energy by term, joule; None for an unknown term.
     """
 
     name: str
@@ -190,17 +194,21 @@ class LayerEntry:
 
 @dataclass(frozen=True)
 class Provenance:
-    """Where the deployed network and the samples come from. None for what is not known.
+    """Origin of the deployed network and of the samples; a field is None if it is unknown.
 
     Attributes:
-        data_set: class name.
-        run: the run's directory, the last two parts of its path.
+        data_set: class name of the data set.
+        run: the last two parts of the path of the run's directory.
         configuration: path of the run's ``config.yaml``.
-        seed: of the run.
-        commit: of the checkout that spikefit runs from, with ``-dirty`` where a tracked file differs from it.
-        version: of spikefit.
-        checkpoint: file that the network was read from; None for the network as training left it.
-        epoch: last epoch, from 0, that the network was trained for.
+        seed: seed of the run.
+        commit: commit of the checkout that spikefit runs from, with ``-dirty`` if a tracked file differs from it.
+        version: version of spikefit.
+        checkpoint: file that the network was loaded from; None for the network at the end of training.
+        epoch: last epoch of training, counted from 0.
+
+    Example:
+        >>> Provenance(data_set="Digits", seed=3).seed
+        3
     """
 
     data_set: str | None = None

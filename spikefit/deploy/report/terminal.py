@@ -1,4 +1,4 @@
-"""A report as tables in the terminal."""
+"""Output of a report as tables in the terminal."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def print_report(report: Report, path: Path | None = None) -> None:
-    """Print the summary, the layers and every finding."""
+    """Print the summary, the layers and all findings of ``report``."""
     from rich.console import Console
 
     console = Console()
@@ -57,7 +57,7 @@ def _layers(report: Report) -> "Table":
 
 
 def summary(report: Report) -> list[tuple[str, str]]:
-    """Labels and values of the summary; ``(partial)`` marks figures that presume a fit where there is none."""
+    """Labels and values of the summary; ``(partial)`` marks figures that presume a fit if the network does not fit."""
     return [
         ("fits", _verdict(report)),
         *_accuracies(report),
@@ -105,7 +105,7 @@ def _accuracies(report: Report) -> list[tuple[str, str]]:
             if report.trained_with_integers_of == report.target
             else (f"the integers of {report.trained_with_integers_of}")
         )
-        trained += f"\n (with {whose})"  # a line of its own keeps the table within 80 columns
+        trained += f"\n (with {whose})"  # the line break keeps the table within 80 columns
     return [
         *rows,
         (trained, f"{report.accuracy_float:.2%} of {report.samples} samples"),
@@ -131,7 +131,7 @@ def _comparisons(report: Report) -> list[tuple[str, str]]:
         rows.append(("exact program = network", _mismatches(report.parity, report.parity.mismatches)))
     if report.target_agreement is not None:
         agreement = report.target_agreement
-        differing = agreement.mismatches + agreement.ties  # a percentage would round 2 of 500,000 away
+        differing = agreement.mismatches + agreement.ties  # a percentage would hide 2 of 500,000
         rows.append(("chip's spikes = network's", _mismatches(agreement, differing)))
     return rows
 

@@ -1,4 +1,4 @@
-"""Which neuron goes on which core: one module a family of chips, listed in ``_FAMILIES``."""
+"""Placement of neurons on cores: one module per family of chips, listed in ``_FAMILIES``."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -26,16 +26,16 @@ _FAMILIES: dict[str, Callable[[HardwareTarget, Program], Placement]] = {
 
 
 def place(target: HardwareTarget, program: Program, hops: bool = True) -> Placement:
-    """Put the neurons of ``program`` on the cores of ``target``, and these on its mesh.
+    """Place the neurons of ``program`` on the cores of ``target``, and the cores on its mesh.
+
+    Inputs stay on the host; all other populations, including the readout, take neurons on the chip. The placement is
+    deterministic. A violated limit is a finding of the placement, not an exception.
 
     Args:
         target: the chip.
         program: in either precision.
-        hops: whether to give the cores places on the mesh (families ``crossbar`` and ``memory``), which takes longer
-            than the rest where there are thousands of cores.
-
-    Inputs stay on the host; every other population, the readout too, takes neurons on the chip. The same
-    program gives the same placement. What does not fit is a finding of the placement, not an exception.
+        hops: whether to assign positions on the mesh to the cores (families ``crossbar`` and ``memory``), which takes
+            most of the time for thousands of cores.
     """
     placement = _FAMILIES[target.family](target, program)
     mesh = on_mesh(target, program, list(placement.cores)) if hops and target.family in _ON_MESH else None

@@ -1,4 +1,4 @@
-"""What a placement is, and what its families share."""
+"""The result of a placement, and functions that its families share."""
 
 import math
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ from spikefit.program.ir import Program, Projection
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """Neurons of one population on one core: their indices in the flattened population."""
+    """Neurons of one population on one core, as indices into the flattened population."""
 
     population: str
     neurons: np.ndarray
@@ -25,14 +25,14 @@ class Part:
 
 @dataclass(frozen=True, eq=False)
 class CoreLoad:
-    """One core.
+    """The neurons on one core, and how much of its limits they use.
 
     Attributes:
-        index: of the core.
-        parts: what is on it; empty for a core of splitters.
-        synapses: live synapses of the network that reach its neurons (those of splitters are not counted).
+        index: index of the core.
+        parts: the neurons on the core, by population; empty for a core of splitters.
+        synapses: live synapses of the network that reach the core's neurons, without those of splitters.
         utilisation: share of each of the core's limits that is used, 0 to 1.
-        splitters: relay neurons on it.
+        splitters: number of relay neurons on the core.
     """
 
     index: int
@@ -54,18 +54,29 @@ class CoreLoad:
 
 @dataclass(frozen=True, eq=False)
 class Placement:
-    """Where a network's neurons are.
+    """Assignment of a network's neurons to cores.
 
     Attributes:
-        family: of the chip.
+        family: family of the chip.
         cores: the cores in use.
-        findings: what does not fit.
-        lower_bound: no placement needs fewer cores.
+        findings: violated limits.
+        lower_bound: number of cores that every placement needs.
         unplaced: populations that no core can hold.
-        splitter_neurons: relays that copy spikes for neurons with too many destinations.
+        splitter_neurons: number of relay neurons, which copy spikes for neurons with too many destinations.
         hops_per_spike: hops that a spike causes on the way to all of its cores, averaged over the neurons that fire;
-            None when it is not known, or the chip has no mesh.
-        positions: row and column of each core on the mesh, int64 ``[cores, 2]``; None where there is none.
+            None if it was not computed, or the chip has no mesh.
+        positions: row and column of each core on the mesh, int64 ``[cores, 2]``; None without a mesh.
+
+    Example:
+        >>> from spikefit.hardware.deployment_context import DeploymentContext
+        >>> from spikefit.hardware.placement import place
+        >>> from spikefit.input_kind import InputKind
+        >>> from spikefit.networks import MLP
+        >>> from spikefit.program.lower import lower
+        >>> context = DeploymentContext(HardwareTarget.load("loihi"), 4, InputKind.SPIKES)
+        >>> placement = place(context.chip, lower(MLP((1, 8, 8), 10, hidden=[16]).eval(), context, "target"))
+        >>> [(core.populations, core.neurons) for core in placement.cores]
+        [(('fc1',), 16), (('readout',), 10)]
     """
 
     family: str
@@ -84,7 +95,7 @@ class Placement:
 
 
 def too_many_cores(target: HardwareTarget, cores: int, prune_blocks: tuple[str, ...], other: str = "") -> list[Finding]:
-    """A finding when the chip has fewer cores; ``other`` ends the sentence on what would mend it."""
+    """A finding if the chip has fewer than ``cores`` cores; ``other`` is appended to its remedy."""
     available = known(target.limits.cores)
     if available is None or cores <= available:
         return []
@@ -97,8 +108,8 @@ def too_many_cores(target: HardwareTarget, cores: int, prune_blocks: tuple[str, 
 class Kernel:
     """A projection as one ungrouped convolution over the pooled map of its source.
 
-    A dense layer is a kernel as large as the map. ``live`` is float32 0/1 ``[out, in, kh, kw]``. ``types``, if the
-    projection carries them, are the types of the inputs, int64 ``[in, kh, kw]``.
+    A dense layer is a kernel as large as the map. ``live`` is float32 0/1 ``[out, in, kh, kw]``. ``types`` are the
+    types of the inputs, int64 ``[in, kh, kw]``; None for a projection without types.
     """
 
     projection: Projection
@@ -112,12 +123,12 @@ class Kernel:
 
     @property
     def copies(self) -> int:
-        """Source neurons behind one place of the pooled map."""
+        """Number of source neurons that are pooled into one position of the map."""
         return self.projection.pool**2
 
 
 def as_kernel(projection: Projection, source: tuple[int, ...]) -> Kernel:
-    """``projection`` from a population of shape ``source`` as a :class:`Kernel`."""
+    """``projection`` as a :class:`Kernel`; ``source`` is the shape of its source population."""
     pooled = projection.pooled_shape(source)
     channels, height, width = pooled if len(pooled) == 3 else (pooled[0], 1, 1)
     if projection.kind == "dense":
@@ -139,17 +150,17 @@ def kernels_of(program: Program, projections: list[Projection]) -> list[Kernel]:
 
 
 def map_shape(shape: tuple[int, ...]) -> tuple[int, int, int]:
-    """``(C, H, W)`` of a population, which is ``(N, 1, 1)`` for a flat one."""
+    """The shape of a population as ``(C, H, W)``; ``(N, 1, 1)`` for a flat population."""
     return (shape[0], shape[1], shape[2]) if len(shape) == 3 else (shape[0], 1, 1)
 
 
 def sources_used(kernel: Kernel, neurons: Tensor) -> Tensor:
-    """Places of the pooled source that reach ``neurons`` (bool ``[out, H, W]``): bool ``[in, H', W']``."""
+    """Positions of the pooled source that reach ``neurons`` (bool ``[out, H, W]``): bool ``[in, H', W']``."""
     channels, height, width = kernel.source
     (above, left), (down, right) = kernel.padding, kernel.stride
     padded = torch.zeros(channels, height + 2 * above, width + 2 * left, dtype=torch.bool)
     rows, columns = (neurons.any(dim=0).any(dim=dim).nonzero().flatten().tolist() for dim in (1, 0))
-    if rows:  # a core holds few places of a map, and what they read is near
+    if rows:  # a core holds few positions of a map, whose receptive field is small
         top, first = rows[0], columns[0]
         held = neurons[None, :, top : rows[-1] + 1, first : columns[-1] + 1].float()
         spread = F.conv_transpose2d(held, kernel.live, stride=kernel.stride, dilation=kernel.dilation)[0] > 0
@@ -159,7 +170,7 @@ def sources_used(kernel: Kernel, neurons: Tensor) -> Tensor:
 
 
 def add_pooled(counts: Tensor, kernel: Kernel, pooled: Tensor) -> None:
-    """Add ``pooled`` (behind the kernel's pooling) to ``counts`` of the neurons in front, in place."""
+    """Add ``pooled`` (after the kernel's pooling) to ``counts`` of the neurons before pooling, in place."""
     pool = kernel.projection.pool
     spread = pooled.to(counts.dtype).repeat_interleave(pool, dim=1).repeat_interleave(pool, dim=2)
     counts[:, : spread.shape[1], : spread.shape[2]] += spread

@@ -1,14 +1,13 @@
 """Placement on crossbar cores (TrueNorth): a grid of axons and neurons, where a synapse is one bit.
 
-The weight of a synapse is chosen by its axon's *type*; each neuron has one value a type. A projection that
-carries the types of its inputs needs one axon a source. Else types follow values, and a source whose synapses
-onto a core use several types needs one axon copy of each, which is exact. A population is cut into tiles,
-each a block of channels over a rectangle of the map, such that a core's axons hold the tile's receptive field
-(behind any pooling).
+The weight of a synapse is selected by its axon's *type*: each neuron has one value per type. A projection that defines
+the types of its inputs needs one axon per source. Otherwise types follow from the values, and a source whose synapses
+onto a core use several types needs a copy of its axon for each type, which is exact. A population is cut into tiles,
+each a block of channels over a rectangle of the map, such that a core's axons hold the tile's receptive field (after
+any pooling).
 
-A neuron sends to one axon of one core. One that is needed on several axons drives a row of *splitters*
-instead: relay neurons on another core, one for each destination, in a tree where one core is not enough. A
-    relay takes a tick.
+A neuron sends to one axon of one core. A neuron with several destinations drives a row of *splitters* instead: relay
+neurons on another core, one for each destination, in a tree if one core is not enough. A relay takes a tick.
 """
 
 import math
@@ -45,8 +44,8 @@ from spikefit.program.stored_weights import StoredWeights, joined
 def place_on_crossbars(target: HardwareTarget, program: Program) -> Placement:
     """Tile every population over crossbar cores and add the splitters.
 
-    All tiles of a population have the same sides (those that need the fewest cores) and as many channels as
-    fit. A population with a neuron that needs more axons than a core has is a finding, and stays unplaced.
+    All tiles of a population have the same sides, chosen for the fewest cores, and as many channels as fit. A
+    population with a neuron that needs more axons than a core has is a finding and remains unplaced.
     """
     limits = target.limits
     max_neurons, max_axons = known(limits.neurons_per_core), known(limits.axons_in_per_core)
@@ -69,7 +68,7 @@ def place_on_crossbars(target: HardwareTarget, program: Program) -> Placement:
     splitters = 0
     splits = any(bool((destinations[p.name] > 1).any()) for p in program.populations[1:])
     if known(limits.axons_out_per_neuron) == 1 and splits and size.neurons < 2:
-        remedy = "a neuron that sends to several cores needs relays, and a relay two neurons of a core"
+        remedy = "a neuron that sends to several cores needs relays, which need at least two neurons per core"
         findings.append(Finding("neurons per core", target.name, 2, size.neurons, remedy, "capacity"))
     elif known(limits.axons_out_per_neuron) == 1:
         rows = [r for p in program.populations[1:] for r in _splitter_rows(destinations[p.name], size.neurons)]
@@ -81,10 +80,10 @@ def place_on_crossbars(target: HardwareTarget, program: Program) -> Placement:
 
 
 def axon_types(stored: StoredWeights, limit: int | None) -> Tensor:
-    """Type of the axon that each weight needs, from 1; 0 for no synapse: int64, in the shape of the weights.
+    """Axon type that each weight needs, from 1; 0 for no synapse: int64, in the shape of the weights.
 
-    As long as all neurons together use at most ``limit`` values, the type is the value's rank among them;
-    else its rank among the neuron's own values.
+    If all neurons together use at most ``limit`` values, the type is the value's rank among these; otherwise it is the
+    rank among the neuron's own values.
     """
     stored = stored.merged()
     few = limit is None or int(stored.distinct(zero_counts=False)) <= limit
@@ -92,10 +91,10 @@ def axon_types(stored: StoredWeights, limit: int | None) -> Tensor:
 
 
 def _types_of_population(kernels: list[Kernel], limit: int | None) -> list[Tensor]:
-    """The type of the axon that each weight of ``kernels`` needs, from 1; 0 for no synapse: int64, their shapes.
+    """Axon type that each weight of ``kernels`` needs, from 1; 0 for no synapse: int64, in the kernels' shapes.
 
-    Kernels that carry types keep them, each a range of its own, and the values of the others make the types
-    behind. When those are too many for a core, all are made from values.
+    Kernels that define types keep them, each in a separate range; the values of the other kernels give the types after
+    these. If that makes too many types for a core, all types follow from the values.
     """
     carrying = [kernel for kernel in kernels if kernel.types is not None]
     free = [kernel for kernel in kernels if kernel.types is None]
@@ -124,7 +123,7 @@ def _types_of_values(kernels: list[Kernel], limit: int | None) -> list[Tensor]:
 
 
 def _carried_types(kernel: Kernel) -> Tensor:
-    """The types that ``kernel`` carries, from 1 on, where it has synapses; 0 elsewhere.
+    """The types that ``kernel`` defines, from 1, for its synapses; 0 elsewhere.
 
     Raises:
         ConfigurationError: if a neuron has several values of one type.
@@ -138,7 +137,7 @@ def _carried_types(kernel: Kernel) -> Tensor:
         if len(wrong):
             raise ConfigurationError(
                 f"axon_types: got a projection {kernel.projection.name} whose output {int(wrong[0])} has several "
-                f"weights of type {kind}, expected at most one value beside 0 a type."
+                f"weights of type {kind}, expected at most one non-zero value per type."
             )
     return (kernel.types + 1) * (kernel.weight != 0)
 
@@ -169,7 +168,7 @@ class _Tile:
 
 
 class _Layer:
-    """A population, its kernels, and of each the types of axons: bool ``[out, types * in, kh, kw]``."""
+    """A population, its kernels, and the axon types of each kernel: bool ``[out, types * in, kh, kw]``."""
 
     def __init__(self, population: Population, kernels: list[Kernel], types: list[Tensor], fan_in: Tensor) -> None:
         self.population, self.kernels, self.types, self.fan_in = population, kernels, types, fan_in
@@ -193,12 +192,12 @@ class _Layer:
 
     @property
     def copies_axons(self) -> bool:
-        """Whether types follow values, of which there are several."""
+        """Whether types follow from the values and there are several types."""
         several = any(len(types[0]) > kernel.source[0] for kernel, types in zip(self.kernels, self.types, strict=True))
         return several and all(kernel.types is None for kernel in self.kernels)
 
     def best_tiling(self, size: _Core) -> tuple[int, list[tuple[int, int]]]:
-        """Side of the tiles and their groups of channels for the fewest cores; no groups if none fit."""
+        """Side and channel groups of the tiles that need the fewest cores; no groups if no tile fits."""
         best: tuple[int, int, list[tuple[int, int]]] | None = None
         longest = max(self.shape[1:])
         for side in range(1, min(longest, math.isqrt(size.neurons)) + 1):
@@ -217,7 +216,7 @@ class _Layer:
         start = 0
         while start < self.shape[0]:
             low, high = start, min(self.shape[0], start + size.neurons // (height * width))
-            while low < high:  # by bisection: more channels never need fewer axons
+            while low < high:  # bisection: more channels never need fewer axons
                 middle = (low + high + 1) // 2
                 fits = self._most_axons(start, middle, height, width) <= size.axons
                 low, high = (middle, high) if fits else (low, middle - 1)
@@ -228,9 +227,9 @@ class _Layer:
         return groups
 
     def _most_axons(self, first: int, last: int, height: int, width: int) -> int:
-        """Axons of the tile of ``height`` x ``width`` that needs the most.
+        """The largest number of axons of any tile of ``height`` x ``width``.
 
-        If the whole receptive field of some tile lies inside the map, none needs more; else all are counted.
+        If the whole receptive field of some tile lies inside the map, no tile needs more; otherwise all are counted.
         """
         total = 0
         for index, kernel in enumerate(self.kernels):
@@ -256,14 +255,14 @@ class _Layer:
         )
 
     def _pattern(self, index: int, first: int, last: int, height: int, width: int) -> Tensor:
-        """Types that each place of the whole receptive field needs: bool ``[types, in, rows, columns]``."""
+        """Types that each position of the whole receptive field needs: bool ``[types, in, rows, columns]``."""
         kernel = self.kernels[index]
         live = self.types[index][first:last].any(dim=0, keepdim=True).float()
         spread = conv_transpose2d(torch.ones(1, 1, height, width), live, stride=kernel.stride, dilation=kernel.dilation)
         return (spread[0] > 0).unflatten(0, (-1, kernel.source[0]))
 
     def _clip(self, kernel: Kernel, used: Tensor, top: int, left: int) -> Tensor:
-        """``used`` of a tile at ``top``, ``left``, without the padding: the part inside the map."""
+        """The part of ``used`` that lies inside the map, without the padding, for a tile at ``top``, ``left``."""
         y, x = _origin(kernel, top, left)
         rows, columns = used.shape[2], used.shape[3]
         return used[
@@ -285,7 +284,7 @@ class _Layer:
                 yield _Tile(channels, top, left, bottom, right)
 
     def load(self, index: int, tile: _Tile, size: _Core, destinations: dict[str, Tensor]) -> CoreLoad:
-        """The core of ``tile``; its axons are added to the ``destinations`` of their sources."""
+        """The core that holds ``tile``; its axons are added to the ``destinations`` of their sources."""
         axons = 0
         for number, kernel in enumerate(self.kernels):
             pattern = self._recent(number, *tile.channels, *tile.sides)
@@ -303,12 +302,12 @@ class _Layer:
 
 
 def _origin(kernel: Kernel, top: int, left: int) -> tuple[int, int]:
-    """Place of the map at which the receptive field of a tile begins; negative in the padding."""
+    """Position in the source map at which the receptive field of a tile begins; negative within the padding."""
     return top * kernel.stride[0] - kernel.padding[0], left * kernel.stride[1] - kernel.padding[1]
 
 
 def _one_axon_a_source(populations: list[str]) -> str:
-    """What would save the axon copies of ``populations``, to be added to a sentence."""
+    """The end of a remedy that says how to avoid the axon copies of ``populations``."""
     if not populations:
         return ""
     return f", or use codebook scope axon (spikefit.quantize.AxonCodebook) in {', '.join(populations)}"
@@ -323,7 +322,7 @@ def _too_many_axons(layer: _Layer, program: Program, available: int, prune_block
 
 
 def _splitter_rows(destinations: Tensor, largest: int) -> list[int]:
-    """Relays of each group that one axon drives, for all neurons with several destinations."""
+    """Number of relays in each row of splitters (driven by one axon), for all neurons with several destinations."""
     rows: list[int] = []
     for count in destinations.flatten().tolist():
         while count > 1:
@@ -334,7 +333,7 @@ def _splitter_rows(destinations: Tensor, largest: int) -> list[int]:
 
 
 def _splitter_cores(rows: list[int], size: _Core, first: int) -> list[CoreLoad]:
-    """Cores of splitters: rows in order of size, each on the last core while it has room."""
+    """Cores of splitters: rows in descending order of size, each on the last core if it fits there."""
     filled: list[tuple[int, int]] = []
     for row in sorted(rows, reverse=True):
         if filled and filled[-1][0] + row <= size.neurons and filled[-1][1] < size.axons:

@@ -1,7 +1,6 @@
-"""Placement of whole layers, one on each core (Speck), as an assignment problem.
+"""Placement of whole layers, one per core (Speck), as an assignment problem.
 
-What a layer needs (``c`` input channels, ``f`` output channels, a kernel of ``kx`` x ``ky``, a map of ``fx``
-x ``fy``):
+A layer with ``c`` input channels, ``f`` output channels, a kernel of ``kx`` x ``ky`` and a map of ``fx`` x ``fy`` needs
 
 * kernel entries ``c * 2**(ceil(log2(kx * ky)) + ceil(log2 f))``; a dense layer is a kernel as large as its
   map;
@@ -29,7 +28,7 @@ from spikefit.program.ir import Population, Program, Projection
 
 @dataclass(frozen=True)
 class Needs:
-    """Memory entries of one layer, or of one core."""
+    """Memory entries that one layer needs, or that one core has."""
 
     kernel: float
     neurons: float
@@ -41,10 +40,10 @@ class Needs:
 
 
 def place_layers(target: HardwareTarget, program: Program) -> Placement:
-    """Give each population a core of its own that holds it, leaving as little memory unused as possible.
+    """Place each population on a separate core that can hold it, with as little unused memory as possible.
 
-    Of an encoder that the host computes, only the neurons are on the core. Layers for which no core is left
-    are findings.
+    For an encoder that the host computes, only the neurons are on the core. Layers for which no core is left are
+    findings.
     """
     cores = core_sizes(target)
     populations = program.populations[1:]
@@ -66,7 +65,7 @@ def place_layers(target: HardwareTarget, program: Program) -> Placement:
 
 
 def core_sizes(target: HardwareTarget) -> list[Needs]:
-    """What each core of ``target`` holds; an unknown memory is unlimited."""
+    """Memory entries of each core of ``target``; an unknown size is unlimited."""
     limits = target.limits
     count = known(limits.cores) or 0
     lists = (known(limits.kernel_entries), known(limits.neuron_entries), known(limits.bias_entries))
@@ -87,10 +86,10 @@ def layer_needs(target: HardwareTarget, program: Program, population: Population
 
 
 def assign(needs: list[Needs], cores: list[Needs]) -> list[int | None]:
-    """A core for each layer; None for layers that are left over when as many as possible have one.
+    """Assign a core to each layer, or None to layers that can't be placed.
 
-    Among the assignments that place the most layers, one that leaves the least memory of the used cores
-    empty.
+    The assignment places as many layers as possible and, among those that do, leaves the least memory of the used
+    cores empty.
     """
     if not needs or not cores:
         return [None] * len(needs)
@@ -122,7 +121,7 @@ def _utilisation(need: Needs, core: Needs) -> dict[str, float]:
 def _homeless(
     program: Program, population: Population, need: Needs, cores: list[Needs], prune_blocks: tuple[str, ...]
 ) -> Finding:
-    """Why no core was left: which memory is too small on every core, or that others took those that fit."""
+    """The finding for an unplaced layer: a memory that is too small on every core, or no suitable core left."""
     where = population.name
     largest = Needs(
         max((core.kernel for core in cores), default=0),
@@ -137,7 +136,7 @@ def _homeless(
     for limit, needed, available, other in parts:
         if needed > available:
             sizes = int(needed), int(available)
-            # Filters count as the next power of two, input channels one by one: these are easier to do without.
+            # Filters are rounded up to a power of two, input channels are not: pruning inputs helps sooner.
             kernel = limit == "kernel entries"
             remedy = fewer_inputs(program, where, *sizes) if kernel else fewer_units(population, *sizes)
             return Finding(limit, where, *sizes, remedy + other, "capacity", prune_blocks)
@@ -152,5 +151,5 @@ def _encoded(target: HardwareTarget, program: Program, population: Population) -
 
 
 def _power_of_two(number: int) -> int:
-    """The smallest power of two from ``number``."""
+    """The smallest power of two that is at least ``number``."""
     return 1 << (number - 1).bit_length()

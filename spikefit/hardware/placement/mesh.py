@@ -1,10 +1,10 @@
-"""Where on the chip's mesh a core is, and how far spikes travel.
+"""Positions of cores on the chip's mesh, and the hops of spikes between them.
 
-A spike becomes one message to every core that holds a synapse of its neuron, and a message takes as many hops as the
-cores are apart in rows and columns. What enters from the host is not counted, nor the way over splitters.
+A spike becomes one message to every core that holds a synapse of its neuron. A message takes as many hops as the cores
+are apart, in rows plus columns. Messages from the host and paths through splitters are not counted.
 
-Cores start along a Hilbert curve, in the order of the network, so that layers lie beside those that they talk to; then
-a local search exchanges places as long as that saves hops. Nothing is drawn: the same placement gives the same mesh.
+Cores are first placed along a Hilbert curve, in the order of the network, so that connected layers are close to each
+other. A local search then exchanges positions as long as this saves hops. The result is deterministic.
 """
 
 import math
@@ -26,12 +26,12 @@ _SWEEPS = 20
 
 @dataclass(frozen=True, eq=False)
 class Mesh:
-    """Places of cores.
+    """Positions of cores on a mesh, and the resulting hops.
 
     Attributes:
         rows, columns: int64 ``[cores]``.
-        hops_per_spike: messages times their distance, over all neurons that fire, if all fire equally often.
-        hops_along_curve: the same before the search.
+        hops_per_spike: sum of the messages' distances per spike, if all neurons fire equally often.
+        hops_along_curve: the same before the local search.
     """
 
     rows: np.ndarray
@@ -41,7 +41,7 @@ class Mesh:
 
 
 def on_mesh(target: HardwareTarget, program: Program, cores: list[CoreLoad]) -> Mesh | None:
-    """Places for ``cores`` on a square grid as large as the chip, larger where it has too few; None without cores."""
+    """Place ``cores`` on a square grid as large as the chip, or larger if the chip is too small; None without cores."""
     if not cores:
         return None
     from spikefit.functional.kernels.cpu.core_positions import improve  # numba takes a while to import
@@ -62,7 +62,7 @@ def on_mesh(target: HardwareTarget, program: Program, cores: list[CoreLoad]) -> 
 
 
 def traffic(target: HardwareTarget, program: Program, cores: list[CoreLoad]) -> csr_array:
-    """Messages between cores when every neuron fires once: int64 ``[cores, cores]``, from row to column."""
+    """Number of messages between cores when every neuron fires once: int64 ``[cores, cores]``, from row to column."""
     core_of = {population.name: np.full(population.neurons, -1) for population in program.populations}
     for position, core in enumerate(cores):
         for part in core.parts:
@@ -89,9 +89,9 @@ def traffic(target: HardwareTarget, program: Program, cores: list[CoreLoad]) -> 
 def sources_of(
     kernel: Kernel, source: tuple[int, int, int], shape: tuple[int, int, int], neurons: np.ndarray
 ) -> np.ndarray:
-    """Which neurons of a source population reach some of ``neurons`` of a population of ``shape``: their indices.
+    """Indices of the neurons of a source population that reach any of ``neurons`` in a population of ``shape``.
 
-    Computed on the smallest box that holds ``neurons``, as a core holds few places of a map.
+    Computed on the smallest box that contains ``neurons``, because a core holds few positions of a map.
     """
     channel, row, column = np.unravel_index(neurons, shape)
     low = [int(index.min()) for index in (channel, row, column)]
@@ -113,7 +113,7 @@ def sources_of(
 
 
 def hilbert_order(side: int) -> np.ndarray:
-    """Places ``[side * side, 2]`` (row, column) of a square along a Hilbert curve around it."""
+    """Positions ``[side * side, 2]`` (row, column) of a square, in the order of a Hilbert curve that covers it."""
     size = 1 << (side - 1).bit_length()
     steps = np.arange(size * size)
     row, column, rest, scale = np.zeros_like(steps), np.zeros_like(steps), steps.copy(), 1

@@ -1,4 +1,4 @@
-"""Chips with one core, which takes the whole network or does not (Xylo)."""
+"""Placement on chips with a single core, which must hold the whole network (Xylo)."""
 
 import numpy as np
 
@@ -10,7 +10,7 @@ from spikefit.program.ir import Program
 
 
 def place_on_one_core(target: HardwareTarget, program: Program) -> Placement:
-    """Every population on the core; what is too much for it, :mod:`spikefit.hardware.check` finds."""
+    """Place every population on the core; :mod:`spikefit.hardware.check_capacity` checks its limits."""
     chip = program.populations[1:]
     synapses = sum(program.synapses(projection) for projection in chip_projections(target, program))
     used = {

@@ -1,12 +1,11 @@
-"""Placement on cores with a synapse memory of their own (Loihi).
+"""Placement on cores that each have a synapse memory (Loihi).
 
-Cores are filled in the order of the populations, each with neurons of one population only. Of a map the
-neurons of one place go together, row by row, so that a core's neurons share their sources. Where a core holds but a few
-distinct thresholds or decays, which its neurons share, channels of like thresholds go together first.
+Cores are filled in the order of the populations, each with neurons of one population only. In a map, the neurons of one
+position are kept together, row by row, so that a core's neurons share their sources. If a core supports only a few
+distinct thresholds or decays, channels with equal values are grouped first.
 
-What a core's memory is charged: ``bits`` for each live synapse. Kernels are not shared between places (a
-compiler that shares them, as NxTF does, needs less) and the indices of sparse connections are not counted
-(they need more).
+Each live synapse takes ``bits`` of a core's memory. Kernels are not shared between positions (a compiler that shares
+them, as NxTF does, needs less memory), and the indices of sparse connections are not counted (they need more).
 """
 
 import itertools
@@ -36,10 +35,10 @@ from spikefit.program.ir import Population, Program
 
 
 def place_in_memory(target: HardwareTarget, program: Program) -> Placement:
-    """Fill the cores greedily with neurons, synapse memory, input and output axons as limits.
+    """Fill the cores greedily, limited by neurons, synapse memory, input axons and output axons.
 
-    A neuron that no core can hold is a finding on its population. It takes an output axon for each core that it
-    reaches, which depends on where its targets went: the last population is placed first.
+    If no core can hold a neuron, its population gets a finding. A neuron takes an output axon for each core that it
+    reaches, which depends on the placement of its targets; the last population is therefore placed first.
     """
     filled: list[list[CoreLoad]] = []
     findings: list[Finding] = []
@@ -72,7 +71,7 @@ def place_in_memory(target: HardwareTarget, program: Program) -> Placement:
 
 
 class _Fill:
-    """One population on its way to the cores: what each of its neurons needs, in the order of placement."""
+    """Fills cores with one population: the needs of each of its neurons, in the order of placement."""
 
     def __init__(self, target: HardwareTarget, program: Program, population: Population, reached: Tensor) -> None:
         self.population, self.program, limits = population, program, target.limits
@@ -88,7 +87,7 @@ class _Fill:
         numbers = np.arange(population.neurons).reshape(self.shape[0], -1)
         groups = _channel_groups(target, population)
         self.order = np.concatenate([numbers[group].T.flatten() for group in groups])
-        self.ends = np.cumsum([len(group) * numbers.shape[1] for group in groups])  # no core goes beyond one
+        self.ends = np.cumsum([len(group) * numbers.shape[1] for group in groups])  # a core stays within one group
         fans = [program.fan_in(projection).flatten().numpy() for projection in projections]
         widths = [projection.bits or target.widest_bits for projection in projections]
         nothing = np.zeros(population.neurons, dtype=np.int64)
@@ -97,10 +96,10 @@ class _Fill:
         self.outputs = reached.flatten().numpy()[self.order]
 
     def too_large(self) -> Finding | None:
-        """A finding when a single neuron is too much for an empty core."""
+        """A finding if a single neuron exceeds the limits of an empty core."""
         worst_bits, worst_fan = int(self.bits.max()), int(self.fan_in.max())
         if self.cells > self.max_cells:
-            remedy = "reset to zero, which takes one"
+            remedy = "reset to zero, which takes one hardware neuron"
             name, room = self.population.name, int(self.max_cells)
             return Finding("neurons per core", name, self.cells, room, remedy, "capacity")
         if worst_fan > self.max_axons:
@@ -143,19 +142,19 @@ class _Fill:
         return loads
 
     def reach(self, core: CoreLoad, reached: dict[str, Tensor]) -> None:
-        """Add ``core`` to the cores that its sources reach, in place."""
+        """Count ``core`` as a destination of its sources in ``reached``, in place."""
         neurons = self._marked(core.parts[0].neurons)
         for kernel in self.kernels:
             add_pooled(reached[kernel.projection.source], kernel, sources_used(kernel, neurons))
 
     def _marked(self, neurons: np.ndarray) -> Tensor:
-        """These neurons in a map, bool ``[C, H, W]``."""
+        """``neurons`` as a mask over the map, bool ``[C, H, W]``."""
         marked = torch.zeros(self.population.neurons, dtype=torch.bool)
         marked[torch.from_numpy(neurons)] = True
         return marked.view(self.shape)
 
     def _within_axons(self, start: int, stop: int) -> int:
-        """The last stop up to ``stop`` whose neurons have at most ``max_axons`` sources."""
+        """The largest end, up to ``stop``, such that the neurons from ``start`` have at most ``max_axons`` sources."""
         if self.max_axons >= sum(math.prod(kernel.source) * kernel.copies for kernel in self.kernels):
             return stop
         low, high = start + 1, stop
@@ -165,12 +164,12 @@ class _Fill:
         return low
 
     def _axons(self, start: int, stop: int) -> int:
-        """Distinct sources of the neurons from ``start`` to ``stop``: one input axon each."""
+        """Number of distinct sources of the neurons from ``start`` to ``stop``, which take one input axon each."""
         neurons = self._marked(self.order[start:stop])
         return sum(int(sources_used(kernel, neurons).sum()) * kernel.copies for kernel in self.kernels)
 
     def _load(self, index: int, start: int, stop: int) -> CoreLoad:
-        axons = self._axons(start, stop) if math.isfinite(self.max_axons) else 0  # without a limit nobody asks
+        axons = self._axons(start, stop) if math.isfinite(self.max_axons) else 0  # not reported without a limit
         used = {
             "neurons": ((stop - start) * self.cells, self.max_cells),
             "synapse memory": (int(self.bits[start:stop].sum()), self.max_bits),
@@ -183,7 +182,7 @@ class _Fill:
 
 
 def _shared_constants(target: HardwareTarget) -> dict[str, int]:
-    """How many distinct values of a constant the neurons of a core may have, by its name in a population."""
+    """Limits on the distinct values of a constant on a core, by the constant's name in a population."""
     rooms = {
         "threshold": known(target.limits.threshold_configurations_per_core),
         "leak": known(target.limits.decay_configurations_per_core),
@@ -197,23 +196,24 @@ def _distinct(constant: str, *populations: Population) -> set[float]:
 
 
 def _channel_groups(target: HardwareTarget, population: Population) -> list[np.ndarray]:
-    """Channels cut into groups that may share a core: a single one, unless they differ in too many constants.
+    """Channels divided into groups that may share a core; a single group if the limits on constants allow it.
 
-    Sorted by their constants, so that equal ones lie in one group, each of which takes as many as there may be.
+    Channels are sorted by their constants, so that equal ones are in the same group, and each group is as large as the
+    limits allow.
     """
     rooms = _shared_constants(target)
     if all(len(_distinct(constant, population)) <= room for constant, room in rooms.items()):
         return [np.arange(map_shape(population.shape)[0])]
     constants = np.stack([getattr(population, constant).numpy() for constant in rooms])
     groups: list[list[int]] = []
-    seen: list[set[float]] = []
+    used: list[set[float]] = []
     for channel in np.lexsort(constants[::-1]).tolist():
         own = [{value} for value in constants[:, channel].tolist()]
-        wider = [values | value for values, value in zip(seen, own, strict=True)] if groups else []
+        wider = [values | value for values, value in zip(used, own, strict=True)] if groups else []
         if groups and all(len(values) <= room for values, room in zip(wider, rooms.values(), strict=True)):
-            seen = wider
+            used = wider
         else:
             groups.append([])
-            seen = own
+            used = own
         groups[-1].append(channel)
     return [np.sort(group) for group in groups]

@@ -1,1 +1,1 @@
-"""Scores of units and synapses, one file a score: what has the lowest score is pruned first."""
+"""Importance scores of units and synapses, one file per score; the lowest scores are pruned first."""

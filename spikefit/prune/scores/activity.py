@@ -1,4 +1,4 @@
-"""What scores of spikes alone share."""
+"""Base class of scores that are computed from spikes alone."""
 
 from abc import abstractmethod
 from collections.abc import Iterable
@@ -14,10 +14,10 @@ from spikefit.prune.scores.recording import recorded_spikes
 
 
 class ActivityScore(Score):
-    """A score that adds up what it sees in each sample's spikes; tied blocks add theirs.
+    """Base class of scores that are sums over the spikes of each sample; scores of tied blocks are added.
 
     Args:
-        batches: how many training batches to look at.
+        batches: number of training batches.
     """
 
     def __init__(self, batches: int = 8) -> None:
@@ -26,13 +26,13 @@ class ActivityScore(Score):
 
     @abstractmethod
     def of_spikes(self, spikes: Tensor) -> Tensor:
-        """The score of each unit in each sample, ``[B, K]``, from a block's spikes ``[T, B, K]`` or with ``H, W``."""
+        """Score of each unit in each sample, ``[B, K]``, from spikes ``[T, B, K]`` or ``[T, B, K, H, W]``."""
 
     @torch.no_grad()
     def accumulate(
         self, network: Network, batches: Iterable[Batch], loss: LossPerSample
     ) -> tuple[dict[str, Tensor], int]:
-        """Sums over samples."""
+        """Sums of the score over samples, and the number of samples."""
         groups = unit_groups(network)
         totals: dict[str, Tensor] = {}
         samples = 0
@@ -40,7 +40,7 @@ class ActivityScore(Score):
             for inputs, labels in batches:
                 network(inputs)
                 for group in groups:
-                    seen = [self.of_spikes(spikes[name].float()).sum(dim=0) for name in group.blocks]
-                    totals[group.name] = totals.get(group.name, 0) + torch.stack(seen).sum(dim=0)
+                    sums = [self.of_spikes(spikes[name].float()).sum(dim=0) for name in group.blocks]
+                    totals[group.name] = totals.get(group.name, 0) + torch.stack(sums).sum(dim=0)
                 samples += len(labels)
         return totals, samples

@@ -1,4 +1,4 @@
-"""What all scores of importance share: low scores are pruned first."""
+"""Base classes of importance scores; the lowest scores are pruned first."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
@@ -13,13 +13,13 @@ LossPerSample = Callable[[Tensor, Tensor], Tensor]
 
 
 class Importance(ABC):
-    """What scores of units and of synapses have in common.
+    """Base class of importance scores of units and of synapses.
 
-    A score is a sum over samples (``accumulate``) that may be added up over processes before it is divided by the
+    A score is either a sum over samples (``accumulate``), which may be added over processes before it is divided by the
     number of samples, or a function of the weights alone, which needs no batches.
 
     Args:
-        batches: how many training batches to look at; 0 for scores of the weights alone.
+        batches: number of training batches; 0 for scores that depend on the weights alone.
     """
 
     def __init__(self, batches: int = 0) -> None:
@@ -30,7 +30,7 @@ class Importance(ABC):
     def accumulate(
         self, network: Network, batches: Iterable[Batch], loss: LossPerSample
     ) -> tuple[dict[str, Tensor], int]:
-        """Sums of the score, by name, and the number of samples that they add up.
+        """Sums of the score over samples, by name, and the number of samples.
 
         Args:
             network: read only, in evaluation mode.
@@ -40,11 +40,11 @@ class Importance(ABC):
 
 
 class Score(Importance):
-    """Importance of every unit, ``{group: [units]}`` with the groups of :func:`~spikefit.prune.groups.unit_groups`."""
+    """Base class of scores of units: ``{group: [units]}``, groups as in :func:`~spikefit.prune.groups.unit_groups`."""
 
 
 class SynapseScore(Importance):
-    """Importance of every synapse, ``{layer: [the weight's shape]}`` with the layers of ``network.named_synapses()``.
+    """Base class of scores of synapses: ``{layer: [weight's shape]}``, layers as in ``network.named_synapses()``.
 
     Synapses that are not in use (:func:`~spikefit.prune.groups.live_synapses`) score 0.
     """

@@ -1,4 +1,4 @@
-"""Fisher information of gates: what the scores of units (FSC) and of synapses share."""
+"""Fisher information of gates, which the scores of units (FSC) and of synapses share."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -22,13 +22,13 @@ Fisher = Literal["sketched", "exact", "drawn", "empirical"]
 
 @dataclass(frozen=True)
 class Pass:
-    """One batch's way through the network.
+    """A forward pass of one batch, with the inputs and outputs of the watched modules.
 
     Attributes:
         samples: number of samples.
-        inputs, outputs: of the modules, by name.
+        inputs, outputs: inputs and outputs of the modules, by name.
         logits: ``[B, classes]``.
-        vectors: what to pull back from the logits, ``[V, B, classes]``.
+        vectors: vectors to pull back from the logits (vector-Jacobian products), ``[V, B, classes]``.
     """
 
     samples: int
@@ -38,7 +38,7 @@ class Pass:
     vectors: Tensor
 
     def gradients(self) -> Iterator[dict[str, Tensor]]:
-        """For each vector, its gradients at the outputs; one backward pass each, which computes nothing else."""
+        """Yield the gradients at the outputs for each vector; each takes one backward pass."""
         names, last = list(self.outputs), len(self.vectors) - 1
         for position, vector in enumerate(self.vectors.to(self.logits.dtype)):
             found = torch.autograd.grad(self.logits, list(self.outputs.values()), vector, retain_graph=position < last)
@@ -48,21 +48,22 @@ class Pass:
 class FisherImportance(Importance):
     """Half the Fisher information of gates: ``1/(2N) * sum_n E_y[(d log p(y|x_n) / dg)**2]``.
 
-    That is the second-order estimate of the loss that it costs to close a gate. The ``empirical`` one takes the data's
-    labels instead of the mean over labels y. It fades where the network fits its training data, because the loss then
-    has no gradient left, while the network's own distribution over labels still says how its output would move.
+    This is the second-order estimate of the increase of the loss when a gate closes. The ``empirical`` variant uses the
+    data's labels instead of the mean over labels y. It vanishes when the network fits its training data, because the
+    loss then has no gradient left; the network's own distribution over labels still shows how its output would change.
 
     Args:
-        batches: how many training batches to look at.
-        fisher: ``exact``, with one backward pass a class; ``sketched``, an estimate of it without bias
-            (:func:`~spikefit.functional.fisher.sketched_pullbacks`), whatever the number of classes; ``drawn``, with
-            labels drawn from the predictions, the textbook's estimate, which varies more; ``empirical``, with the
-            data's labels and the training loss.
-        draws: backward passes a batch for ``sketched`` and ``drawn``. With two, a batch costs about a training step.
-        seed: of the random signs or labels; the global random state stays as it is.
+        batches: number of training batches.
+        fisher: ``exact``, with one backward pass per class; ``sketched``, an unbiased estimate of ``exact`` with
+            ``draws`` backward passes (:func:`~spikefit.functional.fisher.sketched_pullbacks`); ``drawn``, the textbook
+            estimate with labels drawn from the predictions, which has a larger variance; ``empirical``, with the data's
+            labels and the training loss.
+        draws: backward passes per batch for ``sketched`` and ``drawn``. With two, a batch costs about as much as a
+            training step.
+        seed: seed of the random signs or labels; the global random state is not used.
 
     Raises:
-        ConfigurationError: for another ``fisher``, or no batch or no draw.
+        ConfigurationError: for an unknown ``fisher``, or less than one batch or draw.
     """
 
     def __init__(self, batches: int = 8, fisher: Fisher = "sketched", draws: int = 2, seed: int = 0) -> None:
@@ -75,17 +76,17 @@ class FisherImportance(Importance):
     def passes(
         self, network: Network, modules: Mapping[str, nn.Module], batches: Iterable[Batch], loss: LossPerSample
     ) -> Iterator[Pass]:
-        """Send batches through ``network`` and watch ``modules``.
+        """Run batches through ``network`` and record the inputs and outputs of ``modules``.
 
-        The graph begins at the output of the first of them: no parameter gets a gradient, so that DDP's hooks stay
-        silent, and none needs to be trainable.
+        The autograd graph begins at the output of the first module. No parameter gets a gradient, so that DDP's hooks
+        are not triggered, and no parameter needs to be trainable.
         """
         generator = torch.Generator().manual_seed(self.seed)
         inputs: dict[str, Tensor] = {}
         outputs: dict[str, Tensor] = {}
 
         def keep(name: str, x: Tensor, y: Tensor) -> Tensor:
-            # Where nothing trainable lies before, the graph begins here.
+            # If no trainable module precedes this one, the graph begins here.
             y = y if y.requires_grad else y.detach().requires_grad_()
             inputs[name], outputs[name] = x, y
             return y
@@ -97,7 +98,7 @@ class FisherImportance(Importance):
             yield Pass(len(labels), dict(inputs), dict(outputs), logits, vectors)
 
     def _vectors(self, logits: Tensor, labels: Tensor, loss: LossPerSample, generator: torch.Generator) -> Tensor:
-        """What to pull back, ``[V, B, classes]``."""
+        """Vectors to pull back from the logits, ``[V, B, classes]``."""
         if self.fisher == "exact":
             return exact_pullbacks(logits)
         if self.fisher == "sketched":

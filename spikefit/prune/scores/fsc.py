@@ -1,4 +1,4 @@
-"""FSC, Fisher Spike Contribution."""
+"""Fisher Spike Contribution (FSC), a score of units."""
 
 from collections.abc import Iterable
 
@@ -18,14 +18,27 @@ from spikefit.prune.scores.fisher import FisherImportance
 class FSC(FisherImportance, Score):
     """Fisher Spike Contribution, ``1/(2N) * sum_n (sum_{t,h,w} dL_n/ds_k * s_k)**2`` with ``L = -log p(y|x)``.
 
-    The Fisher information of a gate on the unit's spikes. The contributions of blocks that a shortcut ties together are
-    added before the square: one gate silences them all. Arguments are those of :class:`FisherImportance`.
+    This is the Fisher information of a gate on the unit's spikes. The contributions of blocks that a shortcut ties
+    together are added before the square, because one gate silences them all. Arguments are those of
+    :class:`FisherImportance`.
+
+    Example:
+        >>> from torch.nn.functional import cross_entropy
+        >>> from spikefit.networks import MLP
+        >>> network = MLP((1, 8, 8), 10, hidden=[16]).eval()
+        >>> batch = torch.ones(4, 2, 1, 8, 8), torch.tensor([3, 7])
+        >>> totals, samples = FSC().accumulate(network, [batch], lambda x, y: cross_entropy(x, y, reduction="none"))
+        >>> totals["fc1"].shape, samples
+        (torch.Size([16]), 2)
     """
 
     def accumulate(
         self, network: Network, batches: Iterable[Batch], loss: LossPerSample
     ) -> tuple[dict[str, Tensor], int]:
-        """Sums over samples. Spikes are taken behind the pooling, which leaves norm, neuron and pooling one kernel."""
+        """Sums of the score over samples, and the number of samples.
+
+        Spikes are recorded after the pooling, so that norm, neuron and pooling can run as one kernel.
+        """
         groups = unit_groups(network)
         totals: dict[str, Tensor] = {}
         samples = 0

@@ -1,4 +1,4 @@
-"""Magnitude of a unit's weights as a score."""
+"""Magnitude of the weights as a score of units."""
 
 from collections.abc import Iterable
 
@@ -11,9 +11,16 @@ from spikefit.prune.scores.base import Batch, LossPerSample, Score
 
 
 class Magnitude(Score):
-    """L1 norm of the incoming live weights (Li et al. 2017, arXiv 1608.08710), divided by how many there are.
+    """Mean magnitude of a unit's incoming live weights.
 
-    A convolved shortcut's weights are incoming weights of its block; tied blocks add their means.
+    This is their L1 norm (Li et al. 2017, arXiv 1608.08710) divided by their number. Weights of a convolutional
+    shortcut are incoming weights of its block. The means of tied blocks are added.
+
+    Example:
+        >>> from spikefit.networks import MLP
+        >>> totals, _ = Magnitude().accumulate(MLP((1, 8, 8), 10, hidden=[16]), [], None)
+        >>> {name: score.shape for name, score in totals.items()}
+        {'fc1': torch.Size([16])}
     """
 
     def __init__(self) -> None:
@@ -23,7 +30,7 @@ class Magnitude(Score):
     def accumulate(
         self, network: Network, batches: Iterable[Batch], loss: LossPerSample
     ) -> tuple[dict[str, Tensor], int]:
-        """Mean magnitude of each unit's fan-in."""
+        """Mean magnitude of each unit's incoming weights, and a sample count of 1."""
         sums: dict[str, Tensor] = {}
         counts: dict[str, Tensor] = {}
         for name, layer in network.named_synapses():

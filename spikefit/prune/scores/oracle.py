@@ -1,4 +1,4 @@
-"""What the removal of each unit really costs: the ground truth that scores are measured against."""
+"""Measured change of the loss on removal of each unit: the ground truth for other scores."""
 
 from collections.abc import Iterable
 
@@ -11,13 +11,22 @@ from spikefit.prune.scores.base import Batch, LossPerSample, Score
 
 
 class Oracle(Score):
-    """The change of the loss when a unit falls silent, without training anew: ``1/N * sum_n L_n(without k) - L_n``.
+    """Change of the loss when a unit is silenced, without retraining: ``1/N * sum_n L_n(without k) - L_n``.
 
-    One forward pass a unit and batch: for small networks, and to judge other scores by (``scripts/rank_scores.py``).
-    A dead unit scores 0.
+    Takes one forward pass per unit and batch. It is meant for small networks and for evaluating other scores
+    (``scripts/rank_scores.py``). A dead unit scores 0.
 
     Args:
-        batches: how many training batches to look at.
+        batches: number of training batches.
+
+    Example:
+        >>> from torch.nn.functional import cross_entropy
+        >>> from spikefit.networks import MLP
+        >>> network = MLP((1, 8, 8), 10, hidden=[16]).eval()
+        >>> batch = torch.ones(4, 2, 1, 8, 8), torch.tensor([3, 7])
+        >>> totals, _ = Oracle().accumulate(network, [batch], lambda x, y: cross_entropy(x, y, reduction="none"))
+        >>> totals["fc1"].shape
+        torch.Size([16])
     """
 
     def __init__(self, batches: int = 8) -> None:
@@ -27,7 +36,7 @@ class Oracle(Score):
     def accumulate(
         self, network: Network, batches: Iterable[Batch], loss: LossPerSample
     ) -> tuple[dict[str, Tensor], int]:
-        """Sums over samples; the network's own masks are set and restored."""
+        """Sums of the score over samples, and the number of samples; the network's masks are set and restored."""
         groups = unit_groups(network)
         totals = {group.name: torch.zeros(group.units, dtype=torch.float64) for group in groups}
         samples = 0

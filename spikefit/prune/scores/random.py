@@ -1,4 +1,4 @@
-"""A random order of units as a score."""
+"""Random score of units."""
 
 from collections.abc import Iterable
 
@@ -11,10 +11,16 @@ from spikefit.prune.scores.base import Batch, LossPerSample, Score
 
 
 class Random(Score):
-    """A seeded random order: the baseline that every score must beat.
+    """Seeded random score of units: the baseline for all other scores.
 
     Args:
-        seed: of the order; it does not touch the global random state.
+        seed: seed of the random numbers; the global random state is not used.
+
+    Example:
+        >>> from spikefit.networks import MLP
+        >>> totals, samples = Random(seed=0).accumulate(MLP((1, 8, 8), 10, hidden=[16]), [], None)
+        >>> totals["fc1"].shape, samples
+        (torch.Size([16]), 1)
     """
 
     def __init__(self, seed: int = 0) -> None:
@@ -24,6 +30,6 @@ class Random(Score):
     def accumulate(
         self, network: Network, batches: Iterable[Batch], loss: LossPerSample
     ) -> tuple[dict[str, Tensor], int]:
-        """Uniform numbers in [0, 1)."""
+        """Uniform random numbers in [0, 1), and a sample count of 1."""
         generator = torch.Generator().manual_seed(self.seed)
         return {group.name: torch.rand(group.units, generator=generator) for group in unit_groups(network)}, 1

@@ -1,4 +1,4 @@
-"""What layers and neurons compute during a forward pass, recorded by hooks."""
+"""Recording of the outputs of layers and neurons during a forward pass, with hooks."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -13,9 +13,9 @@ from spikefit.networks.blocks import Network
 def forward_hooks(
     network: Network, modules: Mapping[str, nn.Module], hook: Callable[[str, Tensor, Tensor], Tensor | None]
 ) -> Iterator[None]:
-    """Have ``hook(name, input, output)`` called behind each of ``modules``; what it returns replaces the output.
+    """Call ``hook(name, input, output)`` after each of ``modules``; a returned tensor replaces the output.
 
-    A compiled network runs uncompiled meanwhile: what was compiled knows nothing of hooks that are new.
+    Within the context a compiled network runs uncompiled, because the compiled code does not contain the new hooks.
     """
 
     def bound(name: str) -> Callable[..., Tensor | None]:
@@ -33,7 +33,7 @@ def forward_hooks(
 
 @contextmanager
 def recorded_spikes(network: Network) -> Iterator[dict[str, Tensor]]:
-    """A dictionary that holds each neuron's spikes ``[T, B, K, ...]``, by block, after every forward."""
+    """A dictionary with the spikes ``[T, B, K, ...]`` of each block's neurons, updated by every forward pass."""
     spikes: dict[str, Tensor] = {}
     neurons = {name: block.neuron for name, block in network.named_blocks() if block.neuron is not None}
     with forward_hooks(network, neurons, lambda name, _, output: spikes.__setitem__(name, output)):

@@ -1,4 +1,4 @@
-"""Fisher information of single synapses as a score."""
+"""Fisher information as a score of synapses."""
 
 from collections.abc import Iterable
 
@@ -15,15 +15,25 @@ from spikefit.prune.scores.fisher import FisherImportance
 class SynapseFisher(FisherImportance, SynapseScore):
     """Fisher information of a gate on each synapse, ``1/(2N) * sum_n (w * dL_n/dw)**2`` with ``L = -log p(y|x)``.
 
-    ``w`` is the weight that the layer uses, behind its quantizer, and ``dL_n/dw`` its exact gradient in one sample: the
+    ``w`` is the weight that the layer uses, after its quantizer, and ``dL_n/dw`` its exact gradient in one sample: the
     layer's input times the gradient of its output, summed over time and map before the square. Arguments are those of
     :class:`~spikefit.prune.scores.fisher.FisherImportance`.
+
+    Example:
+        >>> from torch.nn.functional import cross_entropy
+        >>> from spikefit.networks import MLP
+        >>> network = MLP((1, 8, 8), 10, hidden=[16]).eval()
+        >>> batch = torch.ones(4, 2, 1, 8, 8), torch.tensor([3, 7])
+        >>> score = SynapseFisher()
+        >>> totals, _ = score.accumulate(network, [batch], lambda x, y: cross_entropy(x, y, reduction="none"))
+        >>> {name: total.shape for name, total in totals.items()}
+        {'fc1': torch.Size([16, 64]), 'readout': torch.Size([10, 16])}
     """
 
     def accumulate(
         self, network: Network, batches: Iterable[Batch], loss: LossPerSample
     ) -> tuple[dict[str, Tensor], int]:
-        """Sums over samples."""
+        """Sums of the score over samples, and the number of samples."""
         layers = dict(network.named_synapses())
         totals: dict[str, Tensor] = {}
         samples = 0

@@ -1,4 +1,4 @@
-"""A random order of synapses as a score."""
+"""Random score of synapses."""
 
 from collections.abc import Iterable
 
@@ -11,10 +11,16 @@ from spikefit.prune.scores.base import Batch, LossPerSample, SynapseScore
 
 
 class SynapseRandom(SynapseScore):
-    """A seeded random order: the baseline that every score must beat.
+    """Seeded random score of synapses: the baseline for all other scores.
 
     Args:
-        seed: of the order; it does not touch the global random state.
+        seed: seed of the random numbers; the global random state is not used.
+
+    Example:
+        >>> from spikefit.networks import MLP
+        >>> totals, _ = SynapseRandom(seed=0).accumulate(MLP((1, 8, 8), 10, hidden=[16]), [], None)
+        >>> totals["readout"].shape
+        torch.Size([10, 16])
     """
 
     def __init__(self, seed: int = 0) -> None:
@@ -24,7 +30,7 @@ class SynapseRandom(SynapseScore):
     def accumulate(
         self, network: Network, batches: Iterable[Batch], loss: LossPerSample
     ) -> tuple[dict[str, Tensor], int]:
-        """Uniform numbers in [0, 1) for live synapses."""
+        """Uniform random numbers in [0, 1) for live synapses, and a sample count of 1."""
         generator = torch.Generator().manual_seed(self.seed)
         scores = {}
         for name, layer in network.named_synapses():

@@ -1,4 +1,4 @@
-"""The page of a report: whole, self-contained, escaped, with the report's own figures."""
+"""The HTML page of a report: complete, self-contained, escaped, with the figures of the report."""
 
 import copy
 import re
@@ -82,7 +82,7 @@ def test_the_page_holds_the_figures(model):
     assert f"{round(8 * report.accuracy_deployed)} of 8 samples" in page.text
     for name, joule in report.energy.terms_j.items():
         shown = "unknown" if joule is None else html.amount(joule, "J")
-        assert re.search(rf"{name}\W+(unknown, in no sum\W+)?{shown}", page.text), name
+        assert re.search(rf"{name}\W+(unknown, not in the sum\W+)?{shown}", page.text), name
     assert html.amount(report.energy_per_inference_j, "J") in page.text
     for entry in report.figures + report.energy.constants:
         assert entry.name in page.text
@@ -181,7 +181,7 @@ def test_what_was_not_measured_is_not_a_zero():
     )
     text = Page(render(report)).text
     assert text.count("not compared") == 2
-    assert "the chip's number is not known; no placement needs fewer" in text
+    assert "the chip's number of cores is not known; no placement needs fewer" in text
     assert "A bar is a share" not in text
 
 

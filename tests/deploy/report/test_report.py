@@ -1,4 +1,4 @@
-"""The report as a typed object: what it derives, how it is stored and read back, and what is made of it."""
+"""The report as a typed object: derived fields, storage as JSON, and the views that are made from it."""
 
 import json
 import subprocess
@@ -142,7 +142,7 @@ def test_a_damaged_report_names_the_field(spoil, named):
 
 
 def test_text_that_is_no_json_is_refused():
-    with pytest.raises(ReportError, match="no JSON"):
+    with pytest.raises(ReportError, match="not valid JSON"):
         Report.from_json("{")
 
 

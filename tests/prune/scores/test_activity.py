@@ -1,4 +1,4 @@
-"""Rates and ranks against numpy's on recorded spikes."""
+"""Firing rates and matrix ranks, compared with numpy's on recorded spikes."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""FSC against gates that are really there; the choice of units against brute force."""
+"""FSC compared with explicit gates; the choice of units compared with brute force."""
 
 from itertools import product
 

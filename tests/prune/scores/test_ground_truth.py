@@ -1,4 +1,4 @@
-"""On trained networks FSC must order units by what their removal costs, and better than every other score."""
+"""On trained networks FSC orders units by the cost of their removal, better than every other score."""
 
 import pytest
 

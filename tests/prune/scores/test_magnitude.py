@@ -1,4 +1,4 @@
-"""Sizes of weights, and chance."""
+"""Magnitude and random scores of units."""
 
 import torch
 

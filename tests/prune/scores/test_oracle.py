@@ -1,4 +1,4 @@
-"""The true loss change against networks from which the unit has really been cut."""
+"""The measured change of the loss, compared with networks from which the unit has been removed."""
 
 import copy
 

@@ -1,4 +1,4 @@
-"""Scores of synapses against one sample at a time."""
+"""Scores of synapses, compared with a computation for one sample at a time."""
 
 import pytest
 import torch

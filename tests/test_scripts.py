@@ -99,7 +99,7 @@ def test_what_the_benchmark_compares_is_equal(tmp_path, monkeypatch):
 
 
 def test_codebooks_are_plotted_from_a_runs_metrics(tmp_path, monkeypatch):
-    import plot_codebooks
+    from scripts import plot_codebooks
 
     metrics = tmp_path / "metrics.csv"
     metrics.write_text(
@@ -113,7 +113,7 @@ def test_codebooks_are_plotted_from_a_runs_metrics(tmp_path, monkeypatch):
 
 def test_a_layer_by_currents_loses_less_than_by_weights(monkeypatch, wake):
     """A network that is told apart by its own answers: quantised by currents it keeps more of them."""
-    import layer_sensitivity
+    from scripts import layer_sensitivity
 
     torch.manual_seed(0)
     network = ConvSNN((1, 8, 8), 4, (8, 8), (16,))

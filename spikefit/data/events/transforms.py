@@ -127,7 +127,8 @@ def _find(option: str, path: object) -> Callable[..., Transform]:
         maker: Any = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
         raise ConfigurationError(f"{option}: got {path!r}, which is not there ({error}), {allowed}.") from error
-    if not (inspect.isclass(maker) and "__call__" in dir(maker)):
+    usable = inspect.isclass(maker) and "__call__" in dir(maker)
+    if not usable:
         raise ConfigurationError(f"{option}: got {path!r}, {allowed} whose objects turn events into events.")
     return maker
 

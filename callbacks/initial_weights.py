@@ -1,4 +1,4 @@
-"""Start from the weights of another run."""
+"""Callback that starts a run from the weights of another run."""
 
 import re
 from collections.abc import Mapping
@@ -22,23 +22,28 @@ _PARAMETRIZATION = re.compile(r"\.parametrizations\.weight\.\d+\.")
 
 
 class InitialWeights(pl.Callback):
-    """Copies the network of another run's checkpoint into this one before training or testing starts.
+    """Copies the network from the checkpoint of another run before training or testing starts.
 
-    Weights, norms, leaks and the masks of pruned units are copied by the names of their layers, whatever the quantizer
-    of either side: so codebook training starts from a float network, and pruning from one that was trained with a
-    codebook. Quantizers are fitted to the weights that came, or copied too. Optimizer, schedules and epochs start anew.
+    Weights, norms, leaks and the masks of pruned units are copied by layer name, whatever quantizers the two runs use.
+    For example, codebook training can start from a float network, and pruning from a network trained with codebooks.
+    Quantizers are fitted to the copied weights, or copied too. Optimizer, schedules and epochs start from scratch.
 
-    A run that resumes from a checkpoint of its own (``ckpt_path``) is left alone, and so is a test that follows a
-    training in the same program.
+    Nothing is copied if the run resumes from its own checkpoint (``ckpt_path``), or in a test that follows training in
+    the same program.
 
     Args:
-        checkpoint: the file.
+        checkpoint: path of the checkpoint file.
         copy_quantizers: take over the quantizers' codebooks and steps instead of fitting them to the weights; both
-            runs must have the same quantizers. Whether they are on is always for the new run to say.
+            runs must have the same quantizers. Whether they are switched on is decided by the new run.
 
     Raises:
-        CheckpointError: when the file is missing or damaged, or holds another network or (with ``copy_quantizers``)
-            other quantizers: names the first few tensors that differ.
+        CheckpointError: if the file is missing or damaged, or holds another network or (with ``copy_quantizers``)
+            other quantizers; the message names the first few tensors that differ.
+
+    Example:
+        >>> from callbacks import InitialWeights
+        >>> InitialWeights("runs/float/version_0/checkpoints/last.ckpt").checkpoint.name
+        'last.ckpt'
     """
 
     place = Place.INITIAL_WEIGHTS
@@ -53,23 +58,23 @@ class InitialWeights(pl.Callback):
             self._given(check.module)
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Copy before training."""
+        """Copy the network before training."""
         self._start(trainer, pl_module)
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Copy before a validation that no training comes before."""
+        """Copy the network before a validation without preceding training."""
         self._start(trainer, pl_module)
 
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Copy before a test that no training comes before."""
+        """Copy the network before a test without preceding training."""
         self._start(trainer, pl_module)
 
     def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Copy before predictions that no training comes before."""
+        """Copy the network before a prediction without preceding training."""
         self._start(trainer, pl_module)
 
     def _start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        """Copy, once, unless Lightning has restored a checkpoint; every process reads the same file."""
+        """Copy once, unless Lightning has restored a checkpoint; every process reads the same file."""
         if not self._started and trainer.ckpt_path is None:
             assert isinstance(module, SpikingClassifier)
             self._copy(module)
@@ -91,7 +96,7 @@ class InitialWeights(pl.Callback):
         state = read_checkpoint(self.checkpoint, OPTION)["state_dict"]
         given, codes = _split({name[len(PREFIX) :]: t for name, t in state.items() if name.startswith(PREFIX)})
         own, own_codes = _split(module.network.state_dict())
-        # A network may have masks of single synapses that the checkpoint lacks: all its synapses live.
+        # The network may have synapse masks that the checkpoint lacks: then all its synapses are alive.
         require_same_tensors(own, given, OPTION, self.checkpoint, optional=".live")
         if self.copy_quantizers:
             require_same_tensors(own_codes, codes, OPTION, self.checkpoint)
@@ -99,10 +104,10 @@ class InitialWeights(pl.Callback):
 
 
 def _split(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """A network's tensors, and apart from them those of its quantizers, under names that are the same with and without.
+    """Separate the tensors of a network from those of its quantizers, and remove parametrizations from the names.
 
-    ``conv1.synapses.parametrizations.weight.original`` is ``conv1.synapses.weight``. The strength belongs to neither.
-    A mask of single synapses (``live``) is part of the network.
+    ``conv1.synapses.parametrizations.weight.original`` becomes ``conv1.synapses.weight``. The strength of a quantizer
+    is left out. A synapse mask (``live``) belongs to the network.
     """
     plain, quantizers = {}, {}
     for name, tensor in state.items():

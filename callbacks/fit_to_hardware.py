@@ -83,7 +83,7 @@ class FitToHardware(ScheduledCallback):
         schedule.require_end()
         if emulate_from is not None and emulate_from <= (schedule.stop or 0):
             raise ConfigurationError(
-                f"emulate_from: got {emulate_from!r}, expected a value above schedule.stop={schedule.stop}, or null."
+                f"emulate_from: got {emulate_from!r}, expected a position after schedule.stop={schedule.stop}, or null."
             )
         self.pruning = FSCPruning(0.0, schedule, growth, score, units, min_units, cost=cost, recovery=recovery)
         self.growth, self.quantize, self.emulate_from, self.recovery = growth, quantize, emulate_from, recovery

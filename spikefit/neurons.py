@@ -1,9 +1,10 @@
 """Spiking neurons: thin modules over :func:`spikefit.functional.lif.multi_step`.
 
-What a neuron of your own must supply is said in :mod:`spikefit.functional.neuron_models`, the registry of their models.
+For neurons of your own see :mod:`spikefit.functional.neuron_models`, the registry of neuron models.
 
-Every neuron maps currents ``[T, B, K, ...]`` to spikes of the same shape. ``K`` counts its *units*: channels behind a
-convolution, neurons behind a linear layer. The membrane starts at rest in every forward and never enters a state dict.
+Every neuron maps currents ``[T, B, K, ...]`` to spikes of the same shape. ``K`` is the number of *units*: channels
+after a convolution, neurons after a linear layer. The membrane starts at rest in every forward pass and is never part
+of a state dict. In the equations, ``v`` is the membrane before the reset and ``u`` after it.
 """
 
 import math
@@ -21,27 +22,27 @@ from spikefit.functional.surrogate import SURROGATES
 
 
 class ChipNeurons(Protocol):
-    """Neurons as a chip computes them."""
+    """Interface of neurons in a chip's integer arithmetic."""
 
     def fire(self, current: Tensor, steps: int, neuron: "SpikingNeuron") -> Tensor:
-        """Spikes of integer currents ``[T, B, units, ...]``, T = ``steps``, with the surrogate of ``neuron``."""
+        """Spikes for integer currents ``[T, B, units, ...]``, T = ``steps``, with the surrogate of ``neuron``."""
 
 
 class SpikingNeuron(nn.Module):
-    """Base of all neurons: threshold, reset, surrogate, and which units are alive.
+    """Base class of all neurons: threshold, reset, surrogate gradient, and mask of living units.
 
     Args:
         units: number of channels or neurons.
         threshold: membrane value at which a neuron fires.
-        reset: ``subtract`` the threshold or set to ``zero``.
-        surrogate: ``atan``, ``sigmoid`` or ``triangle``.
-        alpha: sharpness of the surrogate.
+        reset: ``subtract`` the threshold, or set the membrane to ``zero``.
+        surrogate: surrogate gradient, ``atan``, ``sigmoid`` or ``triangle``.
+        alpha: sharpness of the surrogate gradient.
 
     Attributes:
         alive: bool buffer ``[units]``; a pruned unit is False and never fires.
-        model: name of the class's entry in :mod:`spikefit.functional.neuron_models`, which says what its leak is.
-        max_spikes: how often a neuron may fire in one step; where it may more than once, the reset subtracts.
-        synaptic_decay: factor that the synaptic current keeps in a step; None for neurons without such a current.
+        model: name of the class's entry in :mod:`spikefit.functional.neuron_models`, which defines its leak.
+        max_spikes: maximum number of spikes of a neuron in one step; above 1, the reset must be ``subtract``.
+        synaptic_decay: factor by which the synaptic current decays per step; None for neurons without such a current.
 
     Shape:
         current ``[T, B, units, ...]`` -> spikes ``[T, B, units, ...]``.
@@ -84,17 +85,17 @@ class SpikingNeuron(nn.Module):
 
     @property
     def entry(self) -> NeuronModel:
-        """The neuron's entry in the registry."""
+        """The neuron's entry in the registry of neuron models."""
         return neuron_model(self.model)
 
     @property
     def own_dynamics(self) -> bool:
-        """Whether the class fires in its own way, which the leak of its entry does not describe."""
+        """Whether the class overrides its dynamics, so that the leak of its registry entry does not describe it."""
         parts = ("forward", "fire", "filtered", "dynamics")
         return any(getattr(type(self), part) is not getattr(SpikingNeuron, part) for part in parts)
 
     def own_constants(self) -> dict[str, Tensor | float]:
-        """What the step of the entry needs besides threshold and leak, by name."""
+        """Constants of the registry entry other than threshold and leak, by name."""
         return {name: getattr(self, name) for name in self.entry.constants if hasattr(self, name)}
 
     @property
@@ -102,31 +103,31 @@ class SpikingNeuron(nn.Module):
         """Threshold, leak, reset and surrogate.
 
         Raises:
-            ConfigurationError: where the entry names no leak, so that the class has to fire in its own way.
+            ConfigurationError: if the entry has no leak; then the class must override ``fire``.
         """
         leak = self.entry.leak
         if leak is None:
-            raise ConfigurationError(f"{self.entry} has no leak in its entry, and no fire of its own; give it either.")
+            raise ConfigurationError(f"{self.entry} has no leak in its entry and no fire method; it needs one of them.")
         return Dynamics(self.threshold, leak, self.reset, self.surrogate, self.alpha)
 
     def leak_amount(self) -> Tensor | float:
-        """The decay factor or the linear loss of one step, in units of the membrane."""
+        """Decay factor, or linear leak per step in units of the membrane."""
         return 0.0
 
     def forward(self, current: Tensor, chip: ChipNeurons | None = None) -> Tensor:
-        """Spikes ``[T, B, units, ...]`` for currents of the same shape; with ``chip``, as its integers fire."""
+        """Spikes ``[T, B, units, ...]`` for currents of the same shape; ``chip`` computes them if it is given."""
         spikes = self.fire(current) if chip is None else chip.fire(current, len(current), self)
         return spikes * self.alive.view(-1, *[1] * (current.dim() - 3))
 
     def fire(self, current: Tensor) -> Tensor:
-        """Spikes of all units, living or not, for currents ``[T, B, units, ...]``."""
+        """Spikes of all units, living and pruned, for currents ``[T, B, units, ...]``."""
         if self.max_spikes > 1:
             return several_spikes(current, self.dynamics, self.leak_amount(), self.max_spikes)
         return multi_step(current, self.dynamics, self.leak_amount())
 
     @final
     def filtered(self, delivered: Tensor) -> Tensor:
-        """Synaptic currents of what synapses deliver, ``[T, ...]`` both; the same where the neurons have none.
+        """Filter delivered inputs ``[T, ...]`` into synaptic currents; neurons without such currents change nothing.
 
         Raises:
             ConfigurationError: for a synaptic neuron without ``synaptic_decay``.
@@ -138,7 +139,7 @@ class SpikingNeuron(nn.Module):
         return synaptic_filter(delivered, self.synaptic_decay)
 
     def extra_repr(self) -> str:
-        """Constants that a reader of the printed network wants to see."""
+        """Constants shown when the network is printed."""
         return f"{self.units}, threshold={self.threshold}, reset={self.reset!r}, surrogate={self.surrogate!r}"
 
 
@@ -146,7 +147,12 @@ NeuronFactory = Callable[[int], SpikingNeuron]
 
 
 class IF(SpikingNeuron):
-    """Integrate-and-fire: ``v[t] = u[t-1] + I[t]``. Parameters and shapes as in :class:`SpikingNeuron`."""
+    """Integrate-and-fire: ``v[t] = u[t-1] + I[t]``. Parameters and shapes as in :class:`SpikingNeuron`.
+
+    Example:
+        >>> IF(units=1)(torch.tensor([0.5, 0.5, 0.5]).view(3, 1, 1)).flatten()
+        tensor([0., 1., 0.])
+    """
 
     model = "if"
 
@@ -156,12 +162,16 @@ class LIF(SpikingNeuron):
 
     Args:
         units: number of channels or neurons.
-        decay: factor that the membrane keeps in a step, in (0, 1]; ``exp(-dt / tau)``.
-        tau: membrane time constant in steps; given instead of ``decay``.
+        decay: factor by which the membrane decays per step, in (0, 1]; ``exp(-dt / tau)``. 0.5 by default.
+        tau: membrane time constant in steps; excludes ``decay``.
         threshold, reset, surrogate, alpha: as in :class:`SpikingNeuron`.
 
     Raises:
-        ConfigurationError: for a decay outside (0, 1], or ``decay`` and ``tau`` both given.
+        ConfigurationError: for a decay outside (0, 1], or if both ``decay`` and ``tau`` are given.
+
+    Example:
+        >>> LIF(units=1, decay=0.5)(torch.full((4, 1, 1), 0.6)).flatten()
+        tensor([0., 0., 1., 0.])
     """
 
     model = "lif"
@@ -180,25 +190,30 @@ class LIF(SpikingNeuron):
         self.decay = _decay(decay, tau)
 
     def leak_amount(self) -> Tensor | float:
-        """The decay factor."""
+        """Decay factor per step."""
         return self.decay
 
     def extra_repr(self) -> str:
-        """Adds the decay."""
+        """Constants of the base class and the decay."""
         return f"{super().extra_repr()}, decay={self.decay:.4g}"
 
 
 class ParametricLIF(SpikingNeuron):
-    """LIF whose decay is learned: ``decay = sigmoid(w)``, one ``w`` a layer (Fang et al. 2021, arXiv 2007.05785).
+    """LIF with a learned decay: ``decay = sigmoid(w)``, one ``w`` per layer (Fang et al. 2021, arXiv 2007.05785).
 
     Args:
         units: number of channels or neurons.
-        decay: initial factor, in (0, 1).
-        tau: initial time constant in steps; given instead of ``decay``.
+        decay: initial decay factor, in (0, 1); 0.5 by default.
+        tau: initial time constant in steps; excludes ``decay``.
         threshold, reset, surrogate, alpha: as in :class:`SpikingNeuron`.
 
     Raises:
-        ConfigurationError: for a decay outside (0, 1), or ``decay`` and ``tau`` both given.
+        ConfigurationError: for a decay outside (0, 1), or if both ``decay`` and ``tau`` are given.
+
+    Example:
+        >>> neuron = ParametricLIF(units=8, decay=0.5)
+        >>> neuron(torch.ones(4, 2, 8)).shape, neuron.decay_logit.requires_grad
+        (torch.Size([4, 2, 8]), True)
     """
 
     model = "lif"
@@ -216,26 +231,30 @@ class ParametricLIF(SpikingNeuron):
         super().__init__(units, threshold, reset, surrogate, alpha)
         initial = _decay(decay, tau)
         if initial == 1:
-            raise ConfigurationError("decay: got 1, expected a value in (0, 1); a neuron without leak is IF.")
+            raise ConfigurationError("decay: got 1, expected a value in (0, 1); use IF for a neuron without leak.")
         self.decay_logit = nn.Parameter(torch.tensor(math.log(initial / (1 - initial))))
 
     def leak_amount(self) -> Tensor:
-        """The decay factor, a scalar tensor that carries a gradient."""
+        """Decay factor per step, a scalar tensor with a gradient."""
         return self.decay_logit.sigmoid()
 
 
 class LinearLeakIF(SpikingNeuron):
-    """IF whose membrane moves towards zero by a constant: ``v[t] = u - sign(u) * min(|u|, leak_per_step) + I[t]``.
+    """IF with a constant leak towards zero: ``v[t] = u - sign(u) * min(|u|, leak_per_step) + I[t]``, ``u = u[t-1]``.
 
-    The only leak of chips such as TrueNorth.
+    Chips such as TrueNorth support no other leak.
 
     Args:
         units: number of channels or neurons.
-        leak_per_step: loss a step, in units of the membrane, at least 0.
+        leak_per_step: leak per step in units of the membrane, at least 0.
         threshold, reset, surrogate, alpha: as in :class:`SpikingNeuron`.
 
     Raises:
         ConfigurationError: for a negative leak.
+
+    Example:
+        >>> LinearLeakIF(units=1, leak_per_step=0.25)(torch.full((4, 1, 1), 0.5)).flatten()
+        tensor([0., 0., 1., 0.])
     """
 
     model = "linear_leak_if"
@@ -254,34 +273,38 @@ class LinearLeakIF(SpikingNeuron):
         self.leak_per_step = leak_per_step
 
     def leak_amount(self) -> Tensor | float:
-        """The loss of one step."""
+        """Linear leak per step in units of the membrane."""
         return self.leak_per_step
 
     def extra_repr(self) -> str:
-        """Adds the leak."""
+        """Constants of the base class and the leak."""
         return f"{super().extra_repr()}, leak_per_step={self.leak_per_step}"
 
 
 class CubaLIF(SpikingNeuron):
-    """Current-based LIF, which may fire several times a step, as Xylo's neurons do::
+    """Current-based LIF with up to ``max_spikes`` spikes per step, as on Xylo::
 
         j[t] = synaptic_decay * (j[t-1] + I[t])          synaptic current
         v[t] = decay * u[t-1] + norm(j[t])               charge
         s[t] = min(floor(v[t] / threshold), max_spikes)  fire; 0 below the threshold
         u[t] = v[t] - threshold * s[t]                   reset
 
-    A block's norm stands behind the synaptic current: so it folds into threshold and bias of a chip that adds its bias
-    to the membrane. Behind the threshold, the surrogate gradient repeats around its multiples.
+    The norm of the block is applied after the synaptic current, so that it folds into threshold and bias on a chip that
+    adds the bias to the membrane. Above the threshold, the surrogate gradient repeats around its multiples.
 
     Args:
         units: number of channels or neurons.
-        synaptic_decay: factor that the synaptic current keeps in a step, in (0, 1).
-        decay: factor that the membrane keeps in a step, in (0, 1].
-        max_spikes: how often a neuron may fire in one step.
-        threshold, surrogate, alpha: as in :class:`SpikingNeuron`; the reset subtracts.
+        synaptic_decay: factor by which the synaptic current decays per step, in (0, 1).
+        decay: factor by which the membrane decays per step, in (0, 1].
+        max_spikes: maximum number of spikes of a neuron in one step, at least 1.
+        threshold, surrogate, alpha: as in :class:`SpikingNeuron`; the reset is always ``subtract``.
 
     Raises:
-        ConfigurationError: for a decay out of its range, or less than one spike.
+        ConfigurationError: for a decay outside its range, or ``max_spikes`` below 1.
+
+    Example:
+        >>> CubaLIF(units=1, decay=0.5, max_spikes=3)(torch.tensor([2.5, 1.0, 0.0]).view(3, 1, 1)).flatten()
+        tensor([2., 1., 0.])
     """
 
     model = "cuba_lif"
@@ -304,11 +327,11 @@ class CubaLIF(SpikingNeuron):
         self.synaptic_decay, self.decay, self.max_spikes = synaptic_decay, _decay(decay, None), max_spikes
 
     def leak_amount(self) -> Tensor | float:
-        """The membrane's decay factor."""
+        """Decay factor of the membrane per step."""
         return self.decay
 
     def extra_repr(self) -> str:
-        """Adds decays and the number of spikes."""
+        """Constants of the base class, both decays and the maximum number of spikes."""
         return (
             f"{super().extra_repr()}, synaptic_decay={self.synaptic_decay:.4g}, decay={self.decay:.4g}, "
             f"max_spikes={self.max_spikes}"

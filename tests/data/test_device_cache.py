@@ -210,7 +210,7 @@ def test_no_processes_are_started_for_data_in_memory(monkeypatch):
     said = []
     monkeypatch.setattr("spikefit.data.datamodule.rank_zero_info", said.append)
     assert isinstance(made(num_workers=2).train_dataloader(), TensorBatches)
-    assert [line.split(",")[0] for line in said] == ["num_workers: none are started"]
+    assert [line.split(",")[0] for line in said] == ["num_workers: no workers are started"]
     made().train_dataloader()
     assert len(said) == 1
 

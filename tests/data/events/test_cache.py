@@ -264,7 +264,7 @@ def full_disk(monkeypatch, number):
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
 def test_a_full_disk_is_a_clear_error_and_leaves_no_half_file(tmp_path, monkeypatch, number):
     full_disk(monkeypatch, number)
-    with pytest.raises(DataError, match=f"cache_dir: the disk of {tmp_path} is full; expected room"):
+    with pytest.raises(DataError, match=f"cache_dir: the disk of {tmp_path} is full; expected free space"):
         build(tmp_path)
     assert files(tmp_path) == files(tmp_path, "*.tmp") == []
     monkeypatch.undo()

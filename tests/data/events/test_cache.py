@@ -112,7 +112,7 @@ def test_a_damaged_file_is_written_anew_with_a_warning(tmp_path, augment):
     }
     for damage, content in damages.items():
         path.write_bytes(content)
-        with pytest.warns(UserWarning, match="is damaged .* written anew"):
+        with pytest.warns(UserWarning, match="is damaged .* written again"):
             dataset = build(tmp_path, augment=augment)
         assert torch.equal(plain(dataset), EXPECTED), damage
         assert path.read_bytes() == whole, damage

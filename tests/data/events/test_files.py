@@ -66,7 +66,7 @@ def test_a_missing_archive_is_named_with_its_checksum_and_its_place(source, tmp_
     message = refusal(source(root=str(tmp_path), download=False))
     for words in ("not found in", source.expected, "Set download to true", "SPIKEFIT_DATA_DIR"):
         assert words in message
-    address = "from https://" if has_address else "tonic knows no address of it"
+    address = "from https://" if has_address else "tonic knows no download address"
     assert f"Put {filename} (MD5 {checksum}; {address}" in message
     assert f") into {tmp_path / folder}" in message
     assert list(tmp_path.iterdir()) == [], "nothing is written"
@@ -156,7 +156,7 @@ def test_the_archive_inside_of_ncaltech101_is_unpacked_too(tmp_path, monkeypatch
         archive.write(tmp_path / "Caltech101.zip", f"{inside}Caltech101.zip")
     monkeypatch.setattr("tonic.datasets.NCALTECH101.file_md5", hashlib.md5(outer.read_bytes()).hexdigest())
     message = refusal(NCALTECH101(root=str(tmp_path), test_fraction=0.5))
-    assert "it brought no whole set" in message, "tonic's rule: 8709 recordings beside the archive"
+    assert "the downloaded data set is incomplete" in message, "tonic's rule: 8709 recordings beside the archive"
     outer.unlink()
     source = NCALTECH101(root=str(tmp_path), download=False, test_fraction=0.5)
     source.prepare()
@@ -217,7 +217,7 @@ def write_smnist(root):
 def test_any_class_of_tonic_tells_what_is_missing_and_writes_nothing(tmp_path):
     message = refusal(SMNIST(root=str(tmp_path), download=False))
     assert f"{tmp_path}/smnist" in message
-    assert "tonic names neither an archive nor a checksum" in message
+    assert "tonic gives no archive and no checksum" in message
     assert list(tmp_path.iterdir()) == []
 
 

@@ -71,7 +71,7 @@ def test_what_is_random(given, random):
     ("given", "named"),
     [
         (tonic("Denoize"), r"transforms\[0\].class_path: got 'tonic.transforms.Denoize'.*expected one of .*Denoise"),
-        (tonic("ToFrame", n_time_bins=3), r"class_path: got .*ToFrame'.*frames are made by framing"),
+        (tonic("ToFrame", n_time_bins=3), r"class_path: got .*ToFrame'.*for frames use the option framing"),
         (tonic("Denoise"), r"transforms\[0\].init_args:.*required: filter_time.*expected of filter_time"),
         (tonic("Denoise", filter_tim=3), r"'filter_tim' is not accepted; expected of filter_time"),
         (tonic("Denoise", filter_time="long"), r"filter_time.*long"),
@@ -83,14 +83,14 @@ def test_what_is_random(given, random):
         ({"class_path": "Thing"}, r"class_path: got 'Thing'"),
         (
             {"class_path": "helpers.event_source.DTYPE"},
-            r"class_path: got 'helpers.event_source.DTYPE'.*events into events",
+            r"class_path: got 'helpers.event_source.DTYPE'.*map events to events",
         ),
         (
             {"class_path": "helpers.event_source.MadeUp"},
-            r"class_path: got 'helpers.event_source.MadeUp'.*events into events",
+            r"class_path: got 'helpers.event_source.MadeUp'.*map events to events",
         ),
         ({"class": "x"}, r"transforms\[0\]: got {'class': 'x'}, expected class_path"),
-        ({"class_path": "x", "args": 3}, r"transforms\[0\]: got .* expected class_path and perhaps init_args"),
+        ({"class_path": "x", "args": 3}, r"transforms\[0\]: got .* expected class_path and optionally init_args"),
     ],
 )
 def test_a_wrong_transform_is_named(given, named):

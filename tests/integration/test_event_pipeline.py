@@ -72,7 +72,7 @@ def test_an_option_of_a_pipeline_on_the_command_line(run):
     [
         ({"transforms": [{"class_path": "tonic.transforms.Denoize"}]}, ["transforms[0]", "Denoize", "Denoise"]),
         ({"augment": [{"class_path": "tonic.transforms.DropEvent", "init_args": {"q": 1}}]},
-         ["augment[0].init_args", "'q' is not accepted", "expected of p"]),
+         ["augment[0].init_args", "'q' is not accepted", "allowed are p"]),
         ({"transforms": [{"class_path": "tonic.transforms.DropEvent", "init_args": {"p": 0.1}}]},
          ["transforms[0]", "is random", "augment"]),
         ({"augment": [{"class_path": "tonic.transforms.RandomCrop", "init_args": {"target_size": [30, 4]}}]},

@@ -122,7 +122,7 @@ def test_an_archive_that_is_there_is_unpacked_without_a_network(tmp_path, monkey
         monkeypatch.setattr(f"tonic.datasets.DVSGesture.{part}_md5", checksum)
     before = sorted(tmp_path.rglob("*"))
     message = refusal(DVSGesture(root=str(tmp_path), download=False))
-    assert "ibmGestureTrain.tar.gz is whole (MD5 " in message
+    assert "ibmGestureTrain.tar.gz is complete (MD5 " in message
     assert "unpack it there or set download to true" in message
     assert sorted(tmp_path.rglob("*")) == before
     source = DVSGesture(root=str(tmp_path), download=True)

@@ -1,4 +1,4 @@
-"""When a training pass is replayed; and, where there is a GPU, that a replayed one is that of the network."""
+"""Recording and replay of training passes; with a GPU, replayed passes equal those of the network."""
 
 import copy
 

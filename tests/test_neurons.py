@@ -1,4 +1,4 @@
-"""Neurons: options, units that are dead, and state that is never kept."""
+"""Neurons: options, dead units, and state that is never kept."""
 
 import math
 from functools import partial

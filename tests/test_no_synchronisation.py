@@ -207,7 +207,7 @@ def test_other_neurons_in_integers(neuron, chip, no_autocast):
 @pytest.mark.parametrize(
     "read", [float, bool, Tensor.cpu, Tensor.nonzero, lambda x: x[x > 0], lambda x: x + x.new_tensor(1.0)]
 )
-def test_the_test_tells(read):
+def test_a_synchronisation_is_detected(read):
     """A step that waits is found."""
     x = torch.ones((), device=DEVICE)
     with refused(), pytest.raises((RuntimeError, AssertionError)):

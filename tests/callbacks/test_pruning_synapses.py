@@ -1,4 +1,4 @@
-"""Pruning of single synapses: what is left, what it needs, and that it comes back from a checkpoint."""
+"""SynapsePruning: remaining synapses, requirements, and restoration from a checkpoint."""
 
 from functools import partial
 from itertools import pairwise

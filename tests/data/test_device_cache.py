@@ -1,4 +1,4 @@
-"""Batches from tensors on the device are those of a DataLoader, and everything else still goes through one."""
+"""Batches from tensors on the device equal those of a DataLoader, which is used for everything else."""
 
 from types import SimpleNamespace
 

@@ -1,4 +1,4 @@
-"""A pipeline in YAML: it reaches the model, a resumed run repeats it, a mistake is named before data are loaded."""
+"""An event pipeline in YAML: training, resuming, and errors before data are loaded."""
 
 import json
 import subprocess
@@ -20,7 +20,7 @@ ONE_BATCH = ("--trainer.fast_dev_run=1", "--trainer.accelerator=cpu", "--trainer
 
 
 def arguments(pipeline, source="helpers.event_source.MadeUpEvents"):
-    """Of a fit of a small network on events behind this pipeline."""
+    """Of a fit of a small network on the events of this pipeline."""
     settings = {
         "dataset": {"class_path": source, "init_args": {"pipeline": pipeline}},
         "encoding": "frames",

@@ -1,4 +1,4 @@
-"""scripts/export.py: from a checkpoint of the command line to a bundle, a NIR graph, and another training."""
+"""scripts/export.py: from a checkpoint of the command line to a bundle, a NIR graph, and further training."""
 
 import re
 import shutil

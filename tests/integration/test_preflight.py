@@ -1,4 +1,4 @@
-"""A configuration that can't work out is refused before data is loaded: one message, exit status 2."""
+"""An impossible configuration is refused before data are loaded, with one message and exit status 2."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A folder of one's own recordings: its layouts, its formats, and what is wrong with it."""
+"""RecordingFolder: layouts, formats and error messages."""
 
 from functools import partial
 

@@ -1,4 +1,4 @@
-"""Which transforms are allowed, what is said of a wrong one, and which count as random."""
+"""Transforms of events: allowed classes, error messages, and randomness."""
 
 import inspect
 

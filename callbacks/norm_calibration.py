@@ -25,7 +25,7 @@ class NormCalibration(pl.Callback):
 
     Args:
         batches: number of training batches to average over, at most those of one epoch.
-        schedule: epochs at whose end the statistics are recomputed.
+        schedule: epochs after which the statistics are recomputed.
 
     Raises:
         ConfigurationError: for ``batches`` below 1 or a schedule of steps; before training, if training ends before

@@ -220,10 +220,10 @@ class SpikingClassifier(pl.LightningModule):
         if kind is not None or steps is not None:
             self._declared_by = owner
 
-    def _require_kind(self, kind: InputKind, whose: str) -> None:
+    def _require_kind(self, kind: InputKind, owner: str) -> None:
         if self.input_kind is not None and kind != self.input_kind:
             raise ConfigurationError(
-                f"input_kind: the network reads inputs of the kind {self.input_kind.value!r}, but {whose} declares "
+                f"input_kind: the network reads inputs of the kind {self.input_kind.value!r}, but {owner} declares "
                 f"{kind.value!r}."
             )
 

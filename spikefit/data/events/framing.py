@@ -191,7 +191,7 @@ class TimeBins(_Counting):
         _check_overlap(self.overlap, 1, "1")
 
     def ranges(self, batch: EventBatch, steps: int) -> Ranges:
-        """Events of each frame."""
+        """Ranges of the events of each frame."""
         return bins_of_time(batch, steps, self.overlap)
 
 
@@ -216,7 +216,7 @@ class EventBins(_Counting):
         _check_overlap(self.overlap, 1, "1")
 
     def ranges(self, batch: EventBatch, steps: int) -> Ranges:
-        """Events of each frame."""
+        """Ranges of the events of each frame."""
         return bins_of_events(batch, steps, self.overlap)
 
 
@@ -248,7 +248,7 @@ class TimeWindows(_Counting):
         _check_overlap(self.overlap, self.microseconds, "microseconds")
 
     def ranges(self, batch: EventBatch, steps: int) -> Ranges:
-        """Events of each frame."""
+        """Ranges of the events of each frame."""
         return windows_of_time(batch, steps, self.microseconds, self.overlap, self.incomplete)
 
 
@@ -280,7 +280,7 @@ class EventWindows(_Counting):
         _check_overlap(self.overlap, self.count, "count")
 
     def ranges(self, batch: EventBatch, steps: int) -> Ranges:
-        """Events of each frame."""
+        """Ranges of the events of each frame."""
         return windows_of_events(batch, steps, self.count, self.overlap, self.incomplete)
 
 

@@ -116,7 +116,7 @@ class DVSGesture(TonicSource):
     """
 
     name, suffix = "DVSGesture", ".npy"
-    expected = "DVSGesture/ibmGestureTrain/userNN_LIGHT/GESTURE.npy and DVSGesture/ibmGestureTest, alike"
+    expected = "DVSGesture/ibmGestureTrain/userNN_LIGHT/GESTURE.npy and the same in DVSGesture/ibmGestureTest"
     num_classes = 11
     sensor_size = (128, 128, 2)
 

@@ -1,4 +1,4 @@
-"""Callbacks that compress and deploy: import them in YAML as ``callbacks.FSCPruning`` and so on."""
+"""Lightning callbacks that compress and deploy a network; in YAML, ``class_path: callbacks.FSCPruning`` for example."""
 
 from callbacks.base import Place, ScheduledCallback
 from callbacks.checkpoint import CompressedCheckpoint

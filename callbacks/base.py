@@ -1,4 +1,4 @@
-"""What all compressing callbacks share: a schedule, a state that resumes, and equal tensors in every process."""
+"""Base class and helpers of the callbacks: schedules, resumable state, and equal tensors in every process."""
 
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator
@@ -21,32 +21,32 @@ from spikefit.seeding import global_seed, reseed
 
 
 class Place(IntEnum):
-    """The order in which callbacks act where several are due, whatever their order in the configuration.
+    """Order in which callbacks act when several are due, independent of their order in the configuration.
 
-    A callback of your own takes part when its class sets ``place``. Without one it stays where it is in the list.
+    A user's own callback takes part when its class sets ``place``. Without a place it keeps its position in the list.
     """
 
-    INITIAL_WEIGHTS = 1  # everything else works on the weights that came
-    HARDWARE = 2  # exchanges quantizers, which the next one switches on
-    CODEBOOKS = 3  # before pruning: scores are those of the quantised network
+    INITIAL_WEIGHTS = 1  # all others work on the copied weights
+    HARDWARE = 2  # replaces quantizers, which CODEBOOKS switches on
+    CODEBOOKS = 3  # before pruning, so that scores are those of the quantised network
     UNITS = 4
-    SYNAPSES = 5  # those of dead units count as gone
-    EMULATION = 6  # of the network as it is by then
+    SYNAPSES = 5  # after UNITS, because synapses of dead units count as removed
+    EMULATION = 6  # emulates the network after compression
     NORMS = 7
     POST_TRAINING = 8
-    MONITOR = 9  # sees what the others did
+    MONITOR = 9  # measures the result of the others
     DEPLOYMENT = 10
     PREDICTIONS = 11
 
 
 @dataclass(frozen=True)
 class Milestone:
-    """A position that training must reach for an option to take effect.
+    """An epoch (or step) that training must reach for an option to take effect.
 
     Attributes:
-        option: which.
-        value: what it was set to.
-        position: the epoch (or step) that must be among those of the training.
+        option: name of the option.
+        value: value of the option.
+        position: the epoch (or step), counted from 0, that training must include.
     """
 
     option: str
@@ -55,21 +55,22 @@ class Milestone:
 
 
 class ScheduledCallback(pl.Callback):
-    """Acts at the start of the epochs (or steps) that its schedule names.
+    """Base class of callbacks that act at the start of scheduled epochs (or steps).
 
-    Acting before an epoch, not after it, lets a checkpoint that is saved at the epoch's end pair weights with a score
-    that was measured on them. Override :meth:`due` for another schedule.
+    It acts before an epoch, not after it. A checkpoint saved at the end of an epoch then holds the same weights that
+    its validation metric was measured on. Override :meth:`due` for a schedule of your own.
 
     Args:
         schedule: when to act.
-        name: tells two callbacks of the same class and schedule apart in a checkpoint.
+        name: distinguishes two callbacks of the same class and schedule in a checkpoint.
 
     Attributes:
-        compresses: whether the first action takes precision, units or synapses from the network.
-        place: where it stands among the callbacks that act at the same time.
+        compresses: whether the first action removes precision, units or synapses from the network.
+        place: position among the callbacks that act at the same time.
 
     Raises:
-        ConfigurationError: for another kind of schedule; before training for one that training ends too early for.
+        ConfigurationError: if ``schedule`` is not a :class:`~callbacks.schedule.Schedule`; before training, if
+            training ends before the schedule begins.
     """
 
     compresses = True
@@ -91,35 +92,35 @@ class ScheduledCallback(pl.Callback):
         return self.schedule.due(position)
 
     def settled(self, position: int) -> bool:
-        """Whether the network's form is final from ``position`` on: which weights and units it has."""
+        """Whether this callback no longer changes which weights and units exist, from ``position`` on."""
         return self.schedule.settled(position)
 
     def may_settle(self, position: int) -> bool:
-        """Whether it can be :meth:`settled` at ``position``, as far as the schedule decides that."""
+        """Whether the schedule allows the callback to be :meth:`settled` at ``position``."""
         return self.settled(position)
 
     def milestones(self) -> Iterator[Milestone]:
-        """The positions that training must reach, next to one that is due."""
+        """Positions that training must reach, in addition to at least one scheduled position."""
         yield from ()
 
     def logged_metrics(self, module: SpikingClassifier) -> Iterable[str]:
-        """Names of what this callback logs, or patterns of :mod:`fnmatch`, for ``monitor`` of a checkpoint."""
+        """Names (or :mod:`fnmatch` patterns) of the metrics that this callback logs, to validate ``monitor``."""
         return ()
 
     def preflight(self, check: Preflight) -> None:
-        """Refuse a schedule that the training ends too early for, as far as its length is known by now."""
+        """Raise if training is too short for the schedule, where its length is already known."""
         if check.fitting:
             self.require_time(check.trainer)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """The same check, as soon as the number of batches is known."""
+        """Repeat the check of the schedule, now that the number of batches is known."""
         self.require_time(trainer)
 
     def require_time(self, trainer: pl.Trainer) -> None:
-        """Raise unless training is long enough for something to be due, and for every milestone.
+        """Raise unless training reaches a scheduled position and every milestone.
 
         Raises:
-            ConfigurationError: naming the option.
+            ConfigurationError: if training is too short; the message names the option.
         """
         end, owner = training_end(trainer, self.schedule.interval), type(self).__name__
         if end is None:
@@ -133,21 +134,21 @@ class ScheduledCallback(pl.Callback):
 
     @abstractmethod
     def act(self, trainer: pl.Trainer, module: SpikingClassifier, position: int) -> None:
-        """Change the network in place, equally in every process."""
+        """Change the network in place, identically in every process."""
 
     def position(self, trainer: pl.Trainer) -> int:
-        """Where training stands, in this schedule's interval."""
+        """Current epoch (or step) of the training, depending on the schedule's interval."""
         return trainer.current_epoch if self.schedule.interval == "epoch" else trainer.global_step
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Act at epochs."""
+        """Act if the schedule counts epochs and one is due."""
         if self.schedule.interval == "epoch":
             self._act_once(trainer, pl_module)
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Act at steps; once a step, also when gradients are accumulated over several batches."""
+        """Act if the schedule counts steps and one is due; once per step, also under gradient accumulation."""
         if self.schedule.interval == "step":
             self._act_once(trainer, pl_module)
 
@@ -166,12 +167,12 @@ class ScheduledCallback(pl.Callback):
         return {"last_acted": self.last_acted}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore what :meth:`state_dict` gave."""
+        """Restore the state saved by :meth:`state_dict`."""
         self.last_acted = int(state_dict["last_acted"])
 
 
 def announce_compression(trainer: pl.Trainer, module: SpikingClassifier) -> None:
-    """Call ``on_compression_start(trainer, module)`` of the callbacks that have it. Every process must call it."""
+    """Call ``on_compression_start(trainer, module)`` of every callback that defines it. Collective: all processes."""
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         begin = getattr(callback, "on_compression_start", None)
         if begin is not None:
@@ -179,7 +180,7 @@ def announce_compression(trainer: pl.Trainer, module: SpikingClassifier) -> None
 
 
 def too_late(owner: str, milestone: Milestone, interval: str, end: int) -> ConfigurationError:
-    """What is wrong with a milestone that a training of ``end`` epochs (or steps) does not reach."""
+    """Build the error for a milestone that a training of ``end`` epochs (or steps) does not reach."""
     allowed, position = milestone.value - (milestone.position - (end - 1)), milestone.position
     limits = "trainer.max_epochs" if interval == "epoch" else "trainer.max_epochs, trainer.max_steps"
     return ConfigurationError(
@@ -190,21 +191,21 @@ def too_late(owner: str, milestone: Milestone, interval: str, end: int) -> Confi
 
 
 def broadcast(trainer: pl.Trainer, tensors: Iterable[Tensor]) -> None:
-    """Copy the tensors of process 0 into those of the others, in place. Every process must call it."""
+    """Copy the tensors of process 0 to all other processes, in place. Every process must call this function."""
     if trainer.world_size > 1:
         for tensor in tensors:
             torch.distributed.broadcast(tensor.data, src=0)
 
 
 def reduce_sum(trainer: pl.Trainer, tensor: Tensor) -> Tensor:
-    """The sum of ``tensor`` over processes, in place. Every process must call it."""
+    """Sum ``tensor`` over all processes, in place, and return it. Every process must call this function."""
     if trainer.world_size > 1:
         torch.distributed.all_reduce(tensor)
     return tensor
 
 
 def training_batches(trainer: pl.Trainer) -> Iterator[Any]:
-    """Training batches on the module's device, after the data module's transfer hooks."""
+    """Iterate over training batches on the module's device, after the data module's transfer hooks."""
     assert trainer.train_dataloader is not None
     for batch in trainer.train_dataloader:
         yield trainer.strategy.batch_to_device(batch)
@@ -212,7 +213,10 @@ def training_batches(trainer: pl.Trainer) -> Iterator[Any]:
 
 @contextmanager
 def side_effect_free(module: nn.Module, *purpose: int | str) -> Iterator[None]:
-    """Random numbers of the global seed and ``purpose`` inside; random state and modes as they were after it."""
+    """Context with random numbers seeded by the global seed and ``purpose``.
+
+    On exit, the random state and the train/eval mode of every submodule are restored.
+    """
     modes = {name: child.training for name, child in module.named_modules()}
     try:
         with isolate_rng():
@@ -224,5 +228,5 @@ def side_effect_free(module: nn.Module, *purpose: int | str) -> Iterator[None]:
 
 
 def run_directory(trainer: pl.Trainer) -> Path:
-    """The directory of this run: where the first logger writes, else the trainer's root."""
+    """The directory of this run: that of the first logger, else the trainer's ``default_root_dir``."""
     return Path(trainer.log_dir or trainer.default_root_dir)

@@ -1,4 +1,4 @@
-"""Keep the best checkpoint among those that can be deployed."""
+"""Checkpoint callback that saves only fully compressed networks."""
 
 from pathlib import Path
 from typing import Any
@@ -12,18 +12,23 @@ from spikefit.preflight import Preflight, training_end
 
 
 class CompressedCheckpoint(ModelCheckpoint):
-    """A ``ModelCheckpoint`` that saves only once every compressing callback is done.
+    """A ``ModelCheckpoint`` that saves only after every compressing callback has finished.
 
-    A network scores best in floating point with all its neurons. This one waits until the quantizers are on and the
-    last unit is pruned, so that the best checkpoint is the best one that meets the chip's limits. Arguments as in
-    ``lightning.pytorch.callbacks.ModelCheckpoint``.
+    A network usually scores best in floating point with all its neurons. This callback waits until the quantizers are
+    on and the last unit is pruned, so that the best checkpoint is the best one that meets the chip's limits. Arguments
+    as in ``lightning.pytorch.callbacks.ModelCheckpoint``.
 
     Raises:
-        ConfigurationError: before training, when a callback is not done by the end of it.
+        ConfigurationError: before training, if a compressing callback does not finish before training ends.
+
+    Example:
+        >>> checkpoint = CompressedCheckpoint(monitor="val/accuracy", mode="max", save_last=True)
+        >>> checkpoint.monitor, checkpoint.save_top_k
+        ('val/accuracy', 1)
     """
 
     def preflight(self, check: Preflight) -> None:
-        """Refuse a training that ends before the network's form is final: nothing would ever be saved."""
+        """Raise if training ends before compression has finished, because nothing would be saved."""
         for callback in scheduled(check.trainer) if check.fitting else ():
             interval = callback.schedule.interval
             end = training_end(check.trainer, interval)
@@ -33,15 +38,16 @@ class CompressedCheckpoint(ModelCheckpoint):
             if not callback.may_settle(last):
                 raise ConfigurationError(
                     f"{type(self).__name__}: would never save, because {type(callback).__name__} "
-                    f"({callback.schedule}) still changes the network at {interval} {last}, the last of the training "
-                    "that is validated. Expected an earlier schedule.stop, or a longer training (trainer.max_epochs)."
+                    f"({callback.schedule}) still changes the network at {interval} {last}, the last one that is "
+                    "validated. Expected an earlier schedule.stop, or a longer training (trainer.max_epochs)."
                 )
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore the best checkpoint so far also when a resumed run writes to a directory of its own.
+        """Restore the best checkpoint so far, also if the resumed run writes to another directory.
 
-        The base class then forgets the best score, and a resumed run would deploy the best of its own part only. It
-        never removes files outside of its own directory, so the earlier run keeps its checkpoint.
+        In that case the base class forgets the best score, and a resumed run would only deploy the best of its own
+        epochs. Lightning never deletes files outside the directory of the callback, so the earlier run keeps its
+        checkpoint.
         """
         known = {path: score for path, score in state_dict["best_k_models"].items() if Path(path).is_file()}
         if state_dict["dirpath"] == self.dirpath or not known:
@@ -52,26 +58,26 @@ class CompressedCheckpoint(ModelCheckpoint):
             setattr(self, name, state_dict[name])
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Save when the network's form is final."""
+        """Save if compression has finished."""
         if compression_settled(trainer):
             super().on_validation_end(trainer, pl_module)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Save when the network's form is final."""
+        """Save if compression has finished."""
         if compression_settled(trainer):
             super().on_train_epoch_end(trainer, pl_module)
 
 
 def compression_settled(trainer: pl.Trainer) -> bool:
-    """Whether no scheduled callback will change any more which weights or units the network has."""
+    """Whether all scheduled callbacks have finished changing which weights and units the network has."""
     return all(callback.settled(callback.position(trainer)) for callback in scheduled(trainer))
 
 
 def scheduled(trainer: pl.Trainer) -> list[ScheduledCallback]:
-    """The callbacks that change the network on a schedule."""
+    """The trainer's callbacks that change the network on a schedule."""
     return [callback for callback in trainer.callbacks if isinstance(callback, ScheduledCallback)]  # type: ignore[attr-defined]
 
 
 def last_validated(end: int, every: int) -> int:
-    """The last of ``end`` epochs, counted from 0, that a validation after each ``every`` epochs comes to."""
+    """The last validated of ``end`` epochs, counted from 0, with a validation after every ``every`` epochs."""
     return max(end // every * every, 1) - 1

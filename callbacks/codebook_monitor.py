@@ -1,4 +1,4 @@
-"""Watch what codebooks do while they learn."""
+"""Callback that logs statistics of codebooks during training."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -14,11 +14,20 @@ from spikefit.quantize.codebook import Codebook
 
 
 class CodebookMonitor(pl.Callback):
-    """Logs, at the end of each epoch and for each codebook that is on, why it may learn badly.
+    """Logs diagnostics of every active codebook at the end of each epoch.
 
-    ``codebook/flips/LAYER``: share of the weights that have another value of the codebook than an epoch ago. Many flips
-    late in training are weights that oscillate. ``codebook/drift/LAYER``: root mean square way that the values went
-    since then, relative to their own root mean square. ``codebook/dead/LAYER``: values that no weight has.
+    * ``codebook/flips/LAYER``: share of the weights whose codebook value differs from that of the previous epoch. Many
+      flips late in training indicate oscillating weights.
+    * ``codebook/drift/LAYER``: root mean square change of the codebook values since the previous epoch, relative to
+      their own root mean square.
+    * ``codebook/dead/LAYER``: number of codebook values that no weight uses.
+
+    Example:
+        >>> from spikefit.networks import MLP
+        >>> from spikefit.quantize import Codebook
+        >>> module = SpikingClassifier(lambda shape, classes: MLP(shape, classes, ()), (1, 8, 8), 10, Codebook)
+        >>> CodebookMonitor().logged_metrics(module)
+        ['codebook/flips/readout', 'codebook/drift/readout', 'codebook/dead/readout']
     """
 
     place = Place.MONITOR
@@ -27,13 +36,13 @@ class CodebookMonitor(pl.Callback):
         self._before: dict[str, dict[str, Tensor]] = {}
 
     def logged_metrics(self, module: SpikingClassifier) -> Iterable[str]:
-        """The three of each quantised layer."""
+        """The three metrics of each quantised layer."""
         layers = [name for name, _, _ in module.quantized_layers()]
         return [f"codebook/{what}/{name}" for what in ("flips", "drift", "dead") for name in layers]
 
     @torch.no_grad()
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Compare with the end of the epoch before."""
+        """Compare each codebook with its state at the end of the previous epoch, and log the metrics."""
         assert isinstance(pl_module, SpikingClassifier)
         for name, layer, quantizer in pl_module.quantized_layers():
             if not isinstance(quantizer, Codebook) or quantizer.strength == 0:
@@ -50,11 +59,11 @@ class CodebookMonitor(pl.Callback):
             self._before[name] = {"index": index.to("cpu", torch.uint8), "values": values.cpu()}
 
     def state_dict(self) -> dict[str, Any]:
-        """What was seen last."""
+        """Assignments and codebook values at the end of the last epoch."""
         return {"before": self._before}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore what :meth:`state_dict` gave."""
+        """Restore the state saved by :meth:`state_dict`."""
         self._before = state_dict["before"]
 
 

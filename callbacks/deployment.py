@@ -1,4 +1,4 @@
-"""Run the deployment simulator on the test set and log what it finds."""
+"""Callback that simulates the deployed network on the test set and reports the results."""
 
 import copy
 from collections.abc import Sequence
@@ -35,33 +35,39 @@ from spikefit.program.emulation import Emulator
 class DeploymentSimulation(pl.Callback):
     """Lowers the network to a chip, simulates it on the test set, and reports accuracy, fit, synops and energy.
 
-    Runs on every ``test``, and after ``fit`` when ``at_fit_end`` is set: then on the best checkpoint of the first
-    checkpoint callback that monitors something (else on the weights as they are) and the data module's test set. Writes
-    ``deployment/report.json`` and ``report.html`` into the run's directory, prints them, and logs the scalars as
-    ``deploy/...`` and the layers as a W&B table.
+    It runs in every ``test``, and after ``fit`` if ``at_fit_end`` is set. After ``fit`` it uses the data module's test
+    set and the best checkpoint of the first checkpoint callback with a monitored metric (without one, the current
+    weights). It writes ``deployment/report.json`` and ``report.html`` into the run's directory, prints the report, logs
+    its scalars as ``deploy/...``, and logs the layers as a W&B table.
 
-    The chip is the run's ``hardware``. ``hardware`` here lists others, or several, which is the only way to deploy on a
-    chip that the run is not for; each then has a folder ``deployment/CHIP`` and its scalars are ``deploy/CHIP/...``.
+    By default the chip is the ``hardware`` of the run. The option ``hardware`` of this callback lists other chips, or
+    several; it is the only way to deploy on a chip that the run is not for. With several chips, each has a folder
+    ``deployment/CHIP``, and its scalars are logged as ``deploy/CHIP/...``.
 
-    When the first compressing callback begins, it measures the float network on the same samples, so that the report
-    tells the price of compression. Training is not changed by that.
+    When the first compressing callback begins, this callback measures the float network on the same samples, so that
+    the report shows the price of compression. This measurement does not affect training.
 
     Args:
-        hardware: chips to deploy on, names in ``configs/hardware`` or paths of YAML files; None for that of the run.
+        hardware: chips to deploy on, names in ``configs/hardware`` or paths of YAML files; None for the run's chip.
         energy_model: ``target`` (the chip's own constants), ``horowitz45`` (45 nm CMOS operations) or ``memory``
             (operations and the memory that they read and write).
         at_fit_end: whether to run when ``fit`` ends.
-        max_samples: simulate the first so many samples; None for the whole test set. Of a set that is sorted by class
-            they show the first classes alone.
-        parity_samples: compare the exact program with the network on this many samples, spike for spike.
+        max_samples: number of samples to simulate, from the start of the test set; None for all. If the test set is
+            sorted by class, they only cover the first classes.
+        parity_samples: number of samples on which the exact program is compared with the network, spike for spike.
 
     Attributes:
-        reports: by chip, of the last run.
+        reports: reports of the last run, by chip.
 
     Raises:
-        ConfigurationError: for an unknown energy model, chips that are listed twice, or a run that names no chip.
-        TargetError: for an unknown or malformed chip; before training when the network uses something that a chip does
+        ConfigurationError: for an unknown energy model, a chip that is listed twice, or a run that names no chip.
+        TargetError: for an unknown or malformed chip; before training, if the network uses a feature that a chip does
             not have.
+
+    Example:
+        >>> simulation = DeploymentSimulation(hardware=["loihi", "truenorth"], at_fit_end=True)
+        >>> [target.name for target in simulation.targets]
+        ['loihi', 'truenorth']
     """
 
     place = Place.DEPLOYMENT
@@ -92,31 +98,31 @@ class DeploymentSimulation(pl.Callback):
 
     @property
     def report(self) -> Report | None:
-        """The report of the last run, of the first chip where several are listed; None before."""
+        """The report of the last run, for the first chip if there are several; None before the first run."""
         return next(iter(self.reports.values()), None)
 
     def contexts(self, module: SpikingClassifier) -> list[DeploymentContext]:
-        """One for each chip: those that are listed, or that of the run."""
+        """One deployment context per listed chip, or that of the run if none is listed."""
         if not self.targets:
             _ = module.context.chip
             return [module.context]
         return [replace(module.context, target=target) for target in self.targets]
 
     def preflight(self, check: Preflight) -> None:
-        """Refuse a network that a chip can't run in any size, before any data is loaded."""
+        """Raise if a chip can't run this kind of network at any size, before any data is loaded."""
         known = self.targets or check.module.hardware is not None
         if check.fitting or (check.command == "test" and known):  # a test may get the chip from its checkpoint
             for context in self.contexts(check.module):
                 require_structure(check.module.network, context)
 
     def on_compression_start(self, trainer: pl.Trainer, module: SpikingClassifier) -> None:
-        """Keep the accuracy of the float network, unless an earlier callback or run has done so."""
+        """Measure the accuracy of the float network, unless an earlier callback or run has done so."""
         if module.accuracy_before_compression is not None or getattr(trainer, "fast_dev_run", False):
             return
         measured = None
         if trainer.is_global_zero and float_network(trainer, module):
             measured = accuracy_on_test_part(trainer, module, self.max_samples)
-        # The others wait here, so that no collective of theirs meets one of the evaluation's.
+        # The other processes wait here, so that their next collective does not mix with one of the evaluation.
         module.accuracy_before_compression = trainer.strategy.broadcast(measured)
 
     def on_test_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -137,7 +143,7 @@ class DeploymentSimulation(pl.Callback):
         self._update(batch, outputs["logits"])
 
     def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Report, after adding up the counts of all processes."""
+        """Add up the counts of all processes and write the reports."""
         for deployment in self._deployments if trainer.world_size > 1 else ():
             parts: list[Any] = [None] * trainer.world_size
             torch.distributed.all_gather_object(parts, deployment.tally)
@@ -152,19 +158,19 @@ class DeploymentSimulation(pl.Callback):
         self._finish(trainer, pl_module, run_directory(trainer), path, epoch)
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Simulate the best checkpoint on the test set, if asked."""
+        """Simulate the best checkpoint on the test set, if ``at_fit_end`` is set."""
         data = getattr(trainer, "datamodule", None)
         if not self.at_fit_end or getattr(trainer, "fast_dev_run", False):
             return
         if data is None:
             rank_zero_warn("at_fit_end: True needs a data module with a test set; no deployment was simulated.")
             return
-        folder = run_directory(trainer)  # asks all processes, so none may be left out
+        folder = run_directory(trainer)  # a collective: every process must call it
         if trainer.is_global_zero:
             assert isinstance(pl_module, SpikingClassifier)
             path = best_checkpoint(trainer)
             network, epoch = best_network(trainer, pl_module, path)
-            rank_zero_info(f"Deploying {path or 'the network as training left it (no checkpoint was monitored)'}")
+            rank_zero_info(f"Deploying {path or 'the final weights (no checkpoint callback monitors a metric)'}")
             self._begin(pl_module, network)
             with torch.no_grad():
                 for inputs, labels in batches_of_test_part(data, pl_module):
@@ -174,17 +180,17 @@ class DeploymentSimulation(pl.Callback):
         trainer.strategy.barrier("deployment")
 
     def _begin(self, module: SpikingClassifier, network: Network) -> None:
-        """Forget an earlier run, and lower ``network``."""
+        """Discard the results of an earlier run and lower ``network`` for every chip."""
         on_cpu = copy.deepcopy(network).cpu()
         self.reports, self._deployments = {}, []
         for context in self.contexts(module):
             if module.hardware is not None and context.chip.name != module.hardware.name:
-                rank_zero_info(f"Deploying on {context.chip.name}; the run is for {module.hardware.name}.")
+                rank_zero_info(f"Deploying on {context.chip.name}, although the run is for {module.hardware.name}.")
             options = {"energy_model": self.energy_model, "parity_samples": self.parity_samples}
             self._deployments.append(Deployment(on_cpu, context, **options))  # type: ignore[arg-type]
 
     def _update(self, batch: tuple[Tensor, Tensor], logits: Tensor) -> bool:
-        """Whether more samples are wanted."""
+        """Simulate a batch and return whether more samples are needed."""
         inputs, labels = batch
         done = self._deployments[0].tally.samples
         left = None if self.max_samples is None else self.max_samples - done
@@ -199,8 +205,8 @@ class DeploymentSimulation(pl.Callback):
         before = module.accuracy_before_compression
         if before is not None and before.checksum not in (None, self._deployments[0].tally.checksum):
             rank_zero_info(
-                f"The accuracy of the float network ({before.share:.2%}) was measured on other samples or steps than "
-                f"these, so that the report leaves it out."
+                f"The report omits the accuracy of the float network ({before.share:.2%}), because it was measured on "
+                f"other samples or time steps than the deployment."
             )
             before = None
         for deployment in self._deployments:
@@ -225,7 +231,7 @@ class DeploymentSimulation(pl.Callback):
                     logger.log_table(f"{prefix}layers", columns=columns, data=rows)
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Print the reports, below a progress bar that has come to rest."""
+        """Print the reports, after the progress bar has been closed."""
         bar = trainer.progress_bar_callback
         if self._paths and isinstance(bar, RichProgressBar):
             bar.teardown(trainer, pl_module, stage)
@@ -235,24 +241,27 @@ class DeploymentSimulation(pl.Callback):
 
 
 def last_epoch(trainer: pl.Trainer) -> int | None:
-    """The last epoch, from 0, that this trainer has finished; None for none."""
+    """The last epoch, counted from 0, that this trainer has finished; None if there is none."""
     return trainer.current_epoch - 1 if trainer.current_epoch > 0 else None
 
 
 def best_checkpoint(trainer: pl.Trainer) -> str | None:
-    """Path of the best checkpoint of the first checkpoint callback that monitors a metric; None without one."""
+    """Path of the best checkpoint of the first checkpoint callback with a monitored metric; None if there is none."""
     monitored = (callback for callback in trainer.checkpoint_callbacks if getattr(callback, "monitor", None))
     best = next((str(getattr(callback, "best_model_path", "")) for callback in monitored), "")
     return best if best and Path(best).is_file() else None
 
 
 def best_network(trainer: pl.Trainer, module: SpikingClassifier, path: str | None) -> tuple[Network, int | None]:
-    """A copy of the network with the weights of a checkpoint of this run, and the epoch that it was saved after.
+    """Copy the network, with the weights of a checkpoint of this run.
 
     Args:
-        trainer: of the run.
-        module: whose network is copied.
-        path: the checkpoint; None for the weights as they are.
+        trainer: trainer of the run.
+        module: module that holds the network.
+        path: the checkpoint; None for the current weights.
+
+    Returns:
+        The copy, in evaluation mode, and the epoch after which the checkpoint was saved.
     """
     network = copy.deepcopy(module.network).eval()
     if path is None:

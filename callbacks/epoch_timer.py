@@ -1,4 +1,4 @@
-"""Measure how long epochs take."""
+"""Callback that measures the duration of epochs."""
 
 import time
 from collections.abc import Iterable
@@ -12,8 +12,14 @@ from spikefit.module import SpikingClassifier
 class EpochTimer(pl.Callback):
     """Logs ``time/epoch_seconds`` (wall clock) and ``time/epoch_cpu_seconds`` (processor time of this process).
 
-    An epoch lasts from the end of the one before to its own end: reclustering, pruning, validation and what other
-    callbacks do belong to it. On a machine that other programs share the processor time is the steadier figure.
+    An epoch is measured from the end of the previous one to its own end, so it includes reclustering, pruning,
+    validation and the work of other callbacks. On a machine shared with other programs, the processor time is the more
+    stable figure.
+
+    Example:
+        >>> from callbacks import EpochTimer
+        >>> EpochTimer().logged_metrics(None)
+        ('time/epoch_seconds', 'time/epoch_cpu_seconds')
     """
 
     place = Place.MONITOR
@@ -30,7 +36,7 @@ class EpochTimer(pl.Callback):
         self._start = _clocks()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Log the epoch and start the clocks anew."""
+        """Log the duration of the epoch and restart the clocks."""
         now = _clocks()
         pl_module.log("time/epoch_seconds", now[0] - self._start[0])
         pl_module.log("time/epoch_cpu_seconds", now[1] - self._start[1])

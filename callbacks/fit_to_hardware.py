@@ -1,4 +1,4 @@
-"""Make the network fit a chip while it trains."""
+"""Callback that makes the network fit a chip during training."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -23,38 +23,45 @@ from spikefit.prune.selection import Masks
 
 
 class FitToHardware(ScheduledCallback):
-    """Leads a network to where every limit of a chip holds: other quantizers, fewer units, the chip's own arithmetic.
+    """Makes a network fit all limits of a chip: replaces quantizers, prunes units, emulates the chip's arithmetic.
 
-    Before training it says which limits the dense network violates, gives layers whose weights the chip can't hold a
-    quantizer that it can (:func:`~spikefit.deploy.fitting.suited_quantizers`), and refuses a chip that the network
-    does not fit even with ``min_units`` units left in every group.
+    Before training it reports which limits the dense network violates. It replaces quantizers whose weights the chip
+    can't store (:func:`~spikefit.deploy.fitting.suited_quantizers`). It raises an error if the network would not fit
+    the chip even with only ``min_units`` units left in every group.
 
-    At each event of the schedule it works out which units of least score have to go for every limit to
-    hold, and removes the share of them that is due. Limits are those of the check and of the placement, on the network
-    as it is by then. As soon as all hold nothing more is removed; if training breaks one again, the next event
-    fixes it.
+    At each event of the schedule it determines which units with the lowest scores must be removed for every limit to
+    hold, and removes the share of them that is due. The limits are those of the hardware check and of the placement,
+    applied to the current network. Once all limits hold, nothing more is removed. If further training violates a limit
+    again, the next event fixes it.
 
-    From epoch ``emulate_from`` on the network computes with the integers of the chip
+    From epoch ``emulate_from`` on, the network computes with the integers of the chip
     (:class:`~callbacks.chip_emulation.ChipEmulation`), so that the validated accuracy is the deployed one.
 
-    It acts before ``CodebookReclustering``, which then finds the quantizers that it gave. Logs ``fit/findings``, how
-    many limits pruning has still to fix, ``prune/units_alive`` and ``prune/fraction``.
+    It acts before ``CodebookReclustering``, which therefore works on the replaced quantizers. It logs
+    ``fit/findings`` (the number of limits that are still violated), ``prune/units_alive`` and ``prune/fraction``.
 
     Args:
-        schedule: of the events; the network fits by the last one. Checks go on after it, at the same distances.
-        growth: of the share that is gone: ``one_shot``, ``linear`` or ``cubic``.
+        schedule: when to prune; the network fits after the last event. The limits are still checked after it, at the
+            same interval.
+        growth: how the pruned share grows: ``one_shot``, ``linear`` or ``cubic``.
         score: importance of units; :class:`~spikefit.prune.scores.fsc.FSC` on 8 batches by default.
-        units: which kinds to prune: ``channel``, ``neuron``, or both.
-        min_units: every group of units keeps at least this many.
-        cost: what a unit takes on a chip; scores are divided by it.
-        quantize: whether to exchange quantizers that the chip can't hold.
-        emulate_from: position, after ``schedule.stop``, from which the network computes as the chip; None for never.
+        units: kinds of units to prune: ``channel``, ``neuron``, or both.
+        min_units: minimum number of units to keep in every group.
+        cost: cost of a unit on the chip; scores are divided by it.
+        quantize: whether to replace quantizers that the chip can't store.
+        emulate_from: epoch (or step) after ``schedule.stop`` from which the chip is emulated; None for never.
         recovery: epochs (or steps) after the last event during which ``CompressedCheckpoint`` waits.
-        name: tells two callbacks of the same schedule apart.
+        name: distinguishes two callbacks of the same schedule in a checkpoint.
 
     Raises:
         ConfigurationError: for options that are not allowed.
-        TargetError: before training for a chip that the network can't fit, with the findings.
+        TargetError: before training, if the network can't fit the chip; the message lists the findings.
+
+    Example:
+        >>> from callbacks import FitToHardware, Schedule
+        >>> fit = FitToHardware(Schedule(2, 6, every=2), emulate_from=8)
+        >>> [milestone.option for milestone in fit.milestones()], fit.may_settle(8)
+        (['schedule.stop', 'emulate_from'], True)
     """
 
     place = Place.HARDWARE
@@ -84,31 +91,31 @@ class FitToHardware(ScheduledCallback):
         self._checked = False
 
     def due(self, position: int) -> bool:
-        """Whether to act at epoch (or step) ``position``: also after the last event, until the arithmetic begins."""
+        """Whether to act at epoch (or step) ``position``; limits are also checked after the last event."""
         if self.emulate_from is not None and position >= self.emulate_from:
             return position == self.emulate_from
         return self.schedule.endless.due(position)
 
     def settled(self, position: int) -> bool:
-        """Whether every limit holds, and recovery and the beginning of the chip's arithmetic are over."""
+        """Whether every limit holds, the recovery is over, and the emulation (if any) has begun."""
         return self.fits and self.may_settle(position)
 
     def may_settle(self, position: int) -> bool:
-        """The same for a network that fits."""
+        """Whether the recovery is over and the emulation (if any) has begun at ``position``."""
         return self.pruning.settled(position) and (self.emulate_from is None or position >= self.emulate_from)
 
     def milestones(self) -> Iterator[Milestone]:
-        """The last event, the end of the recovery, and the beginning of the arithmetic."""
+        """The last event, the end of the recovery, and the start of the emulation."""
         yield from self.pruning.milestones()
         if self.emulate_from is not None:
             yield Milestone("emulate_from", self.emulate_from, self.emulate_from)
 
     def logged_metrics(self, module: SpikingClassifier) -> Iterable[str]:
-        """How many limits are violated, and what pruning logs."""
+        """``fit/findings`` and the metrics of pruning."""
         return ("fit/findings", *self.pruning.logged_metrics(module)) if self.schedule.interval == "epoch" else ()
 
     def preflight(self, check: Preflight) -> None:
-        """Say what the dense network violates, give the quantizers, refuse what can't be fixed; once."""
+        """Report violated limits, replace quantizers, and raise if the network can't fit; only once."""
         super().preflight(check)
         if check.fitting and not self._checked:  # a test takes the quantizers from the checkpoint
             self._prepare(check.module)
@@ -124,23 +131,25 @@ class FitToHardware(ScheduledCallback):
         wanted = suited_quantizers(module.network, chip) if self.quantize else {}
         for layer, description in wanted.items():
             options = ", ".join(f"{option}={value}" for option, value in description.items() if option != "class")
-            rank_zero_info(f"{chip.name}: {layer} gets {description['class']}({options}).")
+            rank_zero_info(f"{chip.name}: the quantizer of {layer} is now {description['class']}({options}).")
         module.replace_quantizers(wanted)
         groups, alive = self.pruning.prunable(module.network)
         trial = Trial(module.network, context, groups)
         left = trial.findings(fewest_units(groups, alive, self.pruning.min_units))
         if left:
             raise TargetError(
-                f"target {chip.name} can't be fitted: with min_units={self.pruning.min_units} units left in "
-                f"each of {len(groups)} groups the network still violates {_listed(left)}"
+                f"target {chip.name} can't be fitted: even with min_units={self.pruning.min_units} units left in "
+                f"each of {len(groups)} groups the network violates {_listed(left)}"
             )
 
     def act(self, trainer: pl.Trainer, module: SpikingClassifier, position: int) -> None:
-        """Remove what is due, equally in every process; begin the chip's arithmetic."""
+        """Prune the share that is due, or begin the emulation; identically in every process."""
         if position == self.emulate_from:
             module.network.emulation = Emulator(module.context)
             chip = module.context.chip.name
-            rank_zero_info(f"From {self.schedule.interval} {position} on the network computes as {chip}.")
+            rank_zero_info(
+                f"From {self.schedule.interval} {position} on the network computes with the integers of {chip}."
+            )
             return
         groups, alive = self.pruning.prunable(module.network)
         trial = Trial(module.network, module.context, groups)
@@ -153,13 +162,13 @@ class FitToHardware(ScheduledCallback):
     def _prune(
         self, trainer: pl.Trainer, module: SpikingClassifier, position: int, trial: Trial, alive: Masks
     ) -> list[Finding]:
-        """One event; what is still violated after it."""
+        """Prune once and return the limits that are still violated."""
         scores = self.pruning.scores(trainer, module, position)
         goal, left = masks_that_fit(trial, scores, alive, self.pruning.min_units)
         if left:
             raise TargetError(
-                f"target {module.context.chip.name} can't be fitted: with no more than "
-                f"min_units={self.pruning.min_units} units left where it matters the network still violates "
+                f"target {module.context.chip.name} can't be fitted: even after pruning down to "
+                f"min_units={self.pruning.min_units} units in the groups that matter, the network violates "
                 f"{_listed(left)}"
             )
         event, events = self.pruning.event(position)
@@ -171,11 +180,11 @@ class FitToHardware(ScheduledCallback):
         return trial.findings(masks)
 
     def state_dict(self) -> dict[str, Any]:
-        """The position of the last action, how many units are gone, and whether the network fits."""
+        """Position of the last action, number of removed units, and whether the network fits."""
         return {**super().state_dict(), "removed": self.removed, "fits": self.fits}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore what :meth:`state_dict` gave."""
+        """Restore the state saved by :meth:`state_dict`."""
         super().load_state_dict(state_dict)
         self.removed, self.fits = int(state_dict["removed"]), bool(state_dict["fits"])
 

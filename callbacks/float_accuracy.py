@@ -1,4 +1,4 @@
-"""The test part within a training: its batches, and the accuracy of the network before it is compressed."""
+"""Accuracy of the uncompressed float network on the test set, measured during training."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,7 +21,7 @@ from spikefit.prune.synapse_mask import mask_of
 
 
 def batches_of_test_part(data: Any, module: pl.LightningModule) -> Iterator[tuple[Tensor, Tensor]]:
-    """Inputs ``[T, B, ...]`` and labels ``[B]`` of the test part, on the module's device."""
+    """Iterate over inputs ``[T, B, ...]`` and labels ``[B]`` of the test set, on the module's device."""
     data.setup("test")
     for batch in data.test_dataloader():
         batch = data.on_before_batch_transfer(batch, 0)
@@ -31,16 +31,16 @@ def batches_of_test_part(data: Any, module: pl.LightningModule) -> Iterator[tupl
 
 
 def float_network(trainer: pl.Trainer, module: SpikingClassifier) -> bool:
-    """Whether there is a trained network in floating point, with all of its units and synapses, to compare with.
+    """Whether the network is a trained float network with all its units and synapses, as a reference for compression.
 
-    One whose quantizers have been on from the first step has none, unless its weights came from another run.
+    A network whose quantizers were on from the first step is not, unless its weights were copied from another run.
     """
     network = module.network
-    came = trainer.global_step == 0 and any(isinstance(callback, InitialWeights) for callback in trainer.callbacks)  # type: ignore[attr-defined]
+    copied = trainer.global_step == 0 and any(isinstance(callback, InitialWeights) for callback in trainer.callbacks)  # type: ignore[attr-defined]
     masks = [mask_of(layer) for _, layer in network.named_synapses()]
     return (
         network.emulation is None
-        and (came or all(quantizer.strength == 0 for _, _, quantizer in module.quantized_layers()))
+        and (copied or all(quantizer.strength == 0 for _, _, quantizer in module.quantized_layers()))
         and all(bool(alive_units(network, group).all()) for group in unit_groups(network))
         and all(bool(mask.live.all()) for mask in masks if mask is not None)
     )
@@ -48,7 +48,7 @@ def float_network(trainer: pl.Trainer, module: SpikingClassifier) -> bool:
 
 @contextmanager
 def in_floating_point(module: SpikingClassifier) -> Iterator[None]:
-    """The network without its quantizers inside; as strong as they were after it."""
+    """Context in which all quantizers are off; their strengths are restored on exit."""
     strengths = [(quantizer, quantizer.strength) for _, _, quantizer in module.quantized_layers()]
     try:
         for quantizer, _ in strengths:
@@ -62,20 +62,22 @@ def in_floating_point(module: SpikingClassifier) -> Iterator[None]:
 def accuracy_on_test_part(
     trainer: pl.Trainer, module: SpikingClassifier, max_samples: int | None = None
 ) -> Accuracy | None:
-    """Accuracy of the network without its quantizers, in this process alone; random state and modes stay as they are.
+    """Measure the accuracy of the network without its quantizers, in this process only.
+
+    The random state and the train/eval modes are restored.
 
     Args:
-        trainer: whose data module has the test part.
-        module: whose network.
-        max_samples: classify the first so many; None for all.
+        trainer: trainer with the data module.
+        module: module that holds the network.
+        max_samples: number of samples to classify, from the start of the test set; None for all.
 
     Returns:
-        None where there is no test part, or it can't be loaded.
+        The accuracy; None if there is no test set or it can't be loaded.
     """
     data = getattr(trainer, "datamodule", None)
     if data is None or not is_overridden("test_dataloader", data, pl.LightningDataModule):
         return None
-    samples, seen = 0, 0
+    samples, checksum = 0, 0
     correct = torch.zeros((), dtype=torch.int64, device=module.device)
     try:
         with side_effect_free(module, "before compression"), torch.no_grad(), in_floating_point(module):
@@ -85,10 +87,10 @@ def accuracy_on_test_part(
                 logits = module.network.logits(module.network(inputs[:, :left]))
                 correct += (logits.argmax(dim=1) == labels[:left]).sum()
                 samples += left
-                seen += samples_checksum(inputs[:, :left].cpu())
+                checksum += samples_checksum(inputs[:, :left].cpu())
                 if samples == max_samples:
                     break
-    except SpikeFitError as error:  # a training must not end for want of this figure
-        rank_zero_warn(f"accuracy before compression: the test part can't be used ({error}); the report has null.")
+    except SpikeFitError as error:  # training must not fail because this optional figure is missing
+        rank_zero_warn(f"accuracy before compression: the test set can't be used ({error}); the report shows null.")
         return None
-    return Accuracy(int(correct), samples, seen) if samples else None
+    return Accuracy(int(correct), samples, checksum) if samples else None

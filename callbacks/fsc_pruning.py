@@ -1,4 +1,4 @@
-"""Prune the units whose spikes matter least, on a schedule."""
+"""Callback that prunes channels and neurons on a schedule."""
 
 from collections.abc import Iterable, Sequence
 from itertools import islice
@@ -30,32 +30,43 @@ Ranking = Literal["network", "layer"]
 
 
 class FSCPruning(PruningCallback):
-    """Remove channels and neurons, those of least score, until a fraction or a budget holds.
+    """Prunes channels and neurons by FSC or any other score, on a schedule, down to a fraction or a budget.
 
-    Before each event the score looks at a few training batches in evaluation mode; no ordinary step pays for it. A
-    pruned unit is a False in its neuron's ``alive`` buffer, so a checkpoint restores it; :func:`spikefit.prune.compact`
-    makes the network physically smaller. Logs ``prune/units_alive`` and ``prune/fraction``, and under a budget its
-    quantity, such as ``prune/energy_j``. What a budget does is told in
-    :class:`~callbacks.pruning_base.PruningCallback`.
+    Units are removed in ascending order of their scores: Fisher Spike Contribution (FSC) by default, or any other
+    :class:`~spikefit.prune.scores.base.Score`. The size to reach is a ``fraction`` of the units, or a ``budget`` of
+    neurons, synapses or energy (see :class:`~callbacks.pruning_base.PruningCallback`).
+
+    Before each event the score is computed on a few training batches in evaluation mode; ordinary training steps have
+    no extra cost. A pruned unit is a False in the ``alive`` buffer of its neuron, which checkpoints restore;
+    :func:`spikefit.prune.compact` makes the network physically smaller. The callback logs ``prune/units_alive`` and
+    ``prune/fraction``, and with a budget its quantity, such as ``prune/energy_j``.
 
     Args:
-        fraction: share of the prunable units that is gone after the last event, in [0, 1); 0.5 without a budget.
-        schedule: of the events, with an end; fraction or budget is reached at the last one.
-        growth: ``one_shot``, ``linear`` or ``cubic``.
+        fraction: share of the prunable units to remove by the last event, in [0, 1); 0.5 by default.
+        schedule: when to prune; it must have an end. The fraction or budget is reached at the last event.
+        growth: how the pruned share grows: ``one_shot``, ``linear`` or ``cubic``.
         score: importance of units; :class:`~spikefit.prune.scores.fsc.FSC` on 8 batches by default.
-        units: which kinds to prune: ``channel`` (after convolutions), ``neuron`` (after linear layers), or both.
-        min_units: every group of units keeps at least this many.
-        name: tells two callbacks of the same schedule apart.
-        cost: what a unit takes on a chip, such as :class:`~spikefit.deploy.unit_cost.EnergyCost`; scores are divided by
+        units: kinds of units to prune: ``channel`` (after convolutions), ``neuron`` (after linear layers), or both.
+        min_units: minimum number of units to keep in every group.
+        name: distinguishes two callbacks of the same schedule in a checkpoint.
+        cost: cost of a unit on the chip, such as :class:`~spikefit.deploy.unit_cost.EnergyCost`; scores are divided by
             it.
-        budget: neurons, synapses or energy that the network may take; given instead of ``fraction``.
+        budget: maximum number of neurons or synapses, or maximum energy, of the network; excludes ``fraction``.
         recovery: epochs (or steps) after the last event during which ``CompressedCheckpoint`` waits.
-        ranking: ``network`` compares the scores of all units; ``layer`` those of one layer (or group tied by
-            shortcuts), and takes the same share of each: for scores that differ in size between layers.
+        ranking: ``network`` compares the scores of all units. ``layer`` compares those within a layer (or group tied by
+            shortcuts) and removes the same share of each, for scores whose scale differs between layers.
 
     Raises:
-        ConfigurationError: for values that are not allowed; for a budget that ``min_units`` puts out of reach, before
-            training as far as that does not depend on weights or firing rates, else at the event.
+        ConfigurationError: for values that are not allowed, or for a budget that ``min_units`` makes unreachable. The
+            latter is raised before training where it does not depend on weights or firing rates, else at the event.
+
+    Example:
+        >>> from callbacks import FSCPruning, Schedule
+        >>> pruning = FSCPruning(fraction=0.5, schedule=Schedule(2, 6, every=2))
+        >>> [epoch for epoch in range(10) if pruning.due(epoch)]
+        [2, 4, 6]
+        >>> pruning.event(4)  # the second of three events
+        (2, 3)
     """
 
     place = Place.UNITS
@@ -83,12 +94,12 @@ class FSCPruning(PruningCallback):
         self.units, self.min_units, self.cost, self.ranking = tuple(units), min_units, cost, ranking
 
     def logged_metrics(self, module: SpikingClassifier) -> Iterable[str]:
-        """How many units are left, the share that is gone, and the budget's quantity."""
+        """``prune/units_alive``, ``prune/fraction`` and the budget's quantity."""
         more = super().logged_metrics(module)
         return ("prune/units_alive", "prune/fraction", *more) if self.schedule.interval == "epoch" else ()
 
     def preflight(self, check: Preflight) -> None:
-        """Refuse a schedule that training is too short for, and a budget that can't be met."""
+        """Raise if training is too short for the schedule, or if the budget can't be met."""
         super().preflight(check)
         network = check.module.network
         if check.fitting and self.cost is not None and self.cost.needs_chip:
@@ -101,7 +112,7 @@ class FSCPruning(PruningCallback):
         self._require(least, self.budget.amount, groups)
 
     def prune_to_fraction(self, trainer: pl.Trainer, module: SpikingClassifier, position: int, fraction: float) -> None:
-        """Keep the units of highest score."""
+        """Keep the units with the highest scores."""
         groups, alive = self.prunable(module.network)
         total = sum(group.units for group in groups)
         keep = total - round(total * fraction)
@@ -109,14 +120,14 @@ class FSCPruning(PruningCallback):
         left = self.keep(trainer, module, groups, masks)
         if left > keep:
             rank_zero_warn(
-                f"fraction: {1 - keep / total:.1%} of {total} units can't go, because each of {len(groups)} groups "
-                f"keeps min_units={self.min_units}; {1 - left / total:.1%} are gone."
+                f"fraction: {1 - keep / total:.1%} of {total} units can't be removed, because each of {len(groups)} "
+                f"groups keeps min_units={self.min_units}; {1 - left / total:.1%} are removed."
             )
 
     def prune_to_limit(
         self, trainer: pl.Trainer, module: SpikingClassifier, position: int, footprint: ResourceUse, limit: float
     ) -> float:
-        """Remove the fewest units, in the order of their scores."""
+        """Remove as few units as possible, in ascending order of their scores."""
         groups, alive = self.prunable(module.network)
         blocks = alive_by_block(module.network)
 
@@ -130,7 +141,7 @@ class FSCPruning(PruningCallback):
         return size(masks)
 
     def prunable(self, network: Network) -> tuple[list[UnitGroup], Masks]:
-        """The groups that may lose units, and which of these live."""
+        """The groups of units that may be pruned, and the masks of their living units."""
         groups = [group for group in unit_groups(network) if group.kind in self.units]
         return groups, {group.name: alive_units(network, group).clone() for group in groups}
 
@@ -140,7 +151,7 @@ class FSCPruning(PruningCallback):
             raise self.budget.unreachable(least, f"each of {len(groups)} groups keeps min_units={self.min_units}")
 
     def keep(self, trainer: pl.Trainer, module: SpikingClassifier, groups: list[UnitGroup], masks: Masks) -> int:
-        """Put the masks of process 0 into every process; how many units are left."""
+        """Apply the masks of process 0 in every process and return the number of units that are left."""
         broadcast(trainer, masks.values())
         for group in groups:
             set_alive(module.network, group, masks[group.name])
@@ -151,7 +162,7 @@ class FSCPruning(PruningCallback):
         return left
 
     def scores(self, trainer: pl.Trainer, module: SpikingClassifier, position: int) -> dict[str, Tensor]:
-        """Scores, over costs if there are any, or their ranks by layer; the same in every process."""
+        """Scores of units, divided by costs and replaced by ranks if so configured; equal in every process."""
         scores = self.mean_scores(trainer, module, position, self.score)
         if self.cost is not None:
             scores = self._over_costs(scores, self.cost, trainer, module, position)
@@ -173,6 +184,6 @@ class FSCPruning(PruningCallback):
             name: reduce_sum(trainer, amount.float().to(module.device)) / trainer.world_size
             for name, amount in costs.items()
         }
-        # What costs nothing is kept, unless its score is 0.
+        # A unit without cost is kept, unless its score is 0.
         nothing = torch.finfo(torch.float32).tiny
         return {name: score.double() / divisors[name].clamp_min(nothing).double() for name, score in scores.items()}

@@ -1,4 +1,4 @@
-"""Start from the weights of another run."""
+"""Callback that starts a run from the weights of another run."""
 
 import re
 from collections.abc import Mapping
@@ -22,21 +22,26 @@ _PARAMETRIZATION = re.compile(r"\.parametrizations\.weight\.\d+\.")
 
 
 class InitialWeights(pl.Callback):
-    """Copies the network of another run's checkpoint into this one before training or testing starts.
+    """Copies the network from the checkpoint of another run before training or testing starts.
 
-    Weights, norms, leaks and the masks of pruned units are copied by the names of their layers, whatever the quantizer
-    of either side: so codebook training starts from a float network, and pruning from one that was trained with a
-    codebook. Quantizers are fitted to the copied weights. Optimizer, schedules and epochs start anew.
+    Weights, norms, leaks and the masks of pruned units are copied by layer name, whatever quantizers the two runs use.
+    For example, codebook training can start from a float network, and pruning from a network trained with codebooks.
+    Quantizers are fitted to the copied weights. Optimizer, schedules and epochs start from scratch.
 
-    A run that resumes from a checkpoint of its own (``ckpt_path``) is left alone, and so is a test that follows a
-    training in the same program.
+    Nothing is copied if the run resumes from its own checkpoint (``ckpt_path``), or in a test that follows training in
+    the same program.
 
     Args:
-        checkpoint: the file.
+        checkpoint: path of the checkpoint file.
 
     Raises:
-        CheckpointError: when the file is missing or damaged, or holds another network: names the first
-            few tensors that differ.
+        CheckpointError: if the file is missing or damaged, or holds another network; the message names
+            the first few tensors that differ.
+
+    Example:
+        >>> from callbacks import InitialWeights
+        >>> InitialWeights("runs/float/version_0/checkpoints/last.ckpt").checkpoint.name
+        'last.ckpt'
     """
 
     place = Place.INITIAL_WEIGHTS
@@ -51,23 +56,23 @@ class InitialWeights(pl.Callback):
             self._given(check.module)
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Copy before training."""
+        """Copy the network before training."""
         self._start(trainer, pl_module)
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Copy before a validation that no training comes before."""
+        """Copy the network before a validation without preceding training."""
         self._start(trainer, pl_module)
 
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Copy before a test that no training comes before."""
+        """Copy the network before a test without preceding training."""
         self._start(trainer, pl_module)
 
     def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Copy before predictions that no training comes before."""
+        """Copy the network before a prediction without preceding training."""
         self._start(trainer, pl_module)
 
     def _start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        """Copy, once, unless Lightning has restored a checkpoint; every process reads the same file."""
+        """Copy once, unless Lightning has restored a checkpoint; every process reads the same file."""
         if not self._started and trainer.ckpt_path is None:
             assert isinstance(module, SpikingClassifier)
             self._copy(module)

@@ -1,4 +1,4 @@
-"""Norm statistics that belong to the weights as they are, not to those of the steps before."""
+"""Callback that recomputes norm statistics with the current weights at the end of an epoch."""
 
 from itertools import islice
 from typing import Any
@@ -15,20 +15,27 @@ from spikefit.preflight import Preflight, training_end
 
 
 class NormCalibration(pl.Callback):
-    """Measure the running means and variances of all norms anew at the end of each epoch, before it is evaluated.
+    """Recomputes the running means and variances of all norms at the end of each epoch, before validation.
 
-    A moving average lags behind weights that jump between a few values, and mixes the statistics of many networks. Here
-    they are the plain average over ``batches`` training batches that pass through the finished network (the precise
-    batch norm of Wu and Johnson 2021, arXiv 2105.07576). Statistics fold into thresholds, so a chip profits in full.
-    A network that emulates a chip (:class:`~callbacks.chip_emulation.ChipEmulation`) keeps those that it has.
+    A moving average lags when quantised weights jump between a few values, because it mixes the statistics of many
+    steps. This callback uses the plain average over ``batches`` training batches that pass through the current network
+    (the precise batch norm of Wu and Johnson 2021, arXiv 2105.07576). Norm statistics fold into thresholds, so the chip
+    benefits in full. While the network emulates a chip (:class:`~callbacks.chip_emulation.ChipEmulation`), its
+    statistics are kept.
 
     Args:
-        batches: how many training batches to average over; an epoch has at most its own number.
-        schedule: the epochs to do so at.
+        batches: number of training batches to average over, at most those of one epoch.
+        schedule: epochs after which the statistics are recomputed.
 
     Raises:
-        ConfigurationError: for ``batches`` below 1 or a schedule of steps; before training for a schedule that never
-            comes.
+        ConfigurationError: for ``batches`` below 1 or a schedule of steps; before training, if training ends before
+            the schedule begins.
+
+    Example:
+        >>> from callbacks import NormCalibration, Schedule
+        >>> calibration = NormCalibration(batches=50, schedule=Schedule(10))
+        >>> calibration.schedule.due(9), calibration.schedule.due(10)
+        (False, True)
     """
 
     place = Place.NORMS
@@ -39,7 +46,7 @@ class NormCalibration(pl.Callback):
         self.batches, self.schedule = batches, schedule
 
     def preflight(self, check: Preflight) -> None:
-        """Refuse a schedule that the training ends too early for."""
+        """Raise if training ends before the schedule begins."""
         end = training_end(check.trainer, "epoch") if check.fitting else None
         if end is not None and self.schedule.start >= end:
             start = self.schedule.start
@@ -48,7 +55,7 @@ class NormCalibration(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """After the last batch of an epoch; evaluation and checkpoints come later. Processes share their averages."""
+        """Recompute the statistics after the last batch of an epoch, averaged over processes."""
         assert isinstance(pl_module, SpikingClassifier)
         due = trainer.is_last_batch and self.schedule.due(trainer.current_epoch)
         if not due or pl_module.network.emulation is not None:

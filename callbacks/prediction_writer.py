@@ -1,4 +1,4 @@
-"""Write what ``predict`` found."""
+"""Callback that writes the predictions of ``predict`` to a CSV file."""
 
 import csv
 from collections.abc import Sequence
@@ -14,7 +14,12 @@ from callbacks.base import Place, run_directory
 class PredictionWriter(BasePredictionWriter):
     """Writes ``predictions.csv`` into the run's directory: sample, predicted class and its probability.
 
-    Under several processes each writes its own file, ``predictions-RANK.csv``.
+    With several processes, each writes its own file ``predictions-RANK.csv``.
+
+    Example:
+        >>> from callbacks import PredictionWriter
+        >>> PredictionWriter().interval.on_epoch
+        True
     """
 
     place = Place.PREDICTIONS
@@ -29,7 +34,7 @@ class PredictionWriter(BasePredictionWriter):
         predictions: Sequence[Any],
         batch_indices: Sequence[Any],
     ) -> None:
-        """Write the file and say where it is."""
+        """Write the file and log its path."""
         folder = run_directory(trainer)
         folder.mkdir(parents=True, exist_ok=True)
         suffix = f"-{trainer.global_rank}" if trainer.world_size > 1 else ""

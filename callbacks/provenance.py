@@ -1,4 +1,4 @@
-"""Where a deployed network and its samples come from."""
+"""Provenance of a deployed network and its samples."""
 
 from pathlib import Path
 
@@ -11,13 +11,13 @@ from spikefit.seeding import global_seed
 
 
 def provenance(trainer: pl.Trainer, folder: Path, checkpoint: str | None, epoch: int | None) -> Provenance:
-    """Where network and samples come from.
+    """Collect data set, run, configuration, seed, commit, version and checkpoint of a deployed network.
 
     Args:
-        trainer: of the run.
-        folder: of the run.
+        trainer: trainer of the run.
+        folder: directory of the run.
         checkpoint: file that the network was read from, if any.
-        epoch: last epoch, from 0, that the network was trained for.
+        epoch: last epoch, counted from 0, that the network was trained for.
     """
     data = getattr(trainer, "datamodule", None)
     source = getattr(data, "dataset", data)

@@ -1,4 +1,4 @@
-"""What pruning callbacks share: a growing fraction or a budget, scores just before an event, time to recover."""
+"""Base class of the pruning callbacks: fractions, budgets, scores and recovery."""
 
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
@@ -21,24 +21,25 @@ from spikefit.prune.groups import live_synapses
 from spikefit.prune.resources import ResourceUse, Traffic, alive_by_block, traffic
 from spikefit.prune.scores.base import Score, SynapseScore
 
-ROUNDING = 1 + 1e-9  # sums of the same terms in another order
+ROUNDING = 1 + 1e-9  # tolerance for sums of the same terms in another order
 
 
 class PruningCallback(ScheduledCallback):
-    """Removes more and more of the network, at scheduled events, until a fraction is gone or a budget holds.
+    """Base class of callbacks that prune gradually at scheduled events until a fraction or a budget is reached.
 
-    Under a budget the network's size is led from what it is before the first event down to the budget, and every event
-    removes the least that meets the size that is due. After the last event the size is still checked at the same
-    distances, because an energy rises and falls with the firing rates while training goes on: more goes as soon as the
-    budget is exceeded. A checkpoint saved between two checks may exceed it by what the size rose in between.
+    With a budget, the allowed size of the network decreases from its size before the first event to the budget, and
+    every event prunes as little as possible to meet the current limit. After the last event the size is still checked
+    at the same interval, because the energy varies with the firing rates during further training. If it exceeds the
+    budget again, more is pruned. A checkpoint saved between two checks may exceed the budget by the increase in
+    between.
 
     Args:
-        fraction: share that is gone after the last event, in [0, 1); 0.5 when there is no budget either.
-        budget: the size to reach; given instead of ``fraction``.
-        schedule: of the events, with an end; fraction or budget is reached at the last one.
-        growth: ``one_shot``, ``linear`` or ``cubic``.
+        fraction: share to remove by the last event, in [0, 1); 0.5 if neither fraction nor budget is given.
+        budget: the size to reach; excludes ``fraction``.
+        schedule: when to prune; it must have an end. The fraction or budget is reached at the last event.
+        growth: how the pruned share grows: ``one_shot``, ``linear`` or ``cubic``.
         recovery: epochs (or steps) after the last event during which the network does not count as settled.
-        name: tells two callbacks of the same schedule apart.
+        name: distinguishes two callbacks of the same schedule in a checkpoint.
 
     Raises:
         ConfigurationError: for values that are not allowed, or a schedule without an end.
@@ -66,11 +67,11 @@ class PruningCallback(ScheduledCallback):
         self.first_size: float | None = None
 
     def due(self, position: int) -> bool:
-        """Whether to act at epoch (or step) ``position``; a budget is checked after the last event too."""
+        """Whether to act at epoch (or step) ``position``; a budget is also checked after the last event."""
         return (self.schedule if self.budget is None else self.schedule.endless).due(position)
 
     def event(self, position: int) -> tuple[int, int]:
-        """Number of the event at ``position``, from 1, and how many there are; the last one again for a later check."""
+        """Number of the event at ``position``, counted from 1, and the total; later checks count as the last event."""
         start, every = self.schedule.start, self.schedule.every
         events = (self.last_event - start) // every + 1
         return min(events, (position - start) // every + 1), events
@@ -78,8 +79,8 @@ class PruningCallback(ScheduledCallback):
     def settled(self, position: int) -> bool:
         """Whether the last scheduled event and the recovery are over.
 
-        Under a budget a later check may still remove a little; that is no reason to wait, or no network would ever
-        count as settled.
+        With a budget, a later check may still prune a little. The callback counts as settled nevertheless; otherwise it
+        never would.
         """
         return position >= self.last_event + self.recovery
 
@@ -87,24 +88,24 @@ class PruningCallback(ScheduledCallback):
         """The last event, and the end of the recovery."""
         stop = self.last_event if self.schedule.stop is None else self.schedule.stop
         yield Milestone("schedule.stop", stop, self.last_event)
-        if self.recovery > 0:  # over at the start of an epoch, or as soon as the steps are done
+        if self.recovery > 0:  # it ends at the start of an epoch, or when the last of its steps is done
             done = self.last_event + self.recovery
             yield Milestone("recovery", self.recovery, done if self.schedule.interval == "epoch" else done - 1)
 
     def logged_metrics(self, module: SpikingClassifier) -> Iterable[str]:
-        """The budget's quantity; a callback that acts at steps logs nothing."""
+        """The budget's quantity; empty for a schedule of steps, which logs nothing."""
         if self.schedule.interval == "step" or self.budget is None:
             return ()
         return (f"prune/{self.budget.quantity}",)
 
     def preflight(self, check: Preflight) -> None:
-        """Refuse a schedule that training is too short for, and a budget that can't be told."""
+        """Raise if training is too short for the schedule, or if the budget's quantity can't be computed."""
         super().preflight(check)
         if check.fitting and self.budget is not None and self.budget.needs_traffic:
             self.budget.require(check.module.context)
 
     def act(self, trainer: pl.Trainer, module: SpikingClassifier, position: int) -> None:
-        """Measure, score and prune, equally in every process."""
+        """Measure, score and prune, identically in every process."""
         event, events = self.event(position)
         if self.budget is None:
             fraction = pruned_fraction(self.fraction, event, events, self.growth)
@@ -121,22 +122,25 @@ class PruningCallback(ScheduledCallback):
 
     @abstractmethod
     def prune_to_fraction(self, trainer: pl.Trainer, module: SpikingClassifier, position: int, fraction: float) -> None:
-        """Remove what matters least until ``fraction`` is gone."""
+        """Remove the parts with the lowest scores until ``fraction`` is removed."""
 
     @abstractmethod
     def prune_to_limit(
         self, trainer: pl.Trainer, module: SpikingClassifier, position: int, footprint: ResourceUse, limit: float
     ) -> float:
-        """Remove what matters least until the size of ``footprint`` is at most ``limit``; the size that is left.
+        """Remove the parts with the lowest scores until the size by ``footprint`` is at most ``limit``.
+
+        Returns:
+            The remaining size.
 
         Raises:
-            ConfigurationError: when ``limit`` is below the least that may be left.
+            ConfigurationError: if ``limit`` is below the minimum that must remain.
         """
 
     def mean_scores(
         self, trainer: pl.Trainer, module: SpikingClassifier, position: int, score: Score | SynapseScore
     ) -> dict[str, Tensor]:
-        """Mean scores over the samples of all processes; the module's mode and the random state stay as they were."""
+        """Mean scores over the samples of all processes; module mode and random state are restored."""
         with side_effect_free(module, "pruning", position, trainer.global_rank):
             module.eval()
             totals, samples = score.accumulate(
@@ -146,17 +150,17 @@ class PruningCallback(ScheduledCallback):
         return {name: reduce_sum(trainer, total.to(module.device)) / count for name, total in totals.items()}
 
     def publish(self, module: SpikingClassifier, values: Mapping[str, float]) -> None:
-        """Log ``values``, where Lightning lets a callback log: at the start of an epoch."""
+        """Log ``values`` if the schedule counts epochs; Lightning does not allow it for steps."""
         if self.schedule.interval == "epoch":
             module.log_dict({name: float(value) for name, value in values.items()})
 
     def tell_quantizers(self, module: SpikingClassifier) -> None:
-        """Let quantizers know which synapses are left, whenever they are fitted next."""
+        """Pass the masks of the remaining synapses to the quantizers, for their next fit."""
         for name, _, quantizer in module.quantized_layers():
             quantizer.use(live_synapses(module.network, name))
 
     def _resource_use(self, trainer: pl.Trainer, module: SpikingClassifier, position: int) -> ResourceUse:
-        """The budget's quantity, the same in every process."""
+        """Resource use in the budget's quantity, equal in every process."""
         assert self.budget is not None
         with side_effect_free(module, "traffic", position, trainer.global_rank):
             module.eval()
@@ -167,17 +171,17 @@ class PruningCallback(ScheduledCallback):
             return self.budget.resource_use(module.network, context, found)
 
     def state_dict(self) -> dict[str, Any]:
-        """The position of the last action and the size before the first."""
+        """Position of the last action, and the size before the first one."""
         return {**super().state_dict(), "first_size": self.first_size}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore what :meth:`state_dict` gave."""
+        """Restore the state saved by :meth:`state_dict`."""
         super().load_state_dict(state_dict)
         self.first_size = state_dict["first_size"]
 
 
 def shared(trainer: pl.Trainer, found: Traffic) -> Traffic:
-    """``found`` added up over processes, to the last bit the same in each. Every process must call it."""
+    """Sum ``found`` over all processes, bit-identical in each. Every process must call this function."""
     if trainer.world_size == 1:
         return found
     any_tensor = next(iter(found.sent.values()))

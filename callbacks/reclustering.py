@@ -1,4 +1,4 @@
-"""Switch quantizers on after a float warm-up, move their codebooks to the weights from time to time, freeze them."""
+"""Callbacks that switch quantizers on, refit their codebooks during training, and freeze them."""
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
@@ -34,40 +34,47 @@ Metric = Literal["weights", "currents"]
 
 
 class CodebookReclustering(ScheduledCallback):
-    """Float warm-up before the start; then every codebook is set to the exact one-dimensional k-means of its weights.
+    """Switches quantizers on after a float warm-up, moves codebooks to the optimum of their weights, and freezes them.
 
-    At the start all quantizers are fitted and switched on (learned-step and ternary ones too). At the later positions
-    of the schedule codebooks move to the optimum for the weights as they are by then; other quantizers follow their
-    weights by themselves. Synapses of pruned neurons do not count. Logs ``quantizer/error/LAYER``, the relative root
-    mean square difference between weights and quantised weights.
+    Before ``schedule.start`` the network trains in floating point. At the start all quantizers are fitted and switched
+    on, including learned-step and ternary ones. At every later position of the schedule, each codebook is set to the
+    exact one-dimensional k-means of its current weights; other quantizers adapt by themselves. Synapses of pruned
+    neurons are ignored. The callback logs ``quantizer/error/LAYER``, the relative root mean square difference between
+    weights and quantised weights.
 
-    With a ``ramp`` the network is led over from float to quantised weights step by step
-    (:class:`~spikefit.quantize.base.Quantizer`), and is quantised in full only after it.
+    With ``ramp``, the weights change gradually from float to quantised (:class:`~spikefit.quantize.base.Quantizer`),
+    and are fully quantised only at the end of the ramp.
 
-    With ``freeze`` no weight changes its codebook value any more from then on, and only the values themselves learn:
-    the rest of the network settles on weights that hold still (weights that oscillate between two values are what
-    low-bit training loses most by: Nagel et al. 2022, arXiv 2203.11086).
+    With ``freeze``, the assignment of weights to codebook values no longer changes, and only the values are trained.
+    The rest of the network can then settle on fixed assignments. Weights that oscillate between two values are the main
+    source of loss in low-bit training (Nagel et al. 2022, arXiv 2203.11086).
 
-    With the metric ``currents`` codebook and assignment are fitted to the currents that each layer delivers on some
-    training batches instead of to its weights (:mod:`spikefit.functional.output_matching`), layer after layer in
-    network order. That keeps a trained network almost as it was where nearest values do not, above all in a layer that
-    reads images. Weights move into the cells of their values, and the norm after them follows.
+    With the metric ``currents``, codebook and assignment are fitted to the currents that each layer delivers on some
+    training batches, instead of to its weights (:mod:`spikefit.functional.output_matching`), layer by layer in network
+    order. This preserves the function of a trained network better than nearest values, above all in a layer that reads
+    images. Weights are moved into the cells of their codebook values, and the subsequent norm is adjusted.
 
-    Several of these callbacks, each for some ``layers``, give every layer a schedule of its own.
+    Several of these callbacks, each with its own ``layers``, give different layers different schedules.
 
     Args:
-        schedule: quantization begins at its ``start``; codebooks are fitted at every position. ``stop`` equal to
-            ``start`` fits once.
-        name: tells two callbacks of the same schedule apart.
-        ramp: epochs (fractions too) or steps over which the strength of the quantizers grows from 0 to 1.
+        schedule: quantization begins at ``start``; codebooks are fitted at every position. With ``stop`` equal to
+            ``start`` they are fitted once.
+        name: distinguishes two callbacks of the same schedule in a checkpoint.
+        ramp: number of epochs (may be fractional) or steps over which the quantizers' strength grows from 0 to 1.
         freeze: epoch (or step) from which on the assignment of weights to values is frozen; None for never.
-        layers: names of layers, or patterns of :mod:`fnmatch`.
+        layers: names of layers, or :mod:`fnmatch` patterns.
         metric: ``weights`` (k-means) or ``currents``.
-        batches: training batches that each layer's inputs are measured on; for ``currents`` alone.
+        batches: training batches on which the inputs of each layer are measured; for ``currents`` only.
 
     Raises:
-        ConfigurationError: for options that are not allowed; at the start of training for a pattern that matches no
-            quantised layer, or for ``freeze`` or the metric ``currents`` on layers without a codebook.
+        ConfigurationError: for options that are not allowed; before training, for a pattern that matches no quantised
+            layer, or for ``freeze`` or the metric ``currents`` on layers without a codebook.
+
+    Example:
+        >>> from callbacks import CodebookReclustering, Schedule
+        >>> reclustering = CodebookReclustering(Schedule(2, 8, every=3), freeze=10)
+        >>> [epoch for epoch in range(12) if reclustering.due(epoch)]
+        [2, 5, 8, 10]
     """
 
     place = Place.CODEBOOKS
@@ -99,31 +106,31 @@ class CodebookReclustering(ScheduledCallback):
         return self._generate_state_key(**options, name=self.name, layers=self.layers)
 
     def milestones(self) -> Iterator[Milestone]:
-        """Where the assignment freezes, and the end of the ramp."""
+        """The position at which the assignment freezes, and the end of the ramp."""
         if self.freeze is not None:
             yield Milestone("freeze", self.freeze, self.freeze)
-        if self.ramp > 0:  # at full strength by the end of this position
+        if self.ramp > 0:  # full strength is reached at the end of this position
             yield Milestone("ramp", self.ramp, math.ceil(self.schedule.start + self.ramp) - 1)
 
     def logged_metrics(self, module: SpikingClassifier) -> Iterable[str]:
-        """The error of every layer; a callback that acts at steps logs nothing."""
+        """The quantization error of every layer; empty for a schedule of steps, which logs nothing."""
         names = [name for name, _, _ in self.chosen(module)]
         return [f"quantizer/error/{name}" for name in names] if self.schedule.interval == "epoch" else ()
 
     def chosen(self, module: SpikingClassifier) -> Iterator[tuple[str, nn.Conv2d | nn.Linear, Quantizer]]:
-        """Name, layer and quantizer of the quantised layers that this callback is for."""
+        """Name, layer and quantizer of each quantised layer that matches ``layers``."""
         for name, layer, quantizer in module.quantized_layers():
             if any(fnmatchcase(name, pattern) for pattern in self.layers):
                 yield name, layer, quantizer
 
     def preflight(self, check: Preflight) -> None:
-        """Refuse a schedule that training is too short for, and layers that are not there or lack a codebook."""
+        """Raise if training is too short for the schedule, or if layers are missing or lack a codebook."""
         super().preflight(check)
         if check.fitting:
             self._check_layers(check.module)
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Switch the quantizers off for the warm-up; a checkpoint that is restored afterwards has the last word."""
+        """Switch the quantizers off for the warm-up; a checkpoint that is restored later overrides this."""
         if stage != "fit":
             return
         assert isinstance(pl_module, SpikingClassifier)
@@ -151,12 +158,12 @@ class CodebookReclustering(ScheduledCallback):
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Act at steps; follow the ramp."""
+        """Act if a step is due, and update the strength of the quantizers during the ramp."""
         super().on_train_batch_start(trainer, pl_module, batch, batch_idx)
         position = self.position(trainer)
         if self.ramp == 0 or position < self.schedule.start:
             return
-        # The last batch of the ramp trains at full strength, so that what is evaluated then is quantised.
+        # The last batch of the ramp trains at full strength, so that validation sees quantised weights.
         within = (batch_idx + 1) / trainer.num_training_batches if self.schedule.interval == "epoch" else 1.0
         strength = min(1.0, (position - self.schedule.start + within) / self.ramp)
         assert isinstance(pl_module, SpikingClassifier)
@@ -168,14 +175,14 @@ class CodebookReclustering(ScheduledCallback):
         return super().due(position) or position == self.freeze
 
     def settled(self, position: int) -> bool:
-        """Reclustering moves values but changes no counts: settled as soon as the quantizers are on in full."""
-        start = self.schedule.start  # by the end of this epoch; before this step
-        done = position + 1 if self.schedule.interval == "epoch" else position
+        """Whether the quantizers are at full strength; later reclustering moves values but changes no counts."""
+        start = self.schedule.start
+        done = position + 1 if self.schedule.interval == "epoch" else position  # at the epoch's end; before the step
         return position >= start and done >= start + self.ramp
 
     @torch.no_grad()
     def act(self, trainer: pl.Trainer, module: SpikingClassifier, position: int) -> None:
-        """Fit and freeze on process 0, then give every process the same codebooks."""
+        """Fit and freeze codebooks on process 0, then copy them to all processes."""
         for name, layer, quantizer in self.chosen(module):
             starting = quantizer.strength == 0 or self.last_acted < 0
             if self.metric == "currents" and (starting or super().due(position)) and not _is_frozen(quantizer):
@@ -185,7 +192,7 @@ class CodebookReclustering(ScheduledCallback):
                 quantizer.refit(latent_weight(layer).detach(), live_synapses(module.network, name))
             elif trainer.is_global_zero and super().due(position):
                 quantizer.recluster(latent_weight(layer).detach(), live_synapses(module.network, name))
-            if starting:  # moments of the warm-up, when its parameters had no say, mean nothing
+            if starting:  # discard optimizer moments of the warm-up, in which the parameters had no effect
                 quantizer.strength = 0.0 if self.ramp else 1.0
                 for optimizer in trainer.optimizers:
                     for parameter in quantizer.parameters():
@@ -202,12 +209,12 @@ class CodebookReclustering(ScheduledCallback):
     def _match(
         self, trainer: pl.Trainer, module: SpikingClassifier, name: str, layer: nn.Module, quantizer: Codebook
     ) -> None:
-        """Fit to the currents: measured in every process, fitted on process 0."""
+        """Fit a codebook to the currents of a layer: they are measured in every process and fitted on process 0."""
         with side_effect_free(module, "currents", self.position(trainer), trainer.global_rank):
             module.eval()
             inputs = (batch[0] for batch in islice(training_batches(trainer), self.batches))
             moments = input_moments(module.network, name, inputs)
-        for part in ("count", "first", "second"):  # summed where the processes can reach them: NCCL knows no CPU
+        for part in ("count", "first", "second"):  # summed on the module's device, because NCCL needs CUDA tensors
             total = reduce_sum(trainer, getattr(moments, part).to(module.device))
             setattr(moments, part, total.cpu())
         block = module.network.block(name.partition(".")[0])
@@ -227,7 +234,7 @@ class CodebookReclustering(ScheduledCallback):
 
 
 def rescale(block: Block, factor: Tensor) -> None:
-    """Tell a block that the currents of its outputs are ``factor`` ``[out]`` times what they were; in place."""
+    """Adapt norm and bias of a block, in place, to output currents that were multiplied by ``factor`` ``[out]``."""
     norm, bias = block.norm, block.synapses.bias
     assert norm is not None
     assert norm.running_mean is not None
@@ -243,16 +250,26 @@ def _is_frozen(quantizer: Quantizer) -> bool:
 
 
 class PostTrainingQuantization(pl.Callback):
-    """Switch every quantizer on when a test begins: quantization after training, the baseline of training with it.
+    """Switches every quantizer on when a test begins: post-training quantization, a baseline for quantised training.
 
-    Fits each quantizer that is off to the trained weights. One within its ramp keeps its fit; all take full strength.
+    Each quantizer that is off is fitted to the trained weights. A quantizer whose ramp has begun keeps its fit. All are
+    set to full strength.
+
+    Example:
+        >>> from spikefit.networks import MLP
+        >>> module = SpikingClassifier(lambda shape, classes: MLP(shape, classes, (4,)), (1, 8, 8), 10, Codebook)
+        >>> for _, _, quantizer in module.quantized_layers():
+        ...     quantizer.strength = 0.0
+        >>> PostTrainingQuantization().on_test_start(pl.Trainer(accelerator="cpu", logger=False), module)
+        >>> [quantizer.strength for _, _, quantizer in module.quantized_layers()]
+        [1.0, 1.0]
     """
 
     place = Place.POST_TRAINING
 
     @torch.no_grad()
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Fit and switch on, equally in every process: the fit is deterministic."""
+        """Fit the quantizers and switch them on; the fit is deterministic, so all processes agree."""
         assert isinstance(pl_module, SpikingClassifier)
         announce_compression(trainer, pl_module)
         for name, layer, quantizer in pl_module.quantized_layers():

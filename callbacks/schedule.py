@@ -1,4 +1,4 @@
-"""When callbacks act."""
+"""Schedule of the epochs or steps at which a callback acts."""
 
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -12,13 +12,13 @@ Interval = Literal["epoch", "step"]
 class Schedule:
     """Positions ``start``, ``start + every``, ... up to ``stop``, in epochs or optimizer steps.
 
-    In YAML ``schedule: {start: 8, stop: 20}``; what is left out keeps the default of the callback.
+    In YAML, for example, ``schedule: {start: 8, stop: 20}``; omitted options keep the default of the callback.
 
     Args:
         start: first position, counted from 0.
-        stop: last position that may be one; None for no end.
-        every: distance between two.
-        interval: whether these count ``epoch`` or ``step``.
+        stop: upper bound of the positions, inclusive; None for no end.
+        every: distance between two positions.
+        interval: unit of the positions, ``epoch`` or ``step``.
 
     Raises:
         ConfigurationError: for negative positions, a stop before the start, or another interval.
@@ -42,14 +42,14 @@ class Schedule:
             check_range("schedule.stop", self.stop, self.start)
 
     def due(self, position: int) -> bool:
-        """Whether epoch (or step) ``position`` is one of the schedule."""
+        """Whether epoch (or step) ``position`` belongs to the schedule."""
         if position < self.start or (self.stop is not None and position > self.stop):
             return False
         return (position - self.start) % self.every == 0
 
     @property
     def last(self) -> int | None:
-        """The last position; None for no end."""
+        """The last position; None for a schedule without an end."""
         return None if self.stop is None else self.stop - (self.stop - self.start) % self.every
 
     def settled(self, position: int) -> bool:
@@ -58,14 +58,14 @@ class Schedule:
 
     @property
     def endless(self) -> "Schedule":
-        """The same without an end."""
+        """The same schedule without an end."""
         return replace(self, stop=None)
 
     def require_end(self) -> int:
-        """The last position.
+        """Return the last position.
 
         Raises:
-            ConfigurationError: for a schedule without an end.
+            ConfigurationError: if the schedule has no end.
         """
         if self.last is None:
             raise ConfigurationError(f"schedule.stop: got None, expected the last position, at least {self.start}.")
@@ -73,10 +73,10 @@ class Schedule:
 
 
 def require_schedule(schedule: object) -> Schedule:
-    """``schedule``.
+    """Return ``schedule`` if it is a :class:`Schedule`.
 
     Raises:
-        ConfigurationError: when it is none, such as the number that once was the start.
+        ConfigurationError: for any other object, for example a plain number.
     """
     if not isinstance(schedule, Schedule):
         raise ConfigurationError(f"schedule: got {schedule!r}, expected Schedule(start, stop, every, interval).")

@@ -1,4 +1,4 @@
-"""Watch how much the network fires."""
+"""Callback that logs firing rates."""
 
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
@@ -13,7 +13,14 @@ from spikefit.prune.scores.recording import recorded_spikes
 
 
 class SpikeMonitor(pl.Callback):
-    """Logs the firing rate of every layer in validation, ``spikes/LAYER``: mean spikes a living neuron and step."""
+    """Logs the firing rate of every layer in validation as ``spikes/LAYER``: mean spikes per living neuron and step.
+
+    Example:
+        >>> from spikefit.networks import MLP
+        >>> module = SpikingClassifier(lambda shape, classes: MLP(shape, classes, (64, 32)), (1, 8, 8), 10)
+        >>> SpikeMonitor().logged_metrics(module)
+        ['spikes/fc1', 'spikes/fc2']
+    """
 
     place = Place.MONITOR
 
@@ -22,11 +29,11 @@ class SpikeMonitor(pl.Callback):
         self._spikes: dict[str, Tensor] = {}
 
     def logged_metrics(self, module: SpikingClassifier) -> Iterable[str]:
-        """The rate of each layer that spikes."""
+        """The firing rate of each layer with spiking neurons."""
         return [f"spikes/{name}" for name, block in module.network.named_blocks() if block.neuron is not None]
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Start to record."""
+        """Start recording spikes."""
         assert isinstance(pl_module, SpikingClassifier)
         self._recording = recorded_spikes(pl_module.network)
         self._spikes = self._recording.__enter__()
@@ -40,7 +47,7 @@ class SpikeMonitor(pl.Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Log the batch's rates."""
+        """Log the firing rates of the batch."""
         assert isinstance(pl_module, SpikingClassifier)
         for name, block in pl_module.network.named_blocks():
             if block.neuron is not None:
@@ -49,11 +56,11 @@ class SpikeMonitor(pl.Callback):
                 pl_module.log(f"spikes/{name}", rate, on_epoch=True, batch_size=samples)
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Stop recording."""
+        """Stop recording spikes."""
         self._stop()
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Stop recording."""
+        """Stop recording spikes."""
         self._stop()
 
     def _stop(self) -> None:

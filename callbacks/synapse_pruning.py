@@ -1,4 +1,4 @@
-"""Prune single synapses, on a schedule."""
+"""Callback that prunes single synapses on a schedule."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -24,30 +24,35 @@ from spikefit.prune.synapse_mask import SynapseMask, mask_of
 
 
 class SynapsePruning(PruningCallback):
-    """Remove synapses: those of least score over all layers, until a fraction or a budget holds.
+    """Prunes the synapses with the lowest scores over all layers, on a schedule, down to a fraction or a budget.
 
-    A synapse is one entry of a layer's weight; in a convolution it goes at all places of the map at once. The model
-    needs ``prunable_synapses: true``; a pruned synapse is then a False in its layer's
-    :class:`~spikefit.prune.synapse_mask.SynapseMask`, which a checkpoint restores. Synapses of dead units count as
-    gone, so that this callback and :class:`~callbacks.fsc_pruning.FSCPruning` may share a run. Logs
-    ``prune/synapses_live`` and ``prune/synapse_fraction``, and under a budget its quantity. What a budget does is told
-    in :class:`~callbacks.pruning_base.PruningCallback`.
+    A synapse is one entry of a layer's weight; in a convolution, removing it affects all positions of the map. The
+    model needs ``prunable_synapses: true``. A pruned synapse is a False in the
+    :class:`~spikefit.prune.synapse_mask.SynapseMask` of its layer, which checkpoints restore. Synapses of dead units
+    count as removed, so that this callback can be combined with :class:`~callbacks.fsc_pruning.FSCPruning`. It logs
+    ``prune/synapses_live`` and ``prune/synapse_fraction``, and with a budget its quantity. For budgets see
+    :class:`~callbacks.pruning_base.PruningCallback`.
 
     Args:
-        fraction: share of the synapses of ``layers`` that is gone after the last event, in [0, 1); 0.5 without a
-            budget.
-        schedule: of the events, with an end; fraction or budget is reached at the last one.
-        growth: ``one_shot``, ``linear`` or ``cubic``.
+        fraction: share of the synapses of ``layers`` to remove by the last event, in [0, 1); 0.5 without a budget.
+        schedule: when to prune; it must have an end. The fraction or budget is reached at the last event.
+        growth: how the pruned share grows: ``one_shot``, ``linear`` or ``cubic``.
         score: importance of synapses; :class:`~spikefit.prune.SynapseFisher` by default.
-        layers: patterns of :mod:`fnmatch` for the names of the layers to prune.
+        layers: :mod:`fnmatch` patterns for the names of the layers to prune.
         layer_min: share of its synapses that every layer keeps, in [0, 1], whatever their scores.
-        name: tells two callbacks of the same schedule apart.
-        budget: synapses or energy that the network may take; given instead of ``fraction``.
+        name: distinguishes two callbacks of the same schedule in a checkpoint.
+        budget: maximum number of synapses, or maximum energy, of the network; excludes ``fraction``.
         recovery: epochs (or steps) after the last event during which ``CompressedCheckpoint`` waits.
 
     Raises:
-        ConfigurationError: for values that are not allowed; before training for a network without masks or a pattern
-            that matches no layer; at an event for a budget that ``layer_min`` puts out of reach.
+        ConfigurationError: for values that are not allowed; before training, for a network without masks or a pattern
+            that matches no layer; at an event, for a budget that ``layer_min`` makes unreachable.
+
+    Example:
+        >>> from callbacks import Schedule, SynapsePruning
+        >>> pruning = SynapsePruning(fraction=0.9, schedule=Schedule(1, 5, every=2), layers=["conv*"])
+        >>> [epoch for epoch in range(8) if pruning.due(epoch)]
+        [1, 3, 5]
     """
 
     place = Place.SYNAPSES
@@ -67,23 +72,25 @@ class SynapsePruning(PruningCallback):
         super().__init__(fraction, budget, schedule, growth, recovery, name)
         check_range("layer_min", layer_min, 0, 1)
         if budget is not None and budget.quantity == "neurons":
-            raise ConfigurationError("budget.neurons: pruned synapses free no neuron, expected synapses or energy_j.")
+            raise ConfigurationError(
+                "budget.neurons: pruning synapses does not remove neurons, expected synapses or energy_j."
+            )
         self.score = SynapseFisher() if score is None else score
         self.layers, self.layer_min = tuple(layers), layer_min
 
     def logged_metrics(self, module: SpikingClassifier) -> Iterable[str]:
-        """How many synapses are left, the share that is gone, and the budget's quantity."""
+        """``prune/synapses_live``, ``prune/synapse_fraction`` and the budget's quantity."""
         more = super().logged_metrics(module)
         return ("prune/synapses_live", "prune/synapse_fraction", *more) if self.schedule.interval == "epoch" else ()
 
     def preflight(self, check: Preflight) -> None:
-        """Refuse a schedule that training is too short for, and a network without masks."""
+        """Raise if training is too short for the schedule, or if the network has no synapse masks."""
         super().preflight(check)
         if check.fitting:
             self._masks(check.module.network)
 
     def prune_to_fraction(self, trainer: pl.Trainer, module: SpikingClassifier, position: int, fraction: float) -> None:
-        """Keep the synapses of highest score."""
+        """Keep the synapses with the highest scores."""
         live = self._live(module.network)
         total = sum(mask.numel() for mask in live.values())
         keep = total - round(total * fraction)
@@ -91,14 +98,14 @@ class SynapsePruning(PruningCallback):
         self._cut(trainer, module, cut_to(order, max(keep, protected), live))
         if protected > keep:
             rank_zero_warn(
-                f"fraction: {1 - keep / total:.1%} of {total} synapses can't go, because each layer keeps "
-                f"layer_min={self.layer_min}; {1 - protected / total:.1%} are gone."
+                f"fraction: {1 - keep / total:.1%} of {total} synapses can't be removed, because each layer keeps "
+                f"layer_min={self.layer_min}; {1 - protected / total:.1%} are removed."
             )
 
     def prune_to_limit(
         self, trainer: pl.Trainer, module: SpikingClassifier, position: int, footprint: ResourceUse, limit: float
     ) -> float:
-        """Remove the fewest synapses, in the order of their scores."""
+        """Remove as few synapses as possible, in ascending order of their scores."""
         live = self._live(module.network)
         amounts = {name: footprint.by_weight[name] for name in live}
         rest = footprint.total(alive_by_block(module.network)) - _sum(amounts, live)
@@ -113,7 +120,7 @@ class SynapsePruning(PruningCallback):
         return size
 
     def _masks(self, network: Network) -> dict[str, SynapseMask]:
-        """The masks of the chosen layers, by name."""
+        """The masks of the layers to prune, by layer name."""
         layers = dict(network.named_synapses())
         for pattern in self.layers:
             if not any(fnmatchcase(name, pattern) for name in layers):
@@ -124,7 +131,7 @@ class SynapsePruning(PruningCallback):
                 mask = mask_of(layer)
                 if mask is None:
                     raise ConfigurationError(
-                        f"SynapsePruning: layer {name} carries no mask of its synapses, expected "
+                        f"SynapsePruning: layer {name} has no synapse mask, expected "
                         "model.init_args.prunable_synapses: true."
                     )
                 masks[name] = mask
@@ -139,7 +146,7 @@ class SynapsePruning(PruningCallback):
         return rank_synapses(scores, live, least)
 
     def _cut(self, trainer: pl.Trainer, module: SpikingClassifier, live: Masks) -> None:
-        """Put the masks of process 0 into every process."""
+        """Apply the masks of process 0 in every process."""
         broadcast(trainer, live.values())
         for name, mask in self._masks(module.network).items():
             mask.live.copy_(live[name])

@@ -1,12 +1,12 @@
-"""One trained network on every chip.
+"""Deploy a trained network on every chip and compare the results.
 
     python -m scripts.deploy_to_all_chips runs/NAME/version_0/checkpoints/best.ckpt --dataset FashionMNIST --out
     targets.json
 
-A row a chip: whether it fits and what does not, cores and how full they are, synops, energy, accuracy of the trained
-network and of the chip's integers, and in how many neuron steps their spikes agree. A chip that can't run the network
-in any size (a neuron model, a readout) gets a row that says why. Data: the test part of an image data set of
-``spikefit.data.images``, directly coded.
+The table has a row for each chip: whether the network fits, the findings, the number and utilisation of cores, synops,
+energy, accuracy of the trained network and of the chip's integers, and the share of neuron steps in which their spikes
+agree. If a chip can't run this kind of network at any size (because of a neuron model or a readout), its row has the
+reasons. The data are the test set of an image data set of ``spikefit.data.images``, directly coded.
 """
 
 import argparse
@@ -35,7 +35,7 @@ Batch = tuple[Tensor, Tensor, Tensor]  # inputs, labels, logits of the trained n
 def deployed(
     module: SpikingClassifier, context: DeploymentContext, batches: list[Batch], parity_samples: int
 ) -> dict[str, Any]:
-    """The row of one chip."""
+    """Deploy the network on one chip and return its row of the table."""
     network, target = module.network, context.chip
     try:
         require_structure(network, context)
@@ -70,9 +70,9 @@ def deployed(
 
 
 def shown(row: dict[str, Any]) -> dict[str, str]:
-    """A row as people read it."""
+    """Format a row for the printed table."""
     if not row["runs"]:
-        return {"target": row["target"], "fits": f"can't run it: {len(row['findings'])} findings"}
+        return {"target": row["target"], "fits": f"can't run: {len(row['findings'])} findings"}
     unknown = " and unknown terms" if row["energy_unknown"] and row["energy_j"] is not None else ""
     partial = ", partial" if row["partial"] else ""
     agreement = "-" if row["agreement"] is None else f"{row['agreement']:.4%}"
@@ -90,14 +90,14 @@ def shown(row: dict[str, Any]) -> dict[str, str]:
 
 
 def main(words: list[str] | None = None) -> int:
-    """Exit status 0, or 2 when the checkpoint, the data or a target can't be used."""
+    """Run the script; the exit status is 0, or 2 if the checkpoint, the data or a target can't be used."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", type=Path)
-    parser.add_argument("--hardware", nargs="+", help="names or YAML files; all that ship if not given")
+    parser.add_argument("--hardware", nargs="+", help="names or YAML files; all of configs/hardware by default")
     parser.add_argument("--dataset", default="FashionMNIST", help="class of spikefit.data.images")
     parser.add_argument("--time_steps", type=int, default=4)
-    parser.add_argument("--samples", type=int, help="the first so many of the test part; all if not given")
-    parser.add_argument("--parity_samples", type=int, default=64, help="of which spikes are compared")
+    parser.add_argument("--samples", type=int, help="number of test samples to use; all by default")
+    parser.add_argument("--parity_samples", type=int, default=64, help="number of samples whose spikes are compared")
     parser.add_argument("--out", type=Path, help="write the rows as JSON")
     arguments = parser.parse_args(words)
     try:

@@ -1,6 +1,8 @@
-"""Print the first line of every public docstring, so that they can be read in one list.
+"""Print the first line of every public docstring as one list, for proofreading.
 
-python -m scripts.docstrings spikefit callbacks
+    python -m scripts.docstrings spikefit callbacks
+
+Each line has the file, the name (none for a module) and the first line of the docstring.
 """
 
 import argparse
@@ -12,7 +14,7 @@ Documented = ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
 
 def first_lines(tree: ast.Module) -> Iterator[tuple[str, str]]:
-    """Name and first line of the docstring of a module (named ``""``), its public classes, methods and functions."""
+    """Yield name and first docstring line of a module (named ``""``) and its public classes, methods and functions."""
     yield "", (ast.get_docstring(tree) or "").partition("\n")[0]
     stack: list[tuple[str, ast.stmt]] = [("", node) for node in reversed(tree.body)]
     while stack:

@@ -1,11 +1,11 @@
-"""Write a trained network for a chip: a bundle of its program, and if asked a NIR graph for other libraries.
+"""Export a trained network for a chip: a bundle of its program and, optionally, a NIR graph for other libraries.
 
     python -m scripts.export runs/quickstart/version_0/checkpoints/best.ckpt --hardware loihi --out bundle --nir norse
 
-Reads the checkpoint, lowers the network for the target, prints what does not fit, writes ``OUT/program.safetensors``
-(and ``OUT/network.nir``), reads everything back, and says so when it is equal. The bundle is written also when the
-network is too large for the chip, but not when the chip lacks what it uses. The checkpoint says what the network reads,
-and for how many steps. Exit status 2 with one message when something fails.
+Reads the checkpoint, lowers the network for the target, prints which limits are violated, writes
+``OUT/program.safetensors`` (and ``OUT/network.nir``), reads everything back, and compares. The bundle is also written
+if the network is too large for the chip, but not if it uses features that the chip lacks. Input kind and time steps
+come from the checkpoint. If something fails, the exit status is 2 and one message is printed.
 """
 
 import argparse
@@ -26,22 +26,22 @@ from spikefit.program.ir import Program
 
 
 def trained_module(path: Path) -> SpikingClassifier:
-    """The module of a checkpoint that the command line wrote: the network, and what it reads.
+    """Load the module from a checkpoint that the command line wrote.
 
     Raises:
-        CheckpointError: when the file is none, or does not say which network it holds.
+        CheckpointError: if the file is not a checkpoint, or does not describe its network.
     """
     content = read_checkpoint(path, "checkpoint")
     if "network" not in content.get("hyper_parameters", {}):
         raise CheckpointError(
-            f"checkpoint: {path} does not say which network it holds: it was trained from Python with a function. "
-            "Build the network there, load its weights, and call spikefit.program.bundle.write_bundle."
+            f"checkpoint: {path} does not describe its network, because it was trained from Python with a function. "
+            "Build the network in Python, load its weights, and call spikefit.program.bundle.write_bundle."
         )
     try:
         return SpikingClassifier.load_from_checkpoint(path, map_location="cpu")
     except SpikeFitError:
         raise
-    except Exception as error:  # whatever a class path or its options from another version lead to
+    except Exception as error:  # class paths or options from another version may raise anything
         cause: BaseException | None = error
         while cause is not None and not isinstance(cause, SpikeFitError):
             cause = cause.__cause__
@@ -52,20 +52,20 @@ def trained_module(path: Path) -> SpikingClassifier:
 
 
 def write_checked(program: Program, path: Path) -> int:
-    """Write the bundle and read it back; its size in bytes.
+    """Write the bundle, read it back, and return its size in bytes.
 
     Raises:
-        BundleError: when it reads back as another program, naming the fields.
+        BundleError: if the program that is read back differs; the message names the fields.
     """
     write_bundle(program, path)
     found = differences(program, read_bundle(path))
     if found:
-        raise BundleError(f"{path}: reads back as another program: {', '.join(found)}.")
+        raise BundleError(f"{path}: the program that was read back differs in {', '.join(found)}.")
     return path.stat().st_size
 
 
 def export(arguments: argparse.Namespace) -> None:
-    """Everything that the options ask for."""
+    """Export as given by the command line options."""
     target = HardwareTarget.load(arguments.hardware)
     module = trained_module(arguments.checkpoint)
     if arguments.time_steps is not None:
@@ -77,7 +77,7 @@ def export(arguments: argparse.Namespace) -> None:
     deployment = Deployment(network, context)
     program = deployment.program
     if arguments.nir:
-        to_nir(deployment.exact, arguments.nir)  # what can't be said is refused before anything is written
+        to_nir(deployment.exact, arguments.nir)  # raises for an unsupported network before anything is written
     print(
         f"{arguments.checkpoint} on {target.name}: {program.neurons} neurons, {context.time_steps} steps, "
         f"inputs of the kind {context.input_kind}"
@@ -86,7 +86,7 @@ def export(arguments: argparse.Namespace) -> None:
     for finding in deployment.findings:
         print(f"  - {finding}")
     for limit in unknown_limits(target):
-        print(f"  not checked, nobody published it: {limit}")
+        print(f"  not checked, because it is not published: {limit}")
     bundle = arguments.out / "program.safetensors"
     size = write_checked(program, bundle)
     print(f"  bundle {bundle}: {size:,} bytes, read back and equal in every field and tensor")
@@ -99,10 +99,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("--hardware", required=True, help="name of a chip in configs/hardware, or path of a YAML file")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the bundle; made if need be")
-    parser.add_argument("--time_steps", type=int, help="steps of an inference; those of the checkpoint if not given")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the bundle; created if missing")
+    parser.add_argument("--time_steps", type=int, help="steps of an inference; those of the checkpoint by default")
     parser.add_argument(
-        "--nir", nargs="?", const="nir", choices=DIALECTS, help="write OUT/network.nir too, for which library"
+        "--nir", nargs="?", const="nir", choices=DIALECTS, help="also write OUT/network.nir, for the given library"
     )
     try:
         export(parser.parse_args(arguments))

@@ -1,9 +1,9 @@
-"""What each layer of a trained float network loses when it alone gets a codebook, without training.
+"""Measure the accuracy of a trained float network when a single layer gets a codebook, without training.
 
     python -m scripts.layer_sensitivity runs/NAME/version_0/checkpoints/last.ckpt --levels 4 --bits 8
 
 Codebooks are fitted to the weights (exact k-means, nearest values) or to the currents that the layer delivers. Norm
-statistics are measured anew before each test. Data: an image data set of ``spikefit.data.images``, directly coded.
+statistics are recomputed before each test. The data are an image data set of ``spikefit.data.images``, directly coded.
 """
 
 import argparse
@@ -29,14 +29,14 @@ Batch = tuple[Tensor, Tensor]
 
 
 def batches(data: SpikeDataModule, loader: Any, count: int) -> Iterator[Batch]:
-    """``count`` batches ``[T, B, ...]`` with their labels."""
+    """Iterate over ``count`` batches ``[T, B, ...]`` with their labels."""
     for batch, _ in zip(loader, range(count), strict=False):
         yield data.on_after_batch_transfer(batch, 0)
 
 
 @torch.no_grad()
 def quantise(network: Network, name: str, metric: str, levels: int, bits: int, train: list[Batch]) -> None:
-    """Give layer ``name`` the values of a codebook, in place."""
+    """Quantise the weights of layer ``name`` with a codebook, in place."""
     layer, block = dict(network.named_synapses())[name], network.block(name.partition(".")[0])
     quantizer = Codebook(layer.weight, levels, bits)
     weight = layer.weight.detach()
@@ -51,7 +51,7 @@ def quantise(network: Network, name: str, metric: str, levels: int, bits: int, t
 
 @torch.no_grad()
 def accuracy(network: Network, train: list[Batch], test: list[Batch]) -> float:
-    """Share of the test samples that are told right."""
+    """Share of the test samples that are classified correctly, after recomputing the norm statistics."""
     update_bn([x for x, _ in train], network)
     network.eval()
     right = sum(int((network.logits(network(x)).argmax(1) == y).sum()) for x, y in test)
@@ -65,8 +65,8 @@ def main() -> None:
     parser.add_argument("--time_steps", type=int, default=4)
     parser.add_argument("--levels", type=int, nargs="+", default=[4])
     parser.add_argument("--bits", type=int, default=8)
-    parser.add_argument("--train_batches", type=int, default=50, help="of 64, for norms and currents")
-    parser.add_argument("--test_batches", type=int, default=157, help="of 64")
+    parser.add_argument("--train_batches", type=int, default=50, help="batches of 64, for norms and currents")
+    parser.add_argument("--test_batches", type=int, default=157, help="batches of 64")
     parser.add_argument("--out", type=Path, help="write the rows as JSON")
     arguments = parser.parse_args()
     data = SpikeDataModule(getattr(static, arguments.dataset)(), time_steps=arguments.time_steps, val_fraction=0.0)

@@ -1,9 +1,9 @@
-"""Plot what codebooks did in training, from the metrics.csv of runs with ``callbacks.CodebookMonitor``.
+"""Plot how codebooks change during training, from the metrics.csv of runs with ``callbacks.CodebookMonitor``.
 
     python -m scripts.plot_codebooks runs/a/version_0/metrics.csv runs/b/version_0/metrics.csv --out flips.png
 
-One row of panels a run: share of the weights that changed their value within each epoch, way that the values went,
-values that no weight has; one line a layer.
+Each run has a row of three panels: the share of weights that changed their codebook value in each epoch, the relative
+change of the codebook values, and the number of values that no weight uses. Each layer is a line.
 """
 
 import argparse
@@ -12,13 +12,13 @@ from pathlib import Path
 
 PANELS = {
     "flips": "share of weights that changed value",
-    "drift": "relative way of the values",
-    "dead": "values without a weight",
+    "drift": "relative change of values",
+    "dead": "values without weights",
 }
 
 
 def read(path: Path) -> dict[str, dict[str, list[tuple[int, float]]]]:
-    """``{panel: {layer: [(epoch, value)]}}`` of one metrics.csv."""
+    """Read one metrics.csv as ``{panel: {layer: [(epoch, value)]}}``."""
     found: dict[str, dict[str, list[tuple[int, float]]]] = {panel: {} for panel in PANELS}
     with path.open(newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
@@ -30,7 +30,7 @@ def read(path: Path) -> dict[str, dict[str, list[tuple[int, float]]]]:
 
 
 def plot(paths: list[Path], names: list[str], out: Path) -> None:
-    """Draw ``paths`` one below the other."""
+    """Plot the runs of ``paths`` below each other."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -57,7 +57,7 @@ def plot(paths: list[Path], names: list[str], out: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("metrics", type=Path, nargs="+")
-    parser.add_argument("--names", nargs="+", help="of the runs; their folders if not given")
+    parser.add_argument("--names", nargs="+", help="names of the runs; their folders by default")
     parser.add_argument("--out", type=Path, default=Path("codebooks.png"))
     arguments = parser.parse_args()
     names = arguments.names or [path.parent.parent.name for path in arguments.metrics]

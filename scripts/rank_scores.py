@@ -1,10 +1,10 @@
-"""Rank correlation (Spearman) of pruning scores with the true loss change of removing each unit, on digits.
+"""Rank correlation (Spearman) of pruning scores with the true change of the loss when a unit is removed, on digits.
 
     python -m scripts.rank_scores --seeds 0 1 2 --out docs/results/rank_scores.json
 
-Each network is trained on scikit-learn's digits. The truth is the change of the mean loss over all training images when
-one unit falls silent; the scores see ``--samples`` of these images. ``--cost`` instead times one scoring batch of FSC
-against one training step, both in one process and interleaved.
+Each network is trained on scikit-learn's digits. The ground truth is the change of the mean loss over all training
+images when one unit is silenced; the scores use ``--samples`` of these images. With ``--cost``, the script instead
+compares the time of one scoring batch with that of one training step, interleaved in one process.
 """
 
 import argparse
@@ -35,12 +35,12 @@ NETWORKS: dict[str, Callable[[], Network]] = {
 
 
 class AbsoluteContribution(FSC):
-    """``1/N * sum_n |sum_{t,h,w} dL_n/ds_k * s_k|``: FSC without the square."""
+    """Absolute contribution: ``1/N * sum_n |sum_{t,h,w} dL_n/ds_k * s_k|``, that is FSC without the square."""
 
     def accumulate(
         self, network: Network, batches: Iterable[Batch], loss: LossPerSample
     ) -> tuple[dict[str, Tensor], int]:
-        """Sums over samples, for networks without residuals."""
+        """Sum the score over samples, for networks without residual connections."""
         totals: dict[str, Tensor] = {}
         samples = 0
         blocks = {group.name: network.block(group.name) for group in unit_groups(network)}
@@ -55,7 +55,7 @@ class AbsoluteContribution(FSC):
 
 
 def scores(seed: int) -> dict[str, Score]:
-    """What is compared, by name."""
+    """The scores to compare, by name."""
     return {
         "FSC (sketched, 2 draws)": FSC(seed=seed),
         "FSC (sketched, 1 draw)": FSC(draws=1, seed=seed),
@@ -82,7 +82,7 @@ def batches(images: Tensor, labels: Tensor, size: int = 64) -> list[Batch]:
 
 
 def trained(make: Callable[[], Network], seed: int, epochs: int) -> Network:
-    """A network that has learned the training images, in evaluation mode."""
+    """Train a network on the training images; it is returned in evaluation mode."""
     torch.manual_seed(seed)
     network = make()
     images, labels = digits()
@@ -106,7 +106,7 @@ def concatenated(score: Score, network: Network, data: list[Batch]) -> Tensor:
 
 
 def correlations(network: Network, compared: dict[str, Score], samples: int, seed: int) -> dict[str, float]:
-    """Spearman's rank correlation of each score with the truth, over all units."""
+    """Spearman's rank correlation of each score with the ground truth, over all units."""
     images, labels = digits()
     truth = concatenated(Oracle(), network, batches(images, labels, 512))
     chosen = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))[:samples]
@@ -116,7 +116,7 @@ def correlations(network: Network, compared: dict[str, Score], samples: int, see
 
 
 def rank(seeds: list[int], epochs: int, samples: int) -> list[dict[str, Any]]:
-    """One row a network and score, with a column a seed."""
+    """Rows with the correlations of each network and score, with a column per seed."""
     rows: list[dict[str, Any]] = []
     for name, make in NETWORKS.items():
         by_seed = {seed: correlations(trained(make, seed, epochs), scores(seed), samples, seed) for seed in seeds}
@@ -146,7 +146,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--epochs", type=int, default=12)
-    parser.add_argument("--samples", type=int, default=512, help="training images that the scores see")
+    parser.add_argument("--samples", type=int, default=512, help="training images used by the scores")
     parser.add_argument("--cost", action="store_true", help="time a scoring batch instead")
     parser.add_argument("--out", type=Path, help="also write the rows as JSON")
     arguments = parser.parse_args()

@@ -1,8 +1,8 @@
-"""Run one configuration over several seeds and print the deployment reports side by side.
+"""Run one configuration with several seeds and print figures of the deployment reports.
 
     python -m scripts.seeds --config configs/quickstart.yaml --seeds 0 1 2 --out docs/results/quickstart.json
 
-Options behind ``--`` go to every run. Each run is an ordinary ``spikefit fit`` in a process of its own.
+Options after ``--`` are passed to every run. Each run is an ordinary ``spikefit fit`` in a separate process.
 """
 
 import argparse
@@ -36,7 +36,7 @@ PACKAGES = ("torch", "lightning", "spikefit")
 
 
 def run(config: Path, seed: int, options: list[str]) -> dict[str, object]:
-    """One run's figures; its files go into a temporary folder."""
+    """Run one seed and return its figures; files are written to a temporary folder."""
     with tempfile.TemporaryDirectory() as folder:
         logger = {
             "class_path": "lightning.pytorch.loggers.CSVLogger",
@@ -63,7 +63,7 @@ def main() -> None:
     parser.add_argument("--config", type=Path, required=True)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--out", type=Path, help="also write the rows as JSON")
-    parser.add_argument("options", nargs="*", help="options for every run, behind --")
+    parser.add_argument("options", nargs="*", help="options for every run, after --")
     arguments = parser.parse_args()
     rows = []
     for seed in arguments.seeds:

@@ -1,7 +1,7 @@
 """Train, compress and deploy spiking neural networks for neuromorphic chips.
 
-Importing this package is deliberately light: it loads neither torch nor any data set library. Import what you need from
-its modules, for instance ``from spikefit.networks import ConvSNN``.
+Importing this package is fast: it loads neither torch nor any data set library. Import what you need from its modules,
+for example ``from spikefit.networks import ConvSNN``.
 """
 
 __version__ = "0.1.0"

@@ -1,4 +1,4 @@
-"""A loss that also asks a trained network: distillation."""
+"""Knowledge distillation: a loss on labels and on the outputs of a trained network."""
 
 from pathlib import Path
 
@@ -14,25 +14,31 @@ from spikefit.preflight import Preflight
 
 
 class Distillation(nn.Module):
-    """Loss against the labels and against the answers of a frozen teacher (Hinton et al. 2015, arXiv 1503.02531).
+    """Loss against the labels and against the outputs of a frozen teacher (Hinton et al. 2015, arXiv 1503.02531).
 
-    In training, ``(1 - weight) * loss + weight * T**2 * KL(teacher / T || student / T)`` of each sample, with the
-    temperature ``T`` on the logits. In evaluation, and so for pruning scores, the labels' loss alone.
+    In training, the loss of each sample is ``(1 - weight) * loss + weight * T**2 * KL(teacher / T || student / T)``,
+    with the temperature ``T`` on the logits. In evaluation, and therefore for pruning scores, it is the loss of the
+    labels only.
 
-    The teacher is read when training begins. It belongs to no checkpoint, and is not needed to test or deploy.
+    The teacher is read when training begins. It is not stored in checkpoints, and is not needed to test or deploy.
 
     Args:
         teacher: checkpoint of a network with the same inputs and classes, usually the float network.
-        weight: share of the teacher, in [0, 1].
-        temperature: above 0.
-        loss: of the labels; :class:`~spikefit.losses.CrossEntropy` by default.
+        weight: weight of the teacher's term, in [0, 1].
+        temperature: divisor of the logits, above 0.
+        loss: loss of the labels; :class:`~spikefit.losses.CrossEntropy` by default.
 
     Shape:
         logits ``[B, classes]``, labels ``[B]``, inputs ``[T, B, ...]``, steps ``[T, B, classes]`` -> ``[B]``.
 
     Raises:
         ConfigurationError: for values that are not allowed, or without inputs in training.
-        CheckpointError: when training begins and the teacher is missing or damaged.
+        CheckpointError: at the start of training, if the teacher is missing or damaged.
+
+    Example:
+        >>> loss = Distillation("runs/float/version_0/checkpoints/last.ckpt", weight=0.9).eval()
+        >>> loss(torch.zeros(2, 10), torch.tensor([3, 5])).shape  # in evaluation, without the teacher
+        torch.Size([2])
     """
 
     def __init__(
@@ -44,10 +50,10 @@ class Distillation(nn.Module):
             raise ConfigurationError(f"temperature: got {temperature!r}, expected a value above 0.")
         self.teacher, self.weight, self.temperature = teacher, weight, temperature
         self.loss = CrossEntropy() if loss is None else loss
-        self._teacher: list[SpikingClassifier] = []  # in a list, or it would be part of the student's checkpoints
+        self._teacher: list[SpikingClassifier] = []  # in a list, so that it is not a submodule and in no checkpoint
 
     def preflight(self, check: Preflight) -> None:
-        """Raise unless the teacher's checkpoint can be read, which training alone needs; ask the loss of the labels."""
+        """Raise before training if the teacher's checkpoint can't be read; also check the loss of the labels."""
         if check.fitting:
             self._require_teacher()
         ask = getattr(self.loss, "preflight", None)
@@ -69,12 +75,12 @@ class Distillation(nn.Module):
     def forward(
         self, logits: Tensor, labels: Tensor, inputs: Tensor | None = None, steps: Tensor | None = None
     ) -> Tensor:
-        """Loss of each sample, in float32."""
+        """Loss of each sample ``[B]``, in float32."""
         by_labels = self.loss(logits, labels, inputs, steps)
         if not self.training:
             return by_labels
         if inputs is None:
-            raise ConfigurationError("inputs: got None, expected what the network saw: the teacher must see it too.")
+            raise ConfigurationError("inputs: got None, expected the network's inputs, which the teacher needs too.")
         taught = (self.answers(inputs).float() / self.temperature).log_softmax(dim=1)
         student = (logits.float() / self.temperature).log_softmax(dim=1)
         by_teacher = F.kl_div(student, taught, reduction="none", log_target=True).sum(dim=1) * self.temperature**2

@@ -1,10 +1,10 @@
-"""Errors that a user can mend. The command line prints their message alone, without a traceback."""
+"""Errors that a user can fix; the command line prints only their message, without a traceback."""
 
 from collections.abc import Iterable
 
 
 class SpikeFitError(Exception):
-    """Something that the user asked for can't be done; the message says what and what would be possible."""
+    """Base class of errors that a user can fix; the message says what is wrong and what is expected."""
 
 
 class ConfigurationError(SpikeFitError, ValueError):
@@ -16,7 +16,7 @@ class DataError(SpikeFitError, OSError):
 
 
 class TargetError(SpikeFitError, ValueError):
-    """A hardware description is malformed, or a network uses something that the chip does not have."""
+    """A hardware description is malformed, or a network uses a feature that the chip does not have."""
 
 
 class CheckpointError(SpikeFitError):
@@ -24,15 +24,15 @@ class CheckpointError(SpikeFitError):
 
 
 class BundleError(SpikeFitError):
-    """A bundle is missing, damaged, or of another format, or a program can't be stored in one."""
+    """A bundle is missing, damaged, or of another format, or a program can't be stored in a bundle."""
 
 
 class ReportError(SpikeFitError, ValueError):
-    """A report is damaged, or lacks a field."""
+    """A report is damaged or lacks a field."""
 
 
 class ExchangeError(SpikeFitError, ValueError):
-    """A network can't be written to, or read from, another library's format as it is."""
+    """A network can't be written to or read from the format of another library."""
 
 
 def check_choice(option: str, value: object, allowed: Iterable[object]) -> None:

@@ -1,4 +1,4 @@
-"""What a network reads in a step: one declaration, made where frames are made, that every other part takes over."""
+"""The kind of numbers that a network reads in a time step, declared once by the data."""
 
 from enum import StrEnum
 
@@ -12,11 +12,11 @@ COUNT_MAX = 32767
 
 
 class InputKind(StrEnum):
-    """The numbers that a network reads, declared by the coding of images or the framing of events.
+    """Kind of the network's inputs, declared by the encoding of images or the framing of events.
 
     Attributes:
         SPIKES: 0 or 1 in every step.
-        COUNTS: how many spikes arrive in a step, a whole number from 0 to :data:`COUNT_MAX`.
+        COUNTS: number of spikes in a step, an integer from 0 to :data:`COUNT_MAX`.
         GRADED: real numbers that may differ from step to step; the first layer multiplies them.
         CONSTANT: real numbers, the same in every step (directly coded images); the first layer multiplies them once.
     """
@@ -28,18 +28,18 @@ class InputKind(StrEnum):
 
     @property
     def graded(self) -> bool:
-        """Whether the first layer multiplies real numbers instead of adding up weights of spikes."""
+        """Whether the first layer multiplies real numbers, instead of adding up the weights of spikes."""
         return self in (InputKind.GRADED, InputKind.CONSTANT)
 
     def check(self, inputs: Tensor, where: str) -> None:
-        """Refuse a batch that contradicts the declaration.
+        """Raise if a batch contradicts the declared kind.
 
         Args:
-            inputs: any shape; of ``CONSTANT`` time first, ``[T, B, ...]``.
-            where: what declared the kind, for the message.
+            inputs: a batch of any shape; for ``CONSTANT`` time first, ``[T, B, ...]``.
+            where: the object that declared the kind, for the error message.
 
         Raises:
-            DataError: naming the declared kind, and what the batch holds instead.
+            DataError: if it does; the message names the declared kind and the content of the batch.
         """
         found = self._contradiction(inputs)
         if found is not None:

@@ -1,8 +1,8 @@
-"""Losses on logits, one value a sample.
+"""Losses on logits, one value per sample.
 
-Every loss is called as ``loss(logits, labels, inputs, steps)``: the logits ``[B, classes]``, the labels ``[B]``, what
-the network saw ``[T, B, ...]``, and the readout's output at every step ``[T, B, classes]``. The logits are the mean of
-the steps, or their sum where the readout spikes. Pruning scores call it with logits and labels alone, in evaluation.
+Every loss is called as ``loss(logits, labels, inputs, steps)``: the logits ``[B, classes]``, the labels ``[B]``, the
+network's inputs ``[T, B, ...]``, and the readout's output at every step ``[T, B, classes]``. The logits are the mean of
+the steps, or their sum if the readout spikes. Pruning scores call the loss with logits and labels only, in evaluation.
 """
 
 import inspect
@@ -23,6 +23,11 @@ class CrossEntropy(nn.Module):
 
     Shape:
         logits ``[B, classes]``, labels ``[B]`` -> ``[B]``.
+
+    Example:
+        >>> loss = CrossEntropy()
+        >>> loss(torch.zeros(3, 10), torch.tensor([0, 4, 9])).shape
+        torch.Size([3])
     """
 
     def __init__(self, label_smoothing: float = 0.0) -> None:
@@ -33,27 +38,34 @@ class CrossEntropy(nn.Module):
     def forward(
         self, logits: Tensor, labels: Tensor, inputs: Tensor | None = None, steps: Tensor | None = None
     ) -> Tensor:
-        """Loss of each sample, in float32; ``inputs`` and ``steps`` are ignored."""
+        """Loss of each sample ``[B]``, in float32; ``inputs`` and ``steps`` are ignored."""
         return F.cross_entropy(logits.float(), labels, label_smoothing=self.label_smoothing, reduction="none")
 
 
 class TemporalCrossEntropy(CrossEntropy):
-    """Temporal efficient training (TET): every step shall classify by itself (Deng et al. 2022, arXiv 2202.11946).
+    """Temporal efficient training (TET): mean cross entropy of the time steps (Deng et al. 2022, arXiv 2202.11946).
 
-    In training, of each sample, ``(1 - regularizer) * mean_t CE(steps[t], labels) + regularizer * mean_t,c (steps[t, c]
-    - target)**2``. In evaluation, and so for pruning scores, the cross entropy of the logits alone.
+    In training, the loss of each sample is
+    ``(1 - regularizer) * mean_t CE(steps[t], labels) + regularizer * mean_t,c (steps[t, c] - target)**2``.
+    In evaluation, and therefore for pruning scores, it is the cross entropy of the logits only.
 
     Args:
         label_smoothing: share of the label that is spread over all classes, in [0, 1].
-        regularizer: share of the mean squared distance to ``target``, in [0, 1].
-        target: what the regularizer pulls the outputs of every step to; the authors take the threshold of the neurons.
+        regularizer: weight of the mean squared distance to ``target``, in [0, 1].
+        target: value towards which the regularizer pulls the outputs of every step; the authors use the threshold of
+            the neurons.
 
     Shape:
         logits ``[B, classes]``, labels ``[B]``, steps ``[T, B, classes]`` -> ``[B]``.
 
     Raises:
-        ConfigurationError: for values that are not allowed, without ``steps`` in training, or before training for a
-            network whose readout spikes.
+        ConfigurationError: for values that are not allowed, without ``steps`` in training, or, before training, for a
+            network with a spiking readout.
+
+    Example:
+        >>> loss, steps = TemporalCrossEntropy(regularizer=0.05), torch.zeros(4, 3, 10)
+        >>> loss(steps.mean(0), torch.tensor([0, 4, 9]), steps=steps).shape
+        torch.Size([3])
     """
 
     def __init__(self, label_smoothing: float = 0.0, regularizer: float = 0.0, target: float = 1.0) -> None:
@@ -62,17 +74,17 @@ class TemporalCrossEntropy(CrossEntropy):
         self.regularizer, self.target = regularizer, target
 
     def preflight(self, check: Preflight) -> None:
-        """Refuse a readout that spikes: one step of it is 0 or 1, which no cross entropy can read as a score."""
+        """Raise for a spiking readout: its output in one step is 0 or 1, not a score for the cross entropy."""
         readout = check.module.network.readout
         if readout != "membrane":
             raise ConfigurationError(
-                f"readout: got {readout!r}, expected membrane: {type(self).__name__} reads every step on its own."
+                f"readout: got {readout!r}, expected membrane: {type(self).__name__} needs a score in every step."
             )
 
     def forward(
         self, logits: Tensor, labels: Tensor, inputs: Tensor | None = None, steps: Tensor | None = None
     ) -> Tensor:
-        """Loss of each sample, in float32."""
+        """Loss of each sample ``[B]``, in float32."""
         if not self.training:
             return super().forward(logits, labels)
         if steps is None:
@@ -86,10 +98,10 @@ class TemporalCrossEntropy(CrossEntropy):
 
 
 def require_loss_arguments(loss: nn.Module) -> None:
-    """Refuse a loss that can't be called with logits, labels, inputs and steps, before anything is trained.
+    """Raise unless a loss can be called with logits, labels, inputs and steps.
 
     Raises:
-        ConfigurationError: naming the loss and the arguments that it takes.
+        ConfigurationError: if it can't; the message names the loss and its arguments.
     """
     signature = inspect.signature(loss.forward)
     try:

@@ -37,21 +37,24 @@ NOTHING: dict[str, Any] = {
     "input_kind": None,
     "time_steps": None,
     "emulation": None,
-}  # of a checkpoint from elsewhere
+}  # state of a checkpoint that another program wrote
 
 
 def quantizers_by_layer(
     network: Network, default: QuantizerFactory | None, by_pattern: Mapping[str, QuantizerFactory | None]
 ) -> dict[str, QuantizerFactory | None]:
-    """The quantizer factory of every layer with weights, by its name.
+    """Choose the quantizer factory of every layer with weights.
 
     Args:
-        network: whose layers.
-        default: for layers that no pattern matches.
-        by_pattern: patterns of :mod:`fnmatch`; the first that matches a layer's name decides.
+        network: the network.
+        default: factory for layers that no pattern matches.
+        by_pattern: factories by :mod:`fnmatch` pattern; the first pattern that matches a layer's name is used.
+
+    Returns:
+        Factories by layer name.
 
     Raises:
-        ConfigurationError: for a pattern that matches no layer, naming the layers.
+        ConfigurationError: for a pattern that matches no layer; the message names the layers.
     """
     names = [name for name, _ in network.named_synapses()]
     for pattern in by_pattern:
@@ -68,43 +71,48 @@ def _holds_functions(value: object) -> bool:
 
 
 class SpikingClassifier(pl.LightningModule):
-    """A spiking network trained to classify, with quantised weights.
+    """LightningModule that trains a spiking network with quantised weights as a classifier.
 
     Args:
-        network: makes the network from the input shape and the number of classes.
+        network: factory of the network; called with the input shape and the number of classes.
         input_shape: ``(C, H, W)`` or ``(N,)`` of one frame; linked to the data on the command line.
         num_classes: number of classes; linked to the data on the command line.
-        quantizer: makes the quantizer of one layer from its weight; None trains in floating point.
-        layer_quantizers: other quantizers (None for floating point) for the layers whose names match a pattern of
-            :mod:`fnmatch`, such as ``conv1``, ``stage*`` or ``readout``; the first pattern that matches decides.
-        loss: maps logits, labels, inputs and the readout's output at every step to one loss a sample
+        quantizer: factory of a layer's quantizer; called with the layer's weight. None trains in floating point.
+        layer_quantizers: other factories (None for floating point) for layers whose names match an :mod:`fnmatch`
+            pattern, such as ``conv1``, ``stage*`` or ``readout``; the first matching pattern is used.
+        loss: maps logits, labels, inputs and the readout's output at every step to one loss per sample
             (:mod:`spikefit.losses`); :class:`~spikefit.losses.CrossEntropy` by default.
-        optimizer: makes the optimizer from parameter groups.
-        lr_scheduler: makes the learning rate scheduler from the optimizer; None for none. One that has a method
-            ``set_total(steps)`` is told how many of its steps the training has.
+        optimizer: factory of the optimizer; called with parameter groups.
+        lr_scheduler: factory of the learning rate scheduler; called with the optimizer. None for no scheduler. If the
+            scheduler has a method ``set_total(steps)``, it is called with the total number of scheduler steps.
         lr_interval: whether the scheduler steps every ``epoch`` or every ``step``.
         codebook_lr_factor: learning rate of the quantizers' own parameters, relative to that of the weights.
-        gradient_checkpointing: keep the inputs of the blocks alone while training and compute the rest anew in the
-            backward pass: memory for time, where there are many steps.
-        compile: pass the network through ``torch.compile``. Measure before you keep it: on a CPU it rarely pays.
-        cuda_graphs: replay training passes from CUDA graphs (:mod:`spikefit.cuda_graphs`), which takes the host's work
-            out of a step. Without effect on a CPU, with several processes and with gradients gathered over batches.
-        prunable_synapses: whether every layer carries a mask of its synapses, for ``callbacks.SynapsePruning``.
-        hardware: the chip that the run is for, a name in ``configs/hardware`` or the path of a YAML file; ``hardware``
-            at the top of a configuration. Every callback, cost and budget asks for it here. None for no chip.
-        input_kind, time_steps: what the network reads in a step, and for how many; None for what the data module
-            declares, which is how a run of the command line gets them.
+        gradient_checkpointing: store only the inputs of the blocks and recompute the rest in the backward pass. It
+            trades time for memory, for example with many time steps.
+        compile: pass the network through ``torch.compile``. Measure first: on a CPU it is rarely faster.
+        cuda_graphs: replay training steps from CUDA graphs (:mod:`spikefit.cuda_graphs`), which removes the host's work
+            from a step. It has no effect on a CPU, with several processes, or with gradient accumulation.
+        prunable_synapses: whether every layer has a synapse mask, for ``callbacks.SynapsePruning``.
+        hardware: the run's chip, a name in ``configs/hardware`` or the path of a YAML file; the top-level option
+            ``hardware`` of a configuration. All callbacks, costs and budgets use it. None for no chip.
+        input_kind, time_steps: kind of the inputs and number of time steps. None takes them from the data module, as
+            on the command line.
 
     Attributes:
         hardware: the chip, or None.
-        accuracy_before_compression: of the float network on the samples that are deployed; None where nobody measured
-            it (:class:`callbacks.DeploymentSimulation` does). Checkpoints carry it.
-        training_time_steps: how many of the time steps a training step computes; None for all
-            (:class:`callbacks.StepSchedule`).
-        checkpoint_epoch: last epoch of the checkpoint that the weights were loaded from; None for none.
+        accuracy_before_compression: accuracy of the float network on the deployed samples, stored in checkpoints; None
+            if it was not measured (:class:`callbacks.DeploymentSimulation` measures it).
+        training_time_steps: number of time steps used in training; None for all (:class:`callbacks.StepSchedule`).
+        checkpoint_epoch: last epoch of the checkpoint that the weights were loaded from, or None.
 
     Shape:
         ``[T, B, C, H, W]`` -> logits ``[B, num_classes]``.
+
+    Example:
+        >>> from spikefit.networks import ConvSNN
+        >>> module = SpikingClassifier(lambda shape, classes: ConvSNN(shape, classes, (4, 8), (16,)), (1, 8, 8), 10)
+        >>> module(torch.rand(4, 2, 1, 8, 8)).shape
+        torch.Size([2, 10])
     """
 
     def __init__(
@@ -132,11 +140,11 @@ class SpikingClassifier(pl.LightningModule):
         check_choice("lr_interval", lr_interval, ("epoch", "step"))
         check_range("codebook_lr_factor", codebook_lr_factor, 0)
         self.save_hyperparameters(logger=False)
-        # A checkpoint holds primitives only. From the command line the factories are class paths; from Python they are
-        # functions, which load_from_checkpoint must then be given again.
+        # A checkpoint holds primitives only. From the command line the factories are class paths. From Python they are
+        # functions, and must be passed to load_from_checkpoint again.
         for name in [name for name, value in self.hparams.items() if _holds_functions(value)]:
             del self.hparams[name]
-        self.hparams.pop("hardware", None)  # checkpoints describe the chip whole: a path may mean nothing elsewhere
+        self.hparams.pop("hardware", None)  # checkpoints store the whole description: the path may not exist elsewhere
         self.network = network(tuple(input_shape), num_classes)
         self.network.gradient_checkpointing = gradient_checkpointing
         if compile and cuda_graphs:
@@ -172,10 +180,10 @@ class SpikingClassifier(pl.LightningModule):
 
     @property
     def context(self) -> DeploymentContext:
-        """Chip, steps and inputs of this run, for every part that fits, emulates, prices or deploys the network.
+        """Chip, time steps and input kind of this run, for fitting, emulation, costs and deployment.
 
         Raises:
-            ConfigurationError: when neither the module nor its data module says what the network reads.
+            ConfigurationError: if neither the module nor its data module declares time steps and input kind.
         """
         for name in ("input_kind", "time_steps"):
             if getattr(self, name) is None:
@@ -188,13 +196,13 @@ class SpikingClassifier(pl.LightningModule):
         return DeploymentContext(self.hardware, self.time_steps, self.input_kind)
 
     def declare(self, data: object) -> None:
-        """Take over what a data module declares of its batches.
+        """Take input kind and time steps from a data module.
 
         Args:
-            data: with the attributes ``input_kind`` and ``time_steps``; what lacks them declares nothing.
+            data: object with the attributes ``input_kind`` and ``time_steps``; a missing attribute is ignored.
 
         Raises:
-            ConfigurationError: when the data contradict what the module or its checkpoint says that the network reads.
+            ConfigurationError: if the data contradict the declarations of the module or its checkpoint.
         """
         kind, steps = getattr(data, "input_kind", None), getattr(data, "time_steps", None)
         owner = f"the data module {type(data).__name__}"
@@ -212,10 +220,10 @@ class SpikingClassifier(pl.LightningModule):
         if kind is not None or steps is not None:
             self._declared_by = owner
 
-    def _require_kind(self, kind: InputKind, whose: str) -> None:
+    def _require_kind(self, kind: InputKind, owner: str) -> None:
         if self.input_kind is not None and kind != self.input_kind:
             raise ConfigurationError(
-                f"input_kind: the network reads inputs of the kind {self.input_kind.value!r}, but {whose} declares "
+                f"input_kind: the network reads inputs of the kind {self.input_kind.value!r}, but {owner} declares "
                 f"{kind.value!r}."
             )
 
@@ -231,11 +239,11 @@ class SpikingClassifier(pl.LightningModule):
         return self.network.logits(self.network(x))
 
     def replace_quantizers(self, wanted: Mapping[str, dict[str, Any]]) -> None:
-        """Exchange quantizers for others, before the optimizer is made; checkpoints remember it.
+        """Replace the quantizers of some layers, before the optimizer is created; checkpoints store the change.
 
         Args:
-            wanted: by layer, ``{"class": name in spikefit.quantize, **arguments}``, primitives only. A quantizer is
-                fitted to the layer's weight, and is as strong as the one that it replaces.
+            wanted: by layer, ``{"class": name in spikefit.quantize, **arguments}``, primitives only. The new quantizer
+                is fitted to the layer's weight and takes the strength of the old one.
         """
         layers = dict(self.network.named_synapses())
         for name, description in wanted.items():
@@ -248,24 +256,24 @@ class SpikingClassifier(pl.LightningModule):
             self._given_quantizers[name] = dict(description)
 
     def logged_metrics(self, command: str) -> Iterable[str]:
-        """Names of what this module logs in ``command``, for ``monitor`` of a checkpoint."""
+        """Names of the metrics that this module logs in ``command``, to validate ``monitor``."""
         stages = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}.get(command, ())
         return [f"{stage}/{what}" for stage in stages for what in ("loss", "accuracy")]
 
     def configure_callbacks(self) -> list[pl.Callback]:
-        """No more callbacks; put those of the trainer in their order and check the configuration, before data is read.
+        """Sort the trainer's callbacks and check the configuration before data is read; adds no callbacks.
 
         Raises:
-            SpikeFitError: when a part can't do what it was told (:mod:`spikefit.preflight`).
+            SpikeFitError: if an option can't be satisfied (:mod:`spikefit.preflight`).
         """
         trainer = self.trainer
         command = str(trainer.state.fn.value if trainer.state.fn else "")
         data = getattr(trainer, "datamodule", None)
-        Preflight(self, data, command, trainer, resumes=None).run()  # Lightning does not tell before it loads
+        Preflight(self, data, command, trainer, resumes=None).run()  # not known before Lightning loads a checkpoint
         return []
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add what callbacks have changed or measured and no tensor holds: quantizers, chips, inputs, accuracy."""
+        """Store quantizers, chips, input kind, time steps and the float accuracy in the checkpoint."""
         emulation, before = self.network.emulation, self.accuracy_before_compression
         checkpoint[STATE] = {
             "quantizers": self._given_quantizers,
@@ -277,12 +285,12 @@ class SpikingClassifier(pl.LightningModule):
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take over what :meth:`on_save_checkpoint` added; refuse the weights of another network.
+        """Restore the state stored by :meth:`on_save_checkpoint`.
 
         Raises:
-            CheckpointError: with a message that fits on a screen, naming the first few tensors that differ.
-            ConfigurationError: for a checkpoint whose network reads other inputs than the run declares, or computes
-                with the integers of another chip than the run names.
+            CheckpointError: for the weights of another network; the message names the first few tensors that differ.
+            ConfigurationError: if the network of the checkpoint has another input kind than the run, or computes with
+                the integers of another chip.
         """
         state = {**NOTHING, **checkpoint.get(STATE, {})}
         layers = dict(self.network.named_synapses())
@@ -296,7 +304,7 @@ class SpikingClassifier(pl.LightningModule):
         require_same_tensors(self.state_dict(), checkpoint["state_dict"], "ckpt_path")
 
     def _restore_context(self, state: Mapping[str, Any]) -> None:
-        """Chip, steps and inputs of the checkpoint, where the run does not say them."""
+        """Take chip, time steps and input kind from the checkpoint where the run does not declare them."""
         if state["input_kind"] is not None:
             self._require_kind(InputKind(state["input_kind"]), "the checkpoint")
             self.input_kind = InputKind(state["input_kind"])
@@ -319,18 +327,18 @@ class SpikingClassifier(pl.LightningModule):
         differing = named.differing_arithmetic(emulated)
         if differing:
             raise ConfigurationError(
-                f"hardware: got a chip {named.name!r}, {computes} as they were described then: {', '.join(differing)} "
-                f"differ. Expected the same description, or another name for the changed chip."
+                f"hardware: got a chip {named.name!r}, {computes} by another description of it, with other values of "
+                f"{', '.join(differing)}. Expected the same description, or another name for the changed chip."
             )
 
     def on_train_epoch_start(self) -> None:
-        """Make the epoch's randomness a function of seed, epoch and process: a resumed run repeats it exactly."""
+        """Seed the random numbers from seed, epoch and process, so that a resumed run repeats the epoch exactly."""
         seed = global_seed()
         if seed is not None:
             reseed(seed, "epoch", self.current_epoch, self.global_rank)
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        """Mean loss of a batch ``([T, B, ...], [B])``."""
+        """Mean loss of a batch ``([T, B, ...], [B])``; logs ``train/loss`` and ``train/accuracy``."""
         return self._step(batch, "train", batch_idx)["loss"]
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
@@ -338,17 +346,17 @@ class SpikingClassifier(pl.LightningModule):
         self._step(batch, "val", batch_idx)
 
     def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
-        """Log ``test/loss`` and ``test/accuracy``; hand the logits to callbacks."""
+        """Log ``test/loss`` and ``test/accuracy``; return loss and logits for callbacks."""
         return self._step(batch, "test", batch_idx)
 
     def predict_step(self, batch: Any, batch_idx: int) -> Tensor:
-        """Class probabilities ``[B, num_classes]``; a batch may carry labels or not."""
+        """Class probabilities ``[B, num_classes]`` of a batch with or without labels."""
         x = batch[0] if isinstance(batch, list | tuple) else batch
         return self(x).softmax(dim=1)
 
     def _step(self, batch: tuple[Tensor, Tensor], stage: str, batch_idx: int) -> dict[str, Tensor]:
         x, y = batch
-        if batch_idx == 0 and self.input_kind is not None:  # the first of every epoch: it reads the batch on the host
+        if batch_idx == 0 and self.input_kind is not None:  # once per epoch, because the check synchronises the device
             self.input_kind.check(x, self._declared_by)
         output = self._in_training(x[: self.training_time_steps]) if stage == "train" else self.network(x)
         logits = self.network.logits(output)
@@ -368,7 +376,10 @@ class SpikingClassifier(pl.LightningModule):
         return self.network(x) if self._captured is None or not alone else self._captured(x)
 
     def configure_optimizers(self) -> Any:
-        """Three groups: weight matrices; norms, biases and leaks without decay; the quantizers' own parameters."""
+        """Create optimizer and scheduler, with three parameter groups.
+
+        The groups are weight matrices; norms, biases and leaks, without weight decay; and the quantizers' parameters.
+        """
         own = {id(p) for _, _, quantizer in self.quantized_layers() for p in quantizer.parameters()}
         others = [p for p in self.parameters() if id(p) not in own]
         groups: list[dict[str, Any]] = [

@@ -1,7 +1,7 @@
-"""Ask every part of a run whether it can do what it was told, before any data is loaded.
+"""Checks of a run's configuration before any data is loaded.
 
-A callback or a loss that has a method ``preflight(check: Preflight)`` is asked. It raises a
-:class:`~spikefit.errors.SpikeFitError` that names the option, its value and what is allowed.
+Callbacks and losses can define a method ``preflight(check: Preflight)``. It raises a
+:class:`~spikefit.errors.SpikeFitError` that names the option, its value and the allowed values.
 """
 
 import difflib
@@ -21,14 +21,14 @@ OWN_PACKAGES = ("lightning", "spikefit", "callbacks")
 
 @dataclass(frozen=True)
 class Preflight:
-    """What is going to run.
+    """The parts of a run that are checked together.
 
     Attributes:
         module: the network and its loss.
-        data: the data module; None for data loaders that were given alone.
+        data: the data module; None for plain data loaders.
         command: ``fit``, ``validate``, ``test`` or ``predict``.
         trainer: Lightning's trainer, with its callbacks.
-        resumes: whether weights and states of callbacks come from a checkpoint of the same run; None: not known yet.
+        resumes: whether weights and callback states come from a checkpoint of the same run; None if not known yet.
     """
 
     module: "SpikingClassifier"
@@ -43,10 +43,10 @@ class Preflight:
         return self.command == "fit"
 
     def run(self) -> None:
-        """Put the callbacks in their order, then ask the data, the loss, every callback, and what watches a metric.
+        """Sort the callbacks, then check data, loss, callbacks and monitored metrics.
 
         Raises:
-            SpikeFitError: the first mistake.
+            SpikeFitError: for the first error that is found.
         """
         self.trainer.callbacks = in_order(self.trainer.callbacks)
         self.module.declare(self.data)
@@ -59,10 +59,9 @@ class Preflight:
 
 
 def in_order(callbacks: Sequence[Any]) -> list[Any]:
-    """Callbacks that have a ``place`` in its order, whatever their order in the list.
+    """Sort callbacks by their attribute ``place``.
 
-    Equal places keep the order of the list, and a callback without a place keeps its position in the list: what a user
-    puts first or last stays there.
+    Callbacks of equal places keep their relative order. A callback without a place keeps its position in the list.
     """
     placed = [callback for callback in callbacks if getattr(callback, "place", None) is not None]
     waiting = iter(sorted(placed, key=lambda callback: callback.place))
@@ -70,16 +69,16 @@ def in_order(callbacks: Sequence[Any]) -> list[Any]:
 
 
 def training_end(trainer: Any, interval: Literal["epoch", "step"]) -> int | None:
-    """How many epochs (or optimizer steps) a training has at most; None when it has no end or that is not known yet.
+    """Maximum number of epochs (or optimizer steps) of a training; None if it is unlimited or not known yet.
 
-    Steps follow from epochs, and epochs from steps, as soon as the number of batches is known. A ``fast_dev_run`` ends
-    after a few batches whatever is due, so that nothing can be said of it.
+    Once the number of batches is known, steps are computed from epochs and epochs from steps. The result is None for a
+    ``fast_dev_run``, which ends after a few batches regardless of any schedule.
     """
     if trainer.fast_dev_run:
         return None
     epochs = trainer.max_epochs if (trainer.max_epochs or 0) > 0 else math.inf
     steps = trainer.max_steps if (trainer.max_steps or 0) > 0 else math.inf
-    batches = trainer.num_training_batches  # infinite until the data loader is there
+    batches = trainer.num_training_batches  # infinite until the data loader exists
     if 0 < batches < math.inf:
         per_epoch = math.ceil(batches / trainer.accumulate_grad_batches)
         steps = min(steps, epochs * per_epoch)
@@ -89,16 +88,16 @@ def training_end(trainer: Any, interval: Literal["epoch", "step"]) -> int | None
 
 
 def check_monitors(check: Preflight) -> None:
-    """Refuse to watch a metric that nothing logs.
+    """Raise if a callback monitors a metric that is never logged.
 
     Raises:
-        ConfigurationError: for a checkpoint or early stopping that monitors an unknown metric, or a metric of the
-            validation of data that have no validation part.
+        ConfigurationError: if a checkpoint or early stopping callback monitors an unknown metric, or a validation
+            metric without a validation set.
     """
     watching = [callback for callback in check.trainer.callbacks if getattr(callback, "monitor", None)]
     own = tuple(check.module.logged_metrics("fit"))
     known = [*own, *(name for callback in check.trainer.callbacks for name in _declared(callback, check.module))]
-    complete = all(_tells_all(part) for part in (check.module, *check.trainer.callbacks))
+    complete = all(_declares_metrics(part) for part in (check.module, *check.trainer.callbacks))
     for callback in watching:
         option, monitor = f"{type(callback).__name__}.monitor", str(callback.monitor)
         if getattr(callback, "strict", True) is False or monitor in ("epoch", "step"):  # Lightning's own counters
@@ -110,8 +109,8 @@ def check_monitors(check: Preflight) -> None:
         reason = _unvalidated(check)
         if reason and monitor in own and monitor.startswith("val/"):
             raise ConfigurationError(
-                f"{option}: got {monitor!r}, but nothing is validated: {reason}. Expected validation, or a metric of "
-                f"the training such as {', '.join(name for name in own if name.startswith('train/'))}."
+                f"{option}: got {monitor!r}, but there is no validation: {reason}. Expected validation, or a training "
+                f"metric such as {', '.join(name for name in own if name.startswith('train/'))}."
             )
 
 
@@ -120,14 +119,14 @@ def _declared(callback: Any, module: "SpikingClassifier") -> Iterable[str]:
     return declared(module) if callable(declared) else ()
 
 
-def _tells_all(part: object) -> bool:
-    """Whether all that ``part`` may log is known: it is one of ours or Lightning's, or says so itself."""
+def _declares_metrics(part: object) -> bool:
+    """Whether all metrics of ``part`` are known: it belongs to spikefit or Lightning, or defines logged_metrics."""
     kind = type(part)
     return kind.__module__.split(".")[0] in OWN_PACKAGES or "logged_metrics" in vars(kind)
 
 
 def _unvalidated(check: Preflight) -> str:
-    """Why there is no validation; empty if there is."""
+    """The reason why there is no validation; empty if there is one."""
     if not getattr(check.data, "validates", True):
         return "data.init_args.val_fraction is 0"
     return "trainer.limit_val_batches is 0" if check.trainer.limit_val_batches == 0 else ""

@@ -1,4 +1,4 @@
-"""The house rules, read off the source: arrows point down, libraries stay in their rooms, files stay short."""
+"""Architecture rules, checked on the source: import directions, places of third-party imports, length of files."""
 
 import ast
 import subprocess
@@ -8,7 +8,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = sorted([*ROOT.glob("spikefit/**/*.py"), *ROOT.glob("callbacks/*.py")])
-# Each may import the ones below it (and its own).
+# Each layer may import the layers below it, and a package itself.
 LAYERS = [
     {"spikefit.cli"},
     {"callbacks", "spikefit.distillation"},
@@ -30,6 +30,7 @@ EVERYWHERE = {
     "spikefit.seeding",
     "spikefit.losses",
     "spikefit.cli.errors",
+    "spikefit.cli.moved",
     "spikefit.cli.run_directory",
     "spikefit.checkpoints",
     "spikefit.preflight",
@@ -64,14 +65,14 @@ MODULES = [
 ]
 
 
-def within(name: str, room: str) -> bool:
-    return name == room or name.startswith(f"{room}.")
+def within(name: str, package: str) -> bool:
+    return name == package or name.startswith(f"{package}.")
 
 
 def place(name: str) -> tuple[int, str] | None:
-    """Position in LAYERS of the layer of ``name``, and its room there: the narrowest that holds it."""
-    rooms = [(i, room) for i, rooms in enumerate(LAYERS) for room in rooms if within(name, room)]
-    return max(rooms, key=lambda found: len(found[1]), default=None)
+    """Position in LAYERS of the layer of ``name``, and its innermost package there."""
+    found = [(i, package) for i, layer in enumerate(LAYERS) for package in layer if within(name, package)]
+    return max(found, key=lambda entry: len(entry[1]), default=None)
 
 
 def wrong_arrows(name: str, imports: set[str]) -> Iterator[str]:
@@ -81,10 +82,10 @@ def wrong_arrows(name: str, imports: set[str]) -> Iterator[str]:
             yield f"{name} has no place in LAYERS"
         return
     for other in sorted(imports):
-        there = place(other)
-        if there is not None and there[0] < own[0]:
+        theirs = place(other)
+        if theirs is not None and theirs[0] < own[0]:
             yield f"{name} imports {other}, which is above it"
-        elif there is not None and there[0] == own[0] and there[1] != own[1]:
+        elif theirs is not None and theirs[0] == own[0] and theirs[1] != own[1]:
             yield f"{name} imports {other}, which is next to it"
 
 
@@ -101,7 +102,7 @@ def wrong_libraries(name: str, imports: set[str], eager: set[str]) -> Iterator[s
 
 
 def refuse(offenders: Iterable[str]) -> None:
-    """Fail with one offender a line."""
+    """Fail with one offender per line."""
     found = sorted(offenders)
     assert not found, "\n".join(["", *found])
 
@@ -109,7 +110,7 @@ def refuse(offenders: Iterable[str]) -> None:
 def test_there_is_something_to_check():
     names = {name for name, _, _ in MODULES}
     assert {"spikefit", "spikefit.functional.lif", "callbacks.base"} <= names
-    assert all(any(within(name, room) for name in names) for rooms in LAYERS for room in rooms)
+    assert all(any(within(name, package) for name in names) for layer in LAYERS for package in layer)
 
 
 def test_arrows_point_down():
@@ -120,7 +121,7 @@ def test_imports_are_absolute():
     refuse(name for name, imports, _ in MODULES if any(other.startswith(".") for other in imports))
 
 
-def test_libraries_stay_in_their_rooms():
+def test_libraries_are_imported_only_where_allowed():
     refuse(line for module in MODULES for line in wrong_libraries(*module))
 
 
@@ -136,7 +137,7 @@ def test_importing_spikefit_loads_nothing_heavy():
 
 
 def test_the_command_line_does_not_import_data_libraries_or_wandb():
-    """Lightning itself imports torchvision through torchmetrics; the others are ours to keep away."""
+    """Lightning itself imports torchvision through torchmetrics; spikefit must not import the others."""
     code = "import sys, spikefit.cli.main; print([n for n in ('tonic', 'wandb', 'sklearn') if n in sys.modules])"
     assert subprocess.check_output([sys.executable, "-c", code], text=True, cwd=ROOT).strip() == "[]"
 

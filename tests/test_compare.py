@@ -1,4 +1,4 @@
-"""The method table: what is run, what is kept when it is stopped, and what is made of the results."""
+"""The method comparison: runs, results that survive an interruption, and error messages."""
 
 import json
 import os
@@ -51,7 +51,7 @@ FIELDS = {
     "versions",
 }
 
-# Stands for spikefit: writes what a run leaves behind. ``fail`` and ``wait`` in the folder name rows that do so.
+# Stands for spikefit: writes the files of a run. ``fail`` and ``wait`` in the folder name rows that do so.
 STAND_IN = """
 import json, os, sys, time
 from pathlib import Path
@@ -128,7 +128,7 @@ def started():
     return Path("started.txt").read_text().split()
 
 
-def test_every_run_is_made_once_behind_what_it_needs(folder, capsys):
+def test_every_run_is_made_once_after_what_it_needs(folder, capsys):
     assert run("--jobs", "2") == 0
     assert sorted(started()) == sorted(
         f"{name}-s{seed}" for seed in (0, 1) for name in ("pretrain", "float", "cat", "ptq", "fsc-p0.5", "fsc-p0.7")

@@ -1,4 +1,4 @@
-"""The method table and its plots, from results made up by hand."""
+"""Table and plots of the method comparison, from artificial results."""
 
 from itertools import pairwise
 

@@ -1,4 +1,4 @@
-"""What a data module of the user's own declares of its batches, and what happens to a declaration that is not true."""
+"""Declarations of a user's own data module, and errors for wrong ones."""
 
 import pytest
 from helpers.tiny_fit import TinyData, fit, module

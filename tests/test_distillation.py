@@ -1,4 +1,4 @@
-"""A teacher that is asked in training alone, and belongs to no checkpoint."""
+"""Distillation: the teacher is only used in training and is not part of checkpoints."""
 
 from pathlib import Path
 
@@ -85,7 +85,7 @@ def test_a_student_learns_its_teachers_answers_and_keeps_no_teacher(teacher, tmp
     assert not any(p.requires_grad for p in taught.loss._teacher[0].parameters())
 
 
-def test_a_missing_teacher_is_told_before_training(tmp_path):
+def test_a_missing_teacher_is_refused_before_training(tmp_path):
     check = Preflight(student(), None, "fit", None, False)
     with pytest.raises(CheckpointError, match="teacher: no file"):
         Distillation(str(tmp_path / "none.ckpt")).preflight(check)

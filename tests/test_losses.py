@@ -1,4 +1,4 @@
-"""Losses against their formulas, and through the module."""
+"""Losses against their formulas, and in the module."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""What the installed packages hold, and what is said about them in several places."""
+"""Content of the installed packages, and consistency of version and citation."""
 
 import tomllib
 from importlib.resources import files

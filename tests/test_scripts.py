@@ -1,4 +1,4 @@
-"""The benchmark scripts run and measure what they say."""
+"""The benchmark scripts run and measure what they describe."""
 
 import copy
 import json
@@ -112,7 +112,7 @@ def test_codebooks_are_plotted_from_a_runs_metrics(tmp_path, monkeypatch):
 
 
 def test_a_layer_by_currents_loses_less_than_by_weights(monkeypatch, wake):
-    """A network that is told apart by its own answers: quantised by currents it keeps more of them."""
+    """Agreement with the answers of the float network: quantised by currents, it keeps more of them."""
     from scripts import layer_sensitivity
 
     torch.manual_seed(0)

@@ -1,16 +1,16 @@
-"""Time what a codebook and a pruning score cost: reclustering against scikit-learn, steps against the float step.
+"""Benchmark of codebooks and pruning scores: reclustering against scikit-learn, steps against the float step.
 
     python -m scripts.bench.codebook --out docs/results/bench_codebook.json
 
-Reclustering: the best codebook of a million normal weights. ``refit`` is the whole of what a reclustering does to a
-layer, with the integer grid. scikit-learn starts from a new seed in every round. ``excess_inertia`` is the median of
-what an inertia has more than that of ``kmeans1d``, which is exact, as a share of it.
+Reclustering: the best codebook of a million normally distributed weights. ``refit`` is the complete reclustering of a
+layer, including the integer grid. scikit-learn gets a new seed in every round. ``excess_inertia`` is the median excess
+of the inertia over that of ``kmeans1d``, which is exact, relative to the latter.
 
-Steps: the whole training step of conv32-norm-LIF-pool-conv64-norm-LIF-pool-fc128-LIF-fc10 (forward, backward, SGD), and
-one batch of the score FSC, on an image that is the same in every time step (``direct``) and on distinct ``frames``.
+Steps: a complete training step of conv32-norm-LIF-pool-conv64-norm-LIF-pool-fc128-LIF-fc10 (forward, backward, SGD),
+and one batch of the score FSC, on an image that is the same in every time step (``direct``) and on distinct ``frames``.
 
-Rows of a table are interleaved in one process. ``ratio`` is the median, over rounds, of a row's time over that of the
-table's first row in the same round.
+Rows of a table are interleaved in one process. ``ratio`` is the median, over rounds, of a row's time divided by that of
+the table's first row in the same round.
 """
 
 import argparse
@@ -115,7 +115,9 @@ def main() -> None:
     parser.add_argument("--levels", type=int, default=4)
     parser.add_argument("--steps", type=int, default=4)
     parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument("--rounds", type=int, default=11, help="of the reclustering; the steps take five times as many")
+    parser.add_argument(
+        "--rounds", type=int, default=11, help="rounds of the reclustering; the steps take five times as many"
+    )
     parser.add_argument("--out", type=Path, help="write the rows as JSON")
     arguments = parser.parse_args()
     clustered = reclustering(arguments.weights, arguments.levels, arguments.rounds)

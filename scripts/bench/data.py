@@ -1,22 +1,23 @@
-"""Time event data: frames against tonic's ToFrame, a warm cache against tonic's DiskCachedDataset, waiting in training.
+"""Benchmark of event data: framing against tonic's ToFrame, caches against DiskCachedDataset, waiting in training.
 
     python -m scripts.bench.data --out docs/results/bench_data.json
 
-The data are N-MNIST's recordings in ``SPIKEFIT_DATA_DIR/nmnist4``, the batches of 32 recordings as a training loop gets
-them, ``[B, T, 2, 34, 34]`` with labels. Times are milliseconds a batch, in one process, without processes that load.
+The data are N-MNIST's recordings in ``SPIKEFIT_DATA_DIR/nmnist4``, in batches of 32 recordings as a training loop gets
+them, ``[B, T, 2, 34, 34]`` with labels. Times are milliseconds per batch, in one process, without worker processes.
 
-Cold: recordings become frames. ``tonic`` is ``ToFrame`` a recording, its batches made by ``PadTensors``; ``spikefit``
-frames a batch at once. With ``events`` the recordings are in memory, with ``files`` each is read from its file first,
-by tonic for both. ``spikefit, spikes`` gives uint8 spikes and ``spikefit, counts`` int16 counts, as tonic does;
-``spikefit, cache of a batch`` also writes its spikes to a file of their own, and waits until the disk has them.
+Cold: recordings are converted to frames. ``tonic`` applies ``ToFrame`` to each recording and collates batches with
+``PadTensors``; ``spikefit`` frames a batch together. With ``events`` the recordings are in memory, with ``files`` each
+is first read from its file, by tonic for both. ``spikefit, spikes`` gives uint8 spikes and ``spikefit, counts`` int16
+counts, as tonic does. ``spikefit, cache of a batch`` also writes its spikes to a separate file and flushes it to disk.
 
-Warm: batches from a cache that is there. ``tonic`` is ``DiskCachedDataset`` with its default compression.
+Warm: batches are read from an existing cache. ``tonic`` is ``DiskCachedDataset`` with its default compression.
 
-Waiting: a training step of a ConvSNN with 16 and 32 channels, and how long it waits for its batch. ``share`` is the
-time waited as a part of both. With ``augment`` each batch is made of cached events behind ``DropEvent`` and a flip.
+Waiting: a training step of a ConvSNN with 16 and 32 channels, and the time it waits for its batch. ``share`` is the
+waiting time divided by the sum of both. With ``augment``, batches are made of cached events by ``DropEvent`` and a
+flip.
 
-Rows of a table are interleaved. ``speed-up`` is the median, over rounds, of the first row's time over that of the row
-in the same round.
+Rows of a table are interleaved. ``speed-up`` is the median, over rounds, of the first row's time divided by that of the
+row in the same round.
 """
 
 import argparse
@@ -47,7 +48,7 @@ Batches = Iterator[tuple[Tensor, Tensor]]
 
 
 class Recorded:
-    """Recordings of N-MNIST in the files, or, with ``held``, in memory as tonic reads them."""
+    """Recordings of N-MNIST in files or, with ``held``, in memory as tonic reads them."""
 
     sensor_size = SENSOR
 
@@ -63,7 +64,7 @@ class Recorded:
         return self.recordings.dataset[self.recordings.indices[place]][0]
 
     def raw(self, index: int) -> np.ndarray:
-        """As tonic reads it."""
+        """A recording as tonic reads it."""
         return self._read(self.places[index]) if self.held is None else self.held[index]
 
     def __len__(self) -> int:
@@ -74,7 +75,7 @@ class Recorded:
 
 
 class Tonic(torch.utils.data.Dataset[tuple[Any, int]]):
-    """tonic's frames of the same recordings."""
+    """Data set of tonic's frames of the same recordings."""
 
     def __init__(self, recordings: Recorded, steps: int) -> None:
         from tonic import transforms
@@ -90,7 +91,7 @@ class Tonic(torch.utils.data.Dataset[tuple[Any, int]]):
 
 
 def batches(dataset: Any, collate: Callable[[Any], Any] | None = None) -> Callable[[], tuple[Tensor, Tensor]]:
-    """Gives the next batch at each call, from the first one again behind the last."""
+    """Return a function that gives the next batch at each call, and starts again after the last one."""
 
     def endless() -> Batches:
         while True:
@@ -115,7 +116,7 @@ def framed(recordings: Recorded, steps: int, **options: Any) -> FramedEvents:
 
 
 def fill(recordings: Recorded, steps: int, folder: Path) -> None:
-    """Make the file of a cache that is empty."""
+    """Empty the cache and write its file."""
     for path in folder.glob("*.cache"):
         path.unlink()
     framed(recordings, steps, cache="disk", cache_dir=str(folder))
@@ -182,7 +183,7 @@ def _share(network: Any, source: Callable[[], tuple[Tensor, Tensor]], rounds: in
         held[:] = [source()[0]]
 
     def step() -> None:
-        x = held[0].transpose(0, 1).float()  # as the data module hands it to the network
+        x = held[0].transpose(0, 1).float()  # as the data module encodes it
         training_step(network, lambda x: network.logits(network(x)), x)()
 
     times = interleaved({"wait": wait, "step": step}, rounds)
@@ -193,15 +194,15 @@ def _share(network: Any, source: Callable[[], tuple[Tensor, Tensor]], rounds: in
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--root", type=Path, help="folder that holds NMNIST; SPIKEFIT_DATA_DIR/nmnist4 unless given")
+    parser.add_argument("--root", type=Path, help="folder with NMNIST; SPIKEFIT_DATA_DIR/nmnist4 by default")
     parser.add_argument("--recordings", type=int, default=640)
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=40)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of torch")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="threads of torch")
     parser.add_argument("--out", type=Path, help="write the rows as JSON")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)  # a line for each cache
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)  # hides a message per cache
     root = arguments.root or Path(os.environ.get("SPIKEFIT_DATA_DIR", "data"), "nmnist4")
     found: list[dict[str, Any]] = []
     for measure in (cold, warm, waiting):

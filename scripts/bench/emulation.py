@@ -1,4 +1,4 @@
-"""How much longer a training step takes while the network computes with a chip's integers.
+"""Benchmark of training steps with a chip's integer arithmetic against ordinary training steps.
 
     python -m scripts.bench.emulation --rounds 15 --out docs/results/bench_emulation.json
 
@@ -37,7 +37,7 @@ FORMS = ("float", "CAT", "CAT on the chip's integers")
 
 
 def forms(network: Network, x: Tensor, target: HardwareTarget) -> dict[str, Network]:
-    """The network as it is, with codebooks, and with the chip's integers too; its norms have seen ``x``."""
+    """The float network, with codebooks, and with codebooks and the chip's integers, after a few passes of ``x``."""
     network.train()
     with torch.no_grad():
         for _ in range(3):

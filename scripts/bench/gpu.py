@@ -1,12 +1,13 @@
-"""What a CUDA device says about spikefit: are the kernels right, how fast are they, how fast is a training step?
+"""Benchmark on a CUDA device: correctness and speed of the kernels, and speed of training steps.
 
     python -m scripts.bench.gpu --out docs/results/bench_gpu.json [--only check bandwidth step profile]
 
-``check`` compares the kernels with plain torch in float64. ``bandwidth`` sets the bytes that they must move against the
-time that they take and against a copy. ``step`` times training steps (forward, cross entropy, backward, SGD) of VGG-11,
-ResNet-18 and ConvSNN, in turns in one process, next to SpikingJelly's and to the ReLU network on as many frames;
-SpikingJelly is left out, and said so, where it is not installed. ``profile`` counts the launches and synchronisations
-of a step and lists its longest kernels. With ``--device cpu`` everything runs small, to see that the script works.
+``check`` compares the kernels with plain torch in float64. ``bandwidth`` measures the memory bandwidth of the kernels
+(the bytes that they must move, divided by their time) and of a copy. ``step`` times training steps (forward, cross
+entropy, backward, SGD) of VGG-11, ResNet-18 and ConvSNN, interleaved in one process with those of SpikingJelly and of a
+ReLU network on the same number of frames. If SpikingJelly is not installed, its rows report that. ``profile`` counts
+the launches and synchronisations of a step and lists its longest kernels. With ``--device cpu`` all sizes are small, to
+test the script.
 """
 
 import argparse
@@ -38,7 +39,7 @@ EPS = 1e-5
 
 
 def wait(device: torch.device) -> None:
-    """Until the device has done what it was given."""
+    """Wait until the device has finished."""
     if device.type == "cuda":
         torch.cuda.synchronize()
 
@@ -59,12 +60,12 @@ def median_ms(function: Callable[[], object], device: torch.device, seconds: flo
 
 
 def difference(ours: Tensor, expected: Tensor) -> float:
-    """Norm of the difference over the norm of what was expected."""
+    """Norm of the difference divided by the norm of ``expected``."""
     return float((ours.double() - expected.double()).norm() / expected.double().norm().clamp_min(1e-30))
 
 
 def composed(y: Tensor, dynamics: Dynamics, amount: float, norm: Norm, pool: int) -> Tensor:
-    """What ``normed_multi_step`` computes, out of torch's parts."""
+    """Reference of ``normed_multi_step``, composed of torch's functions."""
     folded = F.batch_norm(y.flatten(0, 1), norm.mean, norm.var, norm.gain, norm.bias, norm.mean is None, 0.0, EPS)
     current = folded.unflatten(0, y.shape[:2])
     factor = torch.tensor(amount, dtype=y.dtype, device=y.device)
@@ -73,7 +74,7 @@ def composed(y: Tensor, dynamics: Dynamics, amount: float, norm: Norm, pool: int
 
 
 def check_norm_scan(device: torch.device, dtype: torch.dtype, case: tuple[Any, ...]) -> Row:
-    """Share of windows whose spikes differ from float64's, and the largest error of a gradient where none does."""
+    """Share of pooling windows whose spikes differ from float64, and the largest relative error of a gradient."""
     (leak, amount), reset, surrogate, pool, measured, steps = case
     dynamics = Dynamics(1.0, leak, reset, surrogate, 2.0)
     y = (torch.randn(steps, 3, 70, 17, 15, device=device) * 1.3 + 0.3).to(dtype)
@@ -100,7 +101,7 @@ def check_norm_scan(device: torch.device, dtype: torch.dtype, case: tuple[Any, .
 
 
 def check(device: torch.device, small: bool) -> Row:
-    """Every kernel against plain torch in float64."""
+    """Compare every kernel with plain torch in float64."""
     leaks = (("none", 0.0), ("decay", 0.7), ("linear", 0.05))
     cases = [
         *((leak, "zero", "atan", 2, True, 4) for leak in leaks),
@@ -110,7 +111,9 @@ def check(device: torch.device, small: bool) -> Row:
     ]
     rows: Row = {}
     kinds = [(torch.float32, case) for case in cases]
-    kinds += [(dtype, case) for dtype in (torch.float64, torch.bfloat16) for case in cases[::4]]  # each is compiled
+    kinds += [
+        (dtype, case) for dtype in (torch.float64, torch.bfloat16) for case in cases[::4]
+    ]  # few, because each is compiled
     for dtype, case in kinds[:: 8 if small else 1]:
         found = check_norm_scan(device, dtype, case)
         worst = rows.setdefault(f"norm, scan and pooling, {str(dtype)[6:]}", dict.fromkeys(found, 0.0))
@@ -132,7 +135,7 @@ def check(device: torch.device, small: bool) -> Row:
 
 
 def bandwidth(device: torch.device, small: bool) -> Row:
-    """Bytes that a kernel must move over the time that it takes, GB/s, next to a copy."""
+    """Memory bandwidth of the kernels and of a copy: bytes that must be moved divided by time, in GB/s."""
     count = 1 << (20 if small else 28)
     source, target = torch.empty(count, device=device), torch.empty(count, device=device)
     rows: Row = {"copy": {"gb_s": 8 * count / 1e6 / median_ms(partial(target.copy_, source), device)}}
@@ -174,7 +177,7 @@ def bandwidth(device: torch.device, small: bool) -> Row:
 
 
 class Called(nn.Module):
-    """A network with the forward pass of its benchmark; the input has no part in it, but a graph wants one."""
+    """A network with the forward pass of its benchmark; the input is ignored, but required by CUDA graphs."""
 
     def __init__(self, network: nn.Module, forward: Callable[[], Tensor]) -> None:
         super().__init__()
@@ -185,7 +188,7 @@ class Called(nn.Module):
 
 
 def training_step(network: nn.Module, forward: Callable[[], Tensor], labels: Tensor, bf16: bool) -> Callable[[], None]:
-    """Forward, cross entropy, backward, SGD with momentum."""
+    """Build a training step: forward, cross entropy, backward, SGD with momentum."""
     optimizer = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9)
 
     def step() -> None:
@@ -199,7 +202,7 @@ def training_step(network: nn.Module, forward: Callable[[], Tensor], labels: Ten
 
 
 def peak_mib(step: Callable[[], None], device: torch.device) -> float | None:
-    """Peak memory of a step above what lay there before it."""
+    """Peak memory of a step in MiB, in addition to the memory that was allocated before it; None on a CPU."""
     step()
     if device.type != "cuda":
         return None
@@ -214,7 +217,7 @@ def peak_mib(step: Callable[[], None], device: torch.device) -> float | None:
 def time_steps(
     device: torch.device, small: bool, case: tuple[str, int, bool], rounds: int, wanted: Sequence[str] | None
 ) -> Row:
-    """Milliseconds of the training steps of one network, all in turns; of the ``wanted`` rows alone unless None."""
+    """Milliseconds of the interleaved training steps of one network, for all rows or for the ``wanted`` ones."""
     name, steps, bf16 = case
     width, batch = (0.125, 4) if small else (1.0, BATCH)
     frames = (torch.rand(steps, batch, 3, 32, 32, device=device) < 0.3).float()
@@ -250,7 +253,7 @@ def time_steps(
             network, forward = build()
             step = training_step(network, forward, labels, bf16)
             rows[label] = {"peak_mib": peak_mib(step, device)}
-        except Exception as error:  # a peer that is not installed or does not run here
+        except Exception as error:  # another library is not installed or fails
             rows[label] = {"failed": f"{type(error).__name__}: {error}"[:300]}
             continue
 
@@ -265,12 +268,12 @@ def time_steps(
 
 
 def logits_of(network: Network, run: Callable[[Tensor], Tensor], frames: Tensor) -> Tensor:
-    """Logits of ``network``, whose output ``run`` gives."""
+    """Logits of ``network`` from the output of ``run``."""
     return network.logits(run(frames))
 
 
 def check_captured(device: torch.device) -> Row:
-    """Largest relative difference of the weights after five steps of CAT, replayed and not."""
+    """Largest relative difference of the weights after five steps of CAT with and without CUDA graphs."""
     results = []
     frames = (torch.rand(4, 32, 3, 32, 32, device=device) < 0.3).float()
     labels = torch.randint(0, 10, (32,), device=device)
@@ -322,13 +325,13 @@ STEPS = [("VGG-11", 4, True), ("VGG-11", 4, False), ("VGG-11", 16, True), ("ResN
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the sections and write their figures."""
+    """Run the sections and write their figures as JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("docs/results/bench_gpu.json"))
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--rounds", type=int, default=30)
-    parser.add_argument("--only", nargs="*", default=[""], help="sections whose names begin so; all of them by default")
-    parser.add_argument("--rows", nargs="*", help="rows of the steps' tables; all of them by default")
+    parser.add_argument("--only", nargs="*", default=[""], help="prefixes of sections; all sections by default")
+    parser.add_argument("--rows", nargs="*", help="rows of the steps' tables; all by default")
     options = parser.parse_args(arguments)
     device, small = torch.device(options.device), options.device == "cpu"
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
@@ -361,7 +364,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         start = time.perf_counter()
         try:
             figures[name] = section()
-        except Exception as error:  # one section that fails must not cost the figures of the others
+        except Exception as error:  # the other sections must still run
             figures[name] = {"failed": f"{type(error).__name__}: {error}"[:600]}
         seconds = time.perf_counter() - start
         print(f"## {name} ({seconds:.0f} s)\n{json.dumps(figures[name], indent=1)}", flush=True)

@@ -1,4 +1,4 @@
-"""The networks of ``bench_gpu.py``: those of spikefit, and the same shapes out of other libraries' parts."""
+"""Networks of the GPU benchmark: those of spikefit, and networks of the same shapes from other libraries."""
 
 from collections.abc import Callable
 from functools import partial
@@ -23,7 +23,7 @@ VGG11: tuple[int | str, ...] = (64, "M", 128, "M", 256, 256, "M", 512, 512, "M",
 
 
 class Residual(nn.Module):
-    """Two convolutions with a shortcut to the current of the second."""
+    """Residual block: two convolutions with a shortcut to the current of the second."""
 
     def __init__(self, first: nn.Module, skip: nn.Module, conv: nn.Module, norm: nn.Module, neuron: nn.Module) -> None:
         super().__init__()
@@ -34,7 +34,7 @@ class Residual(nn.Module):
 
 
 class Layers:
-    """How a peer builds its layers: the same network out of another library's parts."""
+    """Builder of the same networks from the layers of another library."""
 
     def __init__(self, neuron: Neurons, conv: Any, norm: Any, pool: Any, flatten: Any, linear: Any) -> None:
         self.neuron, self.conv, self.norm, self.pool = neuron, conv, norm, pool
@@ -54,7 +54,7 @@ class Layers:
         return nn.Sequential(*layers, self.flatten(), self.linear(inputs, 10, bias=False))
 
     def resnet(self, width: float) -> nn.Sequential:
-        """ResNet-18, the shortcut added before the norm as in :class:`~spikefit.networks.ResidualSNN`."""
+        """ResNet-18 with the shortcut added before the norm, as in :class:`~spikefit.networks.ResidualSNN`."""
         sizes = [int(64 * width * 2**stage) for stage in range(4)]
         layers, inputs = self.unit(3, sizes[0]), sizes[0]
         for stage, outputs in enumerate(sizes):
@@ -74,7 +74,7 @@ class Layers:
 
 
 def ours(name: str, width: float, steps: int, levels: int, chip: bool, device: torch.device) -> Network:
-    """The network of spikefit, with codebooks of ``levels`` values and on the integers of Loihi if ``chip``."""
+    """A network of spikefit, with codebooks of ``levels`` values (if not 0) and, if ``chip``, Loihi's integers."""
     neuron = partial(LIF, decay=0.5, reset="zero")
     if name == "VGG-11":
         network: Network = VGG((3, 32, 32), 10, plan="vgg11", width=width, neuron=neuron)
@@ -94,7 +94,7 @@ def ours(name: str, width: float, steps: int, levels: int, chip: bool, device: t
 
 
 def peers(name: str, width: float, frames: Tensor, device: torch.device) -> dict[str, Builder]:
-    """The ReLU network of the same shape, and SpikingJelly's with its memory layouts."""
+    """Builders of the ReLU network of the same shape, and of SpikingJelly's in both memory layouts."""
     steps, batch = frames.shape[:2]
     last = frames.flatten(0, 1).contiguous(memory_format=torch.channels_last)
 
@@ -111,7 +111,7 @@ def peers(name: str, width: float, frames: Tensor, device: torch.device) -> dict
 
         def lif() -> nn.Module:
             options = {"tau": 2.0, "decay_input": False, "v_reset": 0.0, "detach_reset": True, "step_mode": "m"}
-            return neuron.LIFNode(**options, surrogate_function=surrogate.ATan())  # Triton by itself
+            return neuron.LIFNode(**options, surrogate_function=surrogate.ATan())  # selects Triton by itself
 
         parts = layer.Conv2d, layer.BatchNorm2d, layer.AvgPool2d, layer.Flatten, layer.Linear
         network = make(Layers(lif, *parts)).to(device)

@@ -1,11 +1,11 @@
-"""Time the batches of an epoch of images: from a DataLoader, and from tensors on the device.
+"""Benchmark of image batches: from a DataLoader, and from tensors on the device.
 
     python -m scripts.bench.images --out docs/results/bench_images.json
 
-50,000 made-up uint8 images of 3 x 32 x 32 in batches of 256, as the data module gives them to a network: as they are,
-and with a random crop (padding 4) and flip, by torchvision of each image or by ``spikefit.data.augment`` of a batch.
-Times are milliseconds an epoch, in one process. Rows are interleaved; ``speed-up`` is the median, over rounds, of the
-first row's time over that of the row in the same round.
+50,000 artificial uint8 images of 3 x 32 x 32 in batches of 256, as the data module gives them to a network: unchanged,
+and with a random crop (padding 4) and flip, by torchvision for each image or by ``spikefit.data.augment`` for a batch.
+Times are milliseconds per epoch, in one process. Rows are interleaved; ``speed-up`` is the median, over rounds, of the
+first row's time divided by that of the row in the same round.
 """
 
 import argparse
@@ -29,7 +29,7 @@ BATCHED: list[nn.Module] = [RandomCrop(4), RandomHorizontalFlip()]
 
 
 class MadeUpImages(DataSource):
-    """As large as those of CIFAR-10."""
+    """Random images of the size of CIFAR-10's."""
 
     num_classes, shape = 10, (3, 32, 32)
 
@@ -44,7 +44,7 @@ class MadeUpImages(DataSource):
 
 
 def epoch_of(source: DataSource, trainer: pl.Trainer, **options: Any) -> Step:
-    """A call that makes all training batches on the trainer's device."""
+    """Return a function that makes all training batches of an epoch on the trainer's device."""
     data = SpikeDataModule(source, batch_size=256, val_fraction=0.0, **options)
     data.setup("fit")
     data.trainer = trainer
@@ -81,10 +81,10 @@ def measured(number: int, rounds: int, accelerator: str) -> list[dict[str, Any]]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--number", type=int, default=50_000, help="of images")
+    parser.add_argument("--number", type=int, default=50_000, help="number of images")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--accelerator", default="cpu", choices=("cpu", "gpu"))
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of torch")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="threads of torch")
     parser.add_argument("--out", type=Path, help="write the rows as JSON")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)

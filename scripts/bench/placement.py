@@ -1,9 +1,9 @@
-"""Place VGG-11 on crossbars as large as TrueNorth's: seconds, cores, and hops before and after the search.
+"""Benchmark of placement: VGG-11 on crossbars of TrueNorth's size; time, cores, and hops before and after the search.
 
     python -m scripts.bench.placement --out docs/results/bench_placement.json
 
-Images of 32 x 32, IF neurons, a codebook of four values for each layer or TrueNorth's types. There is no limit
-on the number of cores.
+Images of 32 x 32, IF neurons, and either a codebook of four values per layer or TrueNorth's axon types. The number of
+cores is unlimited.
 """
 
 import argparse
@@ -30,7 +30,7 @@ from spikefit.quantize.base import attach
 
 
 def vgg(axon: bool, width: float) -> Network:
-    """VGG-11 with quantised weights."""
+    """VGG-11 with quantised weights, in evaluation mode."""
     torch.manual_seed(0)
     network = VGG((3, 32, 32), 10, plan="vgg11", width=width, neuron=partial(IF, reset="zero"), readout="spikes")
     for position, (_, layer) in enumerate(network.named_synapses()):
@@ -40,7 +40,7 @@ def vgg(axon: bool, width: float) -> Network:
 
 
 def measured(network: Network, target: HardwareTarget) -> dict[str, Any]:
-    """One row."""
+    """Place the network and return a row of the table."""
     program = lower(network, DeploymentContext(target, 4, InputKind.CONSTANT), "target")
     start = time.perf_counter()
     placement = place(target, program, hops=False)
@@ -64,7 +64,7 @@ def measured(network: Network, target: HardwareTarget) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--width", type=float, default=1.0, help="of all layers, relative to VGG-11's")
+    parser.add_argument("--width", type=float, default=1.0, help="width of all layers, relative to VGG-11's")
     parser.add_argument("--out", type=Path, help="write the rows as JSON")
     arguments = parser.parse_args()
     truenorth = HardwareTarget.load("truenorth")

@@ -1,9 +1,9 @@
-"""How a training step's time grows with steps, width and batch, beside a ReLU network of the same layers.
+"""Benchmark of scaling: time of a training step by time steps, width and batch, next to a ReLU network.
 
     python -m scripts.bench.scaling --out docs/results/bench_scaling.json
 
-One axis at a time from T=4, width 1 (conv32, conv64, fc128), batch 32; everything interleaved. ``per_sample_step_us``
-is the median divided by batch and T: level means linear.
+One axis is varied at a time, starting from T=4, width 1 (conv32, conv64, fc128), batch 32. All measurements are
+interleaved. ``per_sample_step_us`` is the median divided by batch and T; it is constant if the time scales linearly.
 """
 
 import argparse

@@ -1,10 +1,10 @@
-"""Which form of the integrate-and-fire scan is fastest on this CPU: plain torch, torch.compile, or the numba kernel.
+"""Benchmark of the integrate-and-fire scan on a CPU: plain torch, torch.compile, and the numba kernel.
 
     python -m scripts.bench.scan --out docs/results/bench_scan.json
 
-Forward and backward of LIF neurons alone on currents [T, 32, 32, 28, 28], channels last; interleaved. The plain loop is
-the equations with autograd; the hand-written one is an autograd function of torch operations that keeps nothing but
-the current.
+Forward and backward pass of LIF neurons on currents [T, 32, 32, 28, 28], channels last; interleaved. The plain loop
+implements the equations with autograd; the hand-written form is an autograd function of torch operations that stores
+only the current.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Time the deployment simulator against the trained network's forward pass, in samples a second.
+"""Benchmark of the deployment simulator against the trained network's forward pass, in samples per second.
 
     python -m scripts.bench.simulator --out docs/results/bench_simulator.json
 
@@ -29,25 +29,25 @@ from spikefit.quantize.base import attach
 
 
 def network() -> Network:
-    """The network of the method table."""
+    """The network of the benchmark, with codebooks, in evaluation mode."""
     torch.manual_seed(0)
     made = ConvSNN((1, 28, 28), 10, channels=(32, 64), hidden=(128,), neuron=partial(LIF, decay=0.5, reset="zero"))
     for _, layer in made.named_synapses():
         attach(layer, Codebook(layer.weight.detach(), levels=4, bits=8))
     made.train()
-    with torch.no_grad():  # norms that let every layer fire
+    with torch.no_grad():  # adapts the norms, so that every layer fires
         for _ in range(3):
             made(torch.rand(1, 64, 1, 28, 28).expand(4, -1, -1, -1, -1))
     return made.eval()
 
 
 def simulated(simulator: Simulator, x: Tensor) -> Step:
-    """One batch on the chip."""
+    """Return a step that simulates one batch on the chip."""
     return lambda: simulator(x)
 
 
 def trained(made: Network, x: Tensor) -> Step:
-    """One batch through the network."""
+    """Return a step that passes one batch through the network."""
 
     def step() -> Tensor:
         with torch.no_grad():

@@ -1,4 +1,4 @@
-"""What the benchmark scripts share: interleaved timing, peak memory, the network of the comparison, results as JSON."""
+"""Helpers of the benchmarks: interleaved timing, peak memory, the common network, and results as JSON."""
 
 import ctypes
 import json
@@ -24,7 +24,7 @@ Forward = Callable[[Tensor], Tensor]
 
 
 def spikefit_network(codebook: bool = False, channels: tuple[int, ...] = (32, 64), side: int = 28) -> Network:
-    """Conv-norm-LIF-pool for each of ``channels``, a dense layer of 128 neurons, a readout of 10."""
+    """Network with conv-norm-LIF-pool for each of ``channels``, a dense layer of 128 neurons and a readout of 10."""
     network = ConvSNN((1, side, side), 10, channels=channels, hidden=(128,))
     if codebook:
         for _, layer in network.named_synapses():
@@ -33,7 +33,7 @@ def spikefit_network(codebook: bool = False, channels: tuple[int, ...] = (32, 64
 
 
 def training_step(module: nn.Module, forward: Forward, x: Tensor) -> Step:
-    """One step of training: forward, cross entropy, backward, SGD."""
+    """Build a training step: forward, cross entropy, backward, SGD."""
     labels = torch.arange(x.shape[1]) % 10
     optimizer = torch.optim.SGD(module.parameters(), lr=1e-3)
 
@@ -46,7 +46,7 @@ def training_step(module: nn.Module, forward: Forward, x: Tensor) -> Step:
 
 
 def interleaved(steps: dict[Key, Step], rounds: int, warm_up: int = 2) -> dict[Key, list[float]]:
-    """Milliseconds of every call; in each round each step runs once, so that a slow moment of the machine hits all."""
+    """Milliseconds of every call. In each round each step runs once, so that slow phases of the machine affect all."""
     for step in steps.values():
         for _ in range(warm_up):
             step()
@@ -60,20 +60,20 @@ def interleaved(steps: dict[Key, Step], rounds: int, warm_up: int = 2) -> dict[K
 
 
 def quartiles(times: list[float]) -> dict[str, float]:
-    """Median and quartiles, in milliseconds."""
+    """Median and quartiles of times in milliseconds."""
     q1, median, q3 = statistics.quantiles(times, n=4, method="inclusive")
     return {"median_ms": round(median, 2), "q1_ms": round(q1, 2), "q3_ms": round(q3, 2)}
 
 
 def peak_mib(step: Step, small: Step) -> float:
-    """Most resident memory of this process above what it held before, in MiB, over two calls of ``step``.
+    """Peak increase of this process's resident memory during two calls of ``step``, in MiB.
 
-    ``small`` runs first and does the same on little data, so that compiling and importing are not counted. Linux only.
+    ``small`` runs first and does the same on little data, so that compilation and imports are not counted. Linux only.
     """
     for _ in range(2):
         small()
     ctypes.CDLL("libc.so.6").malloc_trim(0)
-    Path("/proc/self/clear_refs").write_text("5")  # starts the peak anew
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak
     before = _status("VmRSS")
     for _ in range(2):
         step()
@@ -86,7 +86,7 @@ def _status(name: str) -> int:
 
 
 def versions(*packages: str) -> dict[str, str]:
-    """Versions of the packages that are installed."""
+    """Versions of the installed packages among torch, numba, spikefit and ``packages``."""
     found = {}
     for package in ("torch", "numba", "spikefit", *packages):
         try:
@@ -97,7 +97,7 @@ def versions(*packages: str) -> dict[str, str]:
 
 
 def write(path: Path | None, rows: list[dict[str, Any]], used: dict[str, str]) -> None:
-    """The rows as JSON, with the command that made them."""
+    """Write rows as JSON, with the command, the number of threads and the versions; nothing if ``path`` is None."""
     if path is None:
         return
     script = sys.modules["__main__"].__spec__
@@ -108,7 +108,7 @@ def write(path: Path | None, rows: list[dict[str, Any]], used: dict[str, str]) -
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """The rows as a Markdown table."""
+    """Format rows as a Markdown table."""
     names = list(dict.fromkeys(name for row in rows for name in row if name != "versions"))
     lines = ["| " + " | ".join(names) + " |", "|" + "---|" * len(names)]
     lines += ["| " + " | ".join(str(row.get(name, "-")) for name in names) + " |" for row in rows]

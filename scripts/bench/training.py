@@ -1,11 +1,11 @@
-"""Time a whole training step against other SNN libraries and against a plain ReLU network (the floor).
+"""Benchmark of a complete training step against other SNN libraries and a plain ReLU network (the lower bound).
 
     python -m scripts.bench.training --out docs/results/bench_training.json
 
 conv32-norm-LIF-pool-conv64-norm-LIF-pool-fc128-LIF-fc10 on [T, 32, 1, 28, 28] distinct frames; forward, backward, SGD.
-All rows of one T run in one process, interleaved; peak memory is taken in a process of each row's own. Every library
-folds time into the batch for its stateless layers and passes the neurons [T, B, ...]. A library that isn't installed is
-left out and said so. To have them beside torch, without theirs replacing ours:
+All rows of one T are interleaved in one process; peak memory is measured in a separate process for each row. Every
+library folds time into the batch for stateless layers and passes [T, B, ...] to the neurons. A library that isn't
+installed is skipped with a message. To install them without replacing the installed torch:
 
     pip install --no-deps spikingjelly loguru snntorch norse nir nirtorch sinabs pbr matplotlib contourpy cycler \\
         kiwisolver pyparsing python-dateutil six
@@ -41,7 +41,7 @@ Built = tuple[nn.Module, Forward]
 
 
 class Folded(nn.Module):
-    """A stateless layer that sees [T*B, ...], images with channels last if ``last``."""
+    """Applies a stateless layer to [T*B, ...], with images in channels-last format if ``last``."""
 
     last = False
 
@@ -82,7 +82,7 @@ def ours(codebook: bool = False, checkpointing: bool = False) -> Built:
 
 
 def direct_coded() -> Built:
-    """One image, the same in every step: what ``encoding: direct`` gives the network."""
+    """Network on one image that is the same in every step, as with ``encoding: direct``."""
     network = spikefit_network()
     return network, lambda x: network.logits(network(x[:1].expand_as(x)))
 
@@ -120,7 +120,7 @@ def spikingjelly() -> Built:
 
 
 class Loop(nn.Module):
-    """A cell that takes one step at a time, driven over time from the state ``start(current)``."""
+    """Runs a single-step cell over all time steps, from the state ``start(current)``."""
 
     def __init__(self, cell: nn.Module, start: Callable[[Tensor], Any]) -> None:
         super().__init__()
@@ -145,7 +145,7 @@ def snntorch() -> Built:
 def norse() -> Built:
     from norse.torch import LIFBoxCell, LIFBoxParameters
 
-    parameters = LIFBoxParameters(tau_mem_inv=torch.tensor(500.0))  # keeps half in a step of 1 ms
+    parameters = LIFBoxParameters(tau_mem_inv=torch.tensor(500.0))  # decay 0.5 per step of 1 ms
     network = body(lambda: Loop(LIFBoxCell(parameters), lambda current: None))
     return network, lambda x: network(x).mean(0)
 
@@ -157,7 +157,7 @@ def sinabs() -> Built:
     class BatchFirst(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.neuron = LIF(tau_mem=1.4427, norm_input=False, spike_fn=SingleSpike)  # keeps half a step
+            self.neuron = LIF(tau_mem=1.4427, norm_input=False, spike_fn=SingleSpike)  # decay 0.5 per step
 
         def forward(self, x: Tensor) -> Tensor:
             self.neuron.reset_states()
@@ -213,7 +213,7 @@ def frames(steps: int, batch: int) -> Tensor:
 
 
 def peak_apart(key: tuple[str, str], steps: int, batch: int) -> float | None:
-    """Peak memory of one row, measured in a fresh process."""
+    """Peak memory of one row, measured in a separate process."""
     command = [sys.executable, __file__, "--peak", *key, "--steps", str(steps), "--batch", str(batch)]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
@@ -252,11 +252,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, nargs="+", default=[4, 16, 64])
     parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--rounds", type=int, default=25, help="of T=4; fewer, but at least 7, of more steps")
-    parser.add_argument("--compile_up_to", type=int, default=4, help="largest T to compile at: it unrolls the steps")
-    parser.add_argument("--no_peak", action="store_true", help="leave out peak memory, which takes a process a row")
+    parser.add_argument("--rounds", type=int, default=25, help="rounds for T=4; fewer, but at least 7, for larger T")
+    parser.add_argument("--compile_up_to", type=int, default=4, help="largest T to compile, because steps are unrolled")
+    parser.add_argument("--no_peak", action="store_true", help="skip peak memory, which needs a process per row")
     parser.add_argument("--out", type=Path, help="write the rows as JSON")
-    parser.add_argument("--peak", nargs=2, metavar=("LIBRARY", "MODE"), help="print the peak memory of one row alone")
+    parser.add_argument("--peak", nargs=2, metavar=("LIBRARY", "MODE"), help="only print the peak memory of one row")
     arguments = parser.parse_args()
     if arguments.peak:
         network, forward = ROWS[tuple(arguments.peak)]()

@@ -1,1 +1,1 @@
-"""The command line: ``spikefit`` and ``lightning``, what is wrong with its options, and where a run writes."""
+"""The command line programs ``spikefit`` and ``lightning``: commands, error messages and run directories."""

@@ -1,4 +1,4 @@
-"""``python -m spikefit.cli`` is the command ``spikefit``."""
+"""Entry point of ``python -m spikefit.cli``, the same program as ``spikefit``."""
 
 from spikefit.cli.main import main
 

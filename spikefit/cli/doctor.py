@@ -1,4 +1,4 @@
-"""``spikefit doctor``: whether this machine has what spikefit needs, and how fast it is."""
+"""The command ``spikefit doctor``: checks packages, data folder, CPU and GPU of this machine."""
 
 import os
 import platform
@@ -24,12 +24,12 @@ from spikefit.quantize import Codebook
 from spikefit.quantize.base import attach
 
 PACKAGES = ("torch", "lightning", "torchmetrics", "torchvision", "tonic", "jsonargparse", "wandb", "numba")
-TOLERANCE = 0.05  # of what training changes: convolutions round differently, and a neuron near its threshold may fire
+TOLERANCE = 0.05  # relative: convolutions round differently, which can make a neuron near its threshold fire
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the report; ``ok`` is None for what is told and not judged."""
+    """One line of the report; ``ok`` is None for plain information."""
 
     name: str
     text: str
@@ -51,10 +51,10 @@ def packages() -> Iterator[Finding]:
 
 
 def data() -> Finding:
-    """The folder of data sets and what lies in it."""
+    """The folder of data sets and its content."""
     folder = data_folder(None)
     if not folder.is_dir():
-        return Finding("data folder", f"{folder} is not there; it is made when a data set is downloaded")
+        return Finding("data folder", f"{folder} does not exist; it is created when a data set is downloaded")
     content = ", ".join(sorted(path.name for path in folder.iterdir() if path.is_dir())) or "empty"
     named = "SPIKEFIT_DATA_DIR" if os.environ.get("SPIKEFIT_DATA_DIR") else "default"
     return Finding("data folder", f"{folder} ({named}): {content}")
@@ -69,7 +69,7 @@ def _network() -> Network:
 
 
 def _trained(network: Network, device: torch.device, run: Callable[[Tensor], Tensor] | None = None) -> list[Tensor]:
-    """What three steps of SGD on ``device`` change in the network's weights, on the CPU."""
+    """Change of the network's parameters by three steps of SGD on ``device``, as CPU tensors."""
     network = network.to(device)
     before = [p.detach().clone() for p in network.parameters()]
     optimizer = torch.optim.SGD(network.parameters(), lr=0.01)
@@ -90,25 +90,25 @@ def _on_chip() -> Network:
 
 
 def _same(found: list[Tensor], expected: list[Tensor]) -> str | None:
-    """What is wrong with ``found``; None if it is near enough."""
+    """Describe the difference between ``found`` and ``expected``; None if it is within the tolerance."""
     a, b = torch.cat([x.flatten() for x in found]), torch.cat([x.flatten() for x in expected])
-    apart = float((a - b).norm() / b.norm())
-    return None if apart < TOLERANCE else f"what training changes differs from the CPU by {apart:.0%}"
+    difference = float((a - b).norm() / b.norm())
+    return None if difference < TOLERANCE else f"the change of the weights differs by {difference:.0%}"
 
 
 def attempt(name: str, check: Callable[[], str | None], good: str) -> Finding:
-    """``check`` as a line: ``good`` when it finds nothing wrong."""
+    """Run ``check`` and report its result: ``good`` if it returns None, else the problem that it returns."""
     start = time.perf_counter()
     try:
         wrong = check()
-    except Exception as error:  # a broken driver or compiler may raise anything: the report tells it
+    except Exception as error:  # a broken driver or compiler may raise anything; the report shows it
         wrong = f"{type(error).__name__}: {error}".splitlines()[0]
     seconds = time.perf_counter() - start
     return Finding(name, f"{good} ({seconds:.1f} s)" if wrong is None else wrong, wrong is None)
 
 
 def steps(device: torch.device) -> Iterator[Finding]:
-    """Training steps on ``device`` against the same steps on the CPU."""
+    """Compare training steps on ``device`` with the same steps on the CPU."""
 
     def plain() -> str | None:
         return _same(_trained(_network(), device), _trained(_network(), torch.device("cpu")))
@@ -127,7 +127,7 @@ def steps(device: torch.device) -> Iterator[Finding]:
 
 
 def copy_bandwidth(device: torch.device, count: int = 1 << 26) -> float:
-    """GB/s of a copy, read and written."""
+    """Memory bandwidth of a copy on a CUDA device in GB/s, reads plus writes."""
     source = torch.empty(count, device=device)
     target = torch.empty_like(source)
     target.copy_(source)
@@ -140,7 +140,7 @@ def copy_bandwidth(device: torch.device, count: int = 1 << 26) -> float:
 
 
 def gpu() -> Iterator[Finding]:
-    """The GPU, and whether its kernels compile and compute what the CPU's do."""
+    """Describe the GPU and check that its kernels compile and agree with the CPU."""
     if not torch.cuda.is_available():
         built = (
             f"torch was built for CUDA {torch.version.cuda}" if torch.version.cuda else "torch was built without CUDA"
@@ -151,18 +151,19 @@ def gpu() -> Iterator[Finding]:
     memory = f"{properties.total_memory / 2**30:.0f} GiB"
     capability = f"compute capability {properties.major}.{properties.minor}"
     yield Finding("GPU", f"{properties.name}, {memory}, {capability}", properties.major >= 7)
-    there = has_triton()
-    yield Finding("triton", version("triton") if there else "not installed: neurons run in plain torch, slowly", there)
+    triton = has_triton()
+    text = version("triton") if triton else "not installed: neurons run in plain torch, which is slow"
+    yield Finding("triton", text, triton)
     yield Finding("copy", f"{copy_bandwidth(torch.device('cuda')):.0f} GB/s")
     yield from steps(torch.device("cuda"))
 
 
 def main() -> int:
-    """Print the report; 0 if nothing fails."""
+    """Print the report and return the exit status: 0 if no check fails, else 1."""
     failed = 0
     for section in (packages(), iter([data()]), steps(torch.device("cpu")), gpu()):
         for finding in section:
             print(finding, flush=True)
             failed += finding.ok is False
-    print(f"{failed} of these fail." if failed else "Everything that this machine can run works.")
+    print(f"{failed} of these fail." if failed else "All checks that apply to this machine pass.")
     return 1 if failed else 0

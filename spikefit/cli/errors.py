@@ -1,9 +1,11 @@
-"""Make jsonargparse's errors fit on a screen and say what would be allowed."""
+"""Shorten jsonargparse's error messages and add what is allowed."""
 
 import difflib
 import importlib
 import inspect
 import re
+
+from spikefit.cli.moved import CHECKPOINT, OPTIONS, moved_classes
 
 _NOISE = (
     "Given value",
@@ -25,18 +27,20 @@ SCHEDULE = ("start", "stop", "every", "interval")  # options of callbacks.Schedu
 
 
 def explain(message: str) -> str:
-    """``message`` without repetitions and dumps, followed by what is allowed where that can be found out."""
+    """Remove repetitions and dumps from ``message``, and append what is allowed where it can be determined."""
     lines: list[str] = []
     for line in message.splitlines():
         text = _TYPE.sub("", _TAIL.sub("", line)).rstrip()
         stripped = text.strip()
-        if stripped and not stripped.startswith(_NOISE) and stripped not in [seen.strip() for seen in lines]:
+        if stripped and not stripped.startswith(_NOISE) and stripped not in [kept.strip() for kept in lines]:
             lines.append(text[:300])
     return "\n".join([*lines, *_allowed(message)])
 
 
 def _allowed(message: str) -> list[str]:
-    hints = []
+    hints = moved_classes(message)
+    if hints:
+        return hints
     missing = re.search(r"module '([\w.]+)' has no attribute '(\w+)'", message)
     if missing:
         names = _public_classes(missing[1])
@@ -53,7 +57,7 @@ def _allowed(message: str) -> list[str]:
 
 
 def _unknown(message: str) -> list[tuple[str, str]]:
-    """Options that a class does not accept, each with the path of the class."""
+    """Pairs of an option that a class does not accept and the path of the class."""
     found = [(option, class_path) for class_path, option in _REFUSED.findall(message)]
     for pattern in _UNEXPECTED:
         match = pattern.search(message)
@@ -63,11 +67,12 @@ def _unknown(message: str) -> list[tuple[str, str]]:
 
 
 def _moved(given: str, options: list[str]) -> str:
-    """Where an option is now that once was one of the class; empty for any other option."""
-    if given == "target":
-        return "target: the chip is named once now: hardware at the top of the configuration, or --hardware."
-    moved = given in SCHEDULE and "schedule" in options
-    return f"{given}: is schedule.{given} now, in YAML such as schedule: {{start: 8, stop: 20}}." if moved else ""
+    """Hint for an option of an earlier version; empty for any other option."""
+    if given in SCHEDULE and "schedule" in options:
+        return f"{given}: is now schedule.{given}, in YAML such as schedule: {{start: 8, stop: 20}}."
+    if given not in OPTIONS:
+        return ""
+    return f"{given}: {OPTIONS[given]}" + (f"\n{CHECKPOINT}" if given in ("handover", "gradient_scale") else "")
 
 
 def _hint(given: str, allowed: list[str], prefix: str) -> str:

@@ -1,4 +1,4 @@
-"""One directory for each run, claimed before anything is written, so that two runs never share one."""
+"""A separate directory for each run, created before anything is written."""
 
 import os
 from itertools import count
@@ -10,7 +10,7 @@ _INHERITED = "_SPIKEFIT_RUN_DIRECTORY"
 
 
 def claim_directory(root: Path) -> Path:
-    """Create and return ``root/version_N`` with the first free ``N``. No two processes get the same."""
+    """Create and return ``root/version_N`` with the first free ``N``; two processes never get the same directory."""
     root.mkdir(parents=True, exist_ok=True)
     taken = [int(path.name[8:]) for path in root.glob("version_*") if path.name[8:].isdigit()]
     for number in count(max(taken, default=-1) + 1):
@@ -24,12 +24,12 @@ def claim_directory(root: Path) -> Path:
 
 
 def assign_run_directory(trainer: Any) -> Path | None:
-    """Claim a directory and write it into the trainer's configuration, before it is instantiated.
+    """Create the run's directory and write it into the trainer's configuration, before the trainer is instantiated.
 
-    The first CSV or TensorBoard logger without a version decides where: ``save_dir/name/version_N``. Without one it is
-    ``default_root_dir/version_N`` (``runs`` by default). A W&B logger without a directory of its own writes there too.
-    Processes that a distributed strategy starts inherit the directory of the first; those that came from a launcher of
-    their own leave it to the first, which is the one that writes.
+    With a CSV or TensorBoard logger without a version, the directory is ``save_dir/name/version_N`` of the first such
+    logger. Otherwise it is ``default_root_dir/version_N`` (``runs`` by default). A W&B logger without its own directory
+    writes there too. Processes that a distributed strategy starts inherit the directory of the first process. Processes
+    that an external launcher starts get None, because only the first process writes.
 
     Args:
         trainer: the parsed ``trainer`` section, changed in place.
@@ -55,12 +55,12 @@ def assign_run_directory(trainer: Any) -> Path | None:
         trainer.default_root_dir = str(directory)
     for entry in entries:
         if entry.class_path.endswith("WandbLogger") and str(entry.init_args.get("save_dir", ".")) == ".":
-            entry.init_args.save_dir = str(directory.resolve())  # its service keeps a working directory of its own
+            entry.init_args.save_dir = str(directory.resolve())  # the W&B service has another working directory
     return directory
 
 
 def _is_worker() -> bool:
-    """Whether a launcher started this process beside the first one."""
+    """Whether a launcher started this process in addition to the first one."""
     return any(int(os.environ.get(name, "0")) > 0 for name in ("LOCAL_RANK", "NODE_RANK", "RANK"))
 
 
@@ -73,6 +73,6 @@ def _claim_once(root: Path) -> Path:
 
 
 def discard_if_empty(directory: Path | None) -> None:
-    """Remove ``directory`` when nothing was written into it."""
+    """Remove ``directory`` if it is empty."""
     if directory is not None and directory.is_dir() and not any(directory.iterdir()):
         directory.rmdir()

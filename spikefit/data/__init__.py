@@ -1,4 +1,4 @@
-"""Data sets as frames or spikes, time first."""
+"""Data modules and data sets that give frames or spikes, time first."""
 
 from spikefit.data.datamodule import SpikeDataModule
 from spikefit.data.events.pipeline import EventPipeline

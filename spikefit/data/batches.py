@@ -1,4 +1,4 @@
-"""Batches of samples that are held in one tensor, made and augmented on the device that trains."""
+"""Batches made and augmented on the training device, from samples that are held in one tensor."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -14,7 +14,7 @@ Batch = tuple[Tensor, Tensor]
 
 
 def identity(rows: Tensor) -> Tensor:
-    """The rows as they are."""
+    """Return the rows unchanged."""
     return rows
 
 
@@ -23,9 +23,9 @@ class SampleTensors:
     """All samples of a data set, in two tensors.
 
     Attributes:
-        rows: ``[N, ...]``, one row a sample, perhaps packed.
+        rows: ``[N, ...]``, one row per sample, possibly packed.
         labels: int64 ``[N]``.
-        decode: makes samples ``[B, ...]`` of rows, on any device; the identity for samples that are not packed.
+        decode: converts rows to samples ``[B, ...]``, on any device; the identity if the samples are not packed.
     """
 
     rows: Tensor
@@ -33,24 +33,24 @@ class SampleTensors:
     decode: Callable[[Tensor], Tensor] = identity
 
     def to(self, device: torch.device) -> "SampleTensors":
-        """The same samples on ``device``; no copy where they are there."""
+        """Move the samples to ``device``; no copy if they are already there."""
         return replace(self, rows=self.rows.to(device), labels=self.labels.to(device))
 
 
 class TensorBatches:
-    """Batches ``(samples, labels)``, each made by one gather on the device of the tensors.
+    """Iterable over batches ``(samples, labels)``, each made by one gather on the device of the tensors.
 
-    A trainer of Lightning takes it in place of a ``DataLoader``, leaves its order alone, and tells ``sampler`` the
-    epoch.
+    Lightning's trainer accepts it in place of a ``DataLoader``. It does not replace the sampler, and calls its method
+    ``set_epoch`` in every epoch.
 
     Args:
-        samples: all samples, on the device where batches are wanted.
-        indices: int64 ``[M]``, which rows belong to the part; None for all.
-        sampler: order of an epoch, numbers below M.
-        batch_size: samples a batch; the last one may be smaller.
+        samples: all samples, on the device where batches are needed.
+        indices: int64 ``[M]``, rows that belong to the split; None for all.
+        sampler: order of the samples in an epoch, numbers below M.
+        batch_size: samples per batch; the last batch may be smaller.
 
     Attributes:
-        batch_sampler: None, which Lightning asks for.
+        batch_sampler: always None; Lightning reads this attribute.
     """
 
     batch_sampler = None
@@ -62,7 +62,7 @@ class TensorBatches:
         return -(-len(self.sampler) // self.batch_size)  # type: ignore[arg-type]
 
     def __iter__(self) -> Iterator[Batch]:
-        order = torch.tensor(list(self.sampler))  # when the first batch is asked for: the epoch is known by then
+        order = torch.tensor(list(self.sampler))  # computed with the first batch, when the epoch has been set
         if self.indices is not None:
             order = self.indices[order]
         samples = self.samples
@@ -71,17 +71,17 @@ class TensorBatches:
 
 
 class AugmentedBatches:
-    """Batches that pass through transforms on a device.
+    """Iterable over batches that are transformed on a device.
 
-    The random numbers are a function of seed, epoch, process and number of the batch: a resumed run sees the samples of
-    the uninterrupted one, and the random numbers of the training are left alone.
+    The random numbers depend on seed, epoch, process and number of the batch only. A resumed run therefore gets the
+    same samples as an uninterrupted one, and the global random state is not used.
 
     Args:
         batches: :class:`TensorBatches`, or a ``DataLoader``.
-        sampler: that orders them; knows epoch and process.
-        transforms: applied one after the other.
-        seed: of the random numbers.
-        device: where the transforms run.
+        sampler: sampler of the batches; provides epoch and process.
+        transforms: applied in this order.
+        seed: seed of the random numbers.
+        device: device on which the transforms run.
     """
 
     batch_sampler = None

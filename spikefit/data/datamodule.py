@@ -1,4 +1,4 @@
-"""The data module: splits, loaders and coding, the same for images and events."""
+"""The data module of image and event data sets: splits, data loaders and encoding in time."""
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
@@ -26,43 +26,51 @@ IMAGE_ENCODINGS = {"direct": InputKind.CONSTANT, "rate": InputKind.SPIKES, "late
 
 
 class SpikeDataModule(pl.LightningDataModule):
-    """A data set, split and coded in time.
+    """Data module of an image or event data set: splits it and encodes samples as inputs of T time steps.
 
-    The validation part is the official one where the data set has one, else cut from the official training part,
-    stratified and seeded; samples that belong together (cut from one recording, made by one person) stay on one side.
-    The test part is the official one.
-    Every batch arrives as ``([T, B, C, H, W] float32, [B] int64)``, audio as ``[T, B, N]``. The order of training
-    samples is a function of seed and epoch alone, so that a resumed run sees the batches of the uninterrupted one.
+    The validation set is the official one if the data set has one. Otherwise it is split from the official training
+    set, stratified and seeded; samples that belong together (cut from one recording, made by one person) stay together.
+    The test set is the official one.
+    Every batch is ``([T, B, C, H, W] float32, [B] int64)``, for audio ``[T, B, N]``. The order of training samples
+    depends on seed and epoch only, so that a resumed run gets the same batches as an uninterrupted one.
 
     A data set that is held in one tensor (``LabelledDataset.tensors``: images in memory, cached frames of events) is
-    copied to the device that trains, once and as it is, and batches are made there. All others, those with transforms
-    of single samples, ``predict``, and evaluation by several processes go through a ``DataLoader``. The batches are the
-    same either way.
+    copied once to the training device, without conversion, and batches are made there. A ``DataLoader`` is used for all
+    other data sets, with transforms of single samples, for ``predict``, and for evaluation by several processes. The
+    batches are the same either way.
 
     Args:
-        dataset: which data.
+        dataset: the data set.
         encoding: ``direct``, ``rate`` or ``latency`` for images, ``frames`` for events.
         time_steps: T.
-        batch_size: samples a batch and process.
-        val_fraction: share of the training part that validates, in [0, 1); 0 for no validation. Any other value means
-            all of an official validation part.
-        augment: transforms of training samples, never applied elsewhere. First those of single samples, from
-            ``torchvision.transforms.v2`` for example, which run where samples are loaded; then those of batches, from
+        batch_size: samples per batch and process.
+        val_fraction: share of the training set used for validation, in [0, 1); 0 for no validation. If there is an
+            official validation set, any other value uses all of it.
+        augment: transforms of training samples only. First those of single samples, for example from
+            ``torchvision.transforms.v2``, which run where samples are loaded; then those of batches, from
             :mod:`spikefit.data.augment`, which run on the device.
-        num_workers: processes that load for a ``DataLoader``; 0 loads in the training process. A data set whose batches
-            are made on the device needs none, and none are started.
-        seed: of the split, the subset, the order, and the transforms of batches.
-        train_samples: train on this many samples only, drawn from the training part in equal shares of every class;
-            ``seed`` says which, whatever the seed of the training. None for all.
-        device_cache: whether batches are made on the device. ``auto``: yes on a CPU, where nothing is copied, and on a
-            CUDA device of which the data set takes less than a quarter of the free memory; true: always, or an error;
-            false: never.
+        num_workers: worker processes of a ``DataLoader``; 0 loads in the training process. If batches are made on the
+            device, no workers are started.
+        seed: seed of the split, the subset, the order, and the transforms of batches.
+        train_samples: number of training samples to use, drawn in equal shares of every class with ``seed``,
+            independent of the training's seed. None for all.
+        device_cache: whether batches are made on the device. ``auto``: on a CPU, where nothing is copied, and on a
+            CUDA device if the data set takes less than a quarter of its free memory; true: always, or an error; false:
+            never.
 
     Attributes:
-        num_classes, input_shape, time_steps, input_kind: known before any file is touched.
+        num_classes, input_shape, time_steps, input_kind: known before any file is read.
 
     Raises:
-        ConfigurationError: for values that are not allowed, or an encoding that does not suit the data.
+        ConfigurationError: for values that are not allowed, or an encoding that does not match the data.
+
+    Example:
+        >>> from spikefit.data.images import Digits
+        >>> data = SpikeDataModule(Digits(), encoding="rate", time_steps=4, batch_size=32)
+        >>> data.setup("fit")
+        >>> x, y = data.on_after_batch_transfer(next(iter(data.train_dataloader())), 0)
+        >>> x.shape, y.shape
+        (torch.Size([4, 32, 1, 8, 8]), torch.Size([32]))
     """
 
     def __init__(
@@ -86,7 +94,7 @@ class SpikeDataModule(pl.LightningDataModule):
             raise ConfigurationError(f"encoding: got {encoding!r}, expected one of {', '.join(allowed)} for {name}.")
         if dataset.event and dataset.input_kind is None:
             raise ConfigurationError(
-                f"input_kind: {name} gives frames of events and does not declare what they hold; expected one of "
+                f"input_kind: {name} gives frames of events, but does not declare their kind; expected one of "
                 f"{', '.join(InputKind)}."
             )
         check_range("time_steps", time_steps, 1)
@@ -105,17 +113,17 @@ class SpikeDataModule(pl.LightningDataModule):
 
     @property
     def num_classes(self) -> int:
-        """Number of classes."""
+        """Number of classes of the data set."""
         return self.dataset.num_classes
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """``(C, H, W)`` of one frame; audio: ``(N,)``."""
+        """Shape of one frame: ``(C, H, W)``, for audio ``(N,)``."""
         return tuple(self.dataset.shape)
 
     @property
     def input_kind(self) -> InputKind:
-        """What the network reads in a step: declared by the coding of images, or by the source of event frames."""
+        """Kind of the network's inputs, declared by the encoding of images or by the source of event frames."""
         if self.encoding != "frames":
             return IMAGE_ENCODINGS[self.encoding]
         assert self.dataset.input_kind is not None
@@ -123,15 +131,15 @@ class SpikeDataModule(pl.LightningDataModule):
 
     @property
     def validates(self) -> bool:
-        """Whether there is a validation part."""
+        """Whether there is a validation set."""
         return self.val_fraction > 0
 
     def prepare_data(self) -> None:
-        """Download what is missing, in one process."""
+        """Download missing files, in one process."""
         self.dataset.prepare()
 
     def setup(self, stage: str) -> None:
-        """Load the parts that ``stage`` (``fit``, ``validate``, ``test`` or ``predict``) needs, once."""
+        """Load the sets that ``stage`` (``fit``, ``validate``, ``test`` or ``predict``) needs, once."""
         if stage in ("fit", "validate") and "train" not in self._parts:
             self._load_train()
         if stage in ("test", "predict") and "test" not in self._parts:
@@ -161,7 +169,7 @@ class SpikeDataModule(pl.LightningDataModule):
         held_out: float,
         groups: Tensor | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """``indices`` to keep and to hold out, stratified: a share of them, or a number if ``held_out`` is an int."""
+        """Split ``indices``, stratified, into kept and held-out ones; ``held_out`` is a share or a number."""
         together = None if groups is None else np.asarray(groups)[indices]
         try:
             kept, out = stratified_split(np.asarray(full.labels)[indices], held_out, self.seed, together)
@@ -172,13 +180,13 @@ class SpikeDataModule(pl.LightningDataModule):
         return indices[kept], indices[out]
 
     def train_dataloader(self) -> Iterable[Any]:
-        """Shuffled batches; the epoch is known from the start, also when training is resumed."""
+        """Shuffled training batches; the sampler knows the epoch, also after a resumed run starts."""
         trainer = self.trainer
         sampler: DistributedSampler[Any] = DistributedSampler(
             self._parts["train"],
             num_replicas=trainer.world_size if trainer else 1,
             rank=trainer.global_rank if trainer else 0,
-            shuffle=not (trainer and trainer.overfit_batches),  # type: ignore[attr-defined]  # Lightning asks for that
+            shuffle=not (trainer and trainer.overfit_batches),  # type: ignore[attr-defined]  # as Lightning requires
             seed=derived_seed(self.seed, "order") % 2**31,
         )
         if trainer is not None:
@@ -191,7 +199,7 @@ class SpikeDataModule(pl.LightningDataModule):
         return AugmentedBatches(batches, sampler, self._batch_transforms, self.seed, self._device)
 
     def val_dataloader(self) -> Iterable[Any]:
-        """Validation batches in a fixed order; none without a validation part."""
+        """Validation batches in a fixed order; empty without a validation set."""
         return self._evaluation("val") if "val" in self._parts else []
 
     def test_dataloader(self) -> Iterable[Any]:
@@ -199,16 +207,16 @@ class SpikeDataModule(pl.LightningDataModule):
         return self._evaluation("test")
 
     def predict_dataloader(self) -> DataLoader[Any]:
-        """The test part; a ``DataLoader``, of which Lightning tells the numbers of a batch's samples."""
+        """The test set as a ``DataLoader``, from which Lightning reports the indices of a batch's samples."""
         return self._loader("test")
 
     def _evaluation(self, part: str) -> Iterable[Any]:
-        several = self.trainer is not None and self.trainer.world_size > 1  # Lightning shares out a DataLoader alone
+        several = self.trainer is not None and self.trainer.world_size > 1  # Lightning distributes only a DataLoader
         batches = None if several else self._tensor_batches(part, SequentialSampler(self._parts[part]))
         return self._loader(part) if batches is None else batches
 
     def _loader(self, part: str, **options: Any) -> DataLoader[Any]:
-        # Its own generator: starting worker processes must not draw from the training's random numbers.
+        # A separate generator, because starting worker processes must not use the global random numbers.
         return DataLoader(
             self._parts[part],
             batch_size=self.batch_size,
@@ -223,7 +231,7 @@ class SpikeDataModule(pl.LightningDataModule):
         return torch.device("cpu") if self.trainer is None else self.trainer.strategy.root_device
 
     def _tensor_batches(self, part: str, sampler: Sampler[int]) -> TensorBatches | None:
-        """Batches that are made on the device; None for a part that goes through a ``DataLoader``."""
+        """Batches that are made on the device; None if the set must be read by a ``DataLoader``."""
         whole, indices = self._parts[part], None
         if isinstance(whole, Subset):
             indices = torch.tensor(whole.indices)
@@ -233,13 +241,13 @@ class SpikeDataModule(pl.LightningDataModule):
         if tensors is None:
             return None
         if self.num_workers and part == "train":
-            rank_zero_info("num_workers: none are started, batches are made on the device from data in memory")
+            rank_zero_info("num_workers: no workers are started, because batches are made from data in memory")
         return TensorBatches(tensors, indices, sampler, self.batch_size)
 
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-        """Refuse frames that contradict what their source declares, while they are still in the host's memory.
+        """Raise if frames in host memory contradict the kind that their source declares.
 
-        Those that are kept on another device were looked at when they were moved there.
+        Frames on another device were checked when they were moved there.
         """
         if self.encoding == "frames":
             frames = batch[0] if isinstance(batch, list | tuple) else batch
@@ -248,16 +256,17 @@ class SpikeDataModule(pl.LightningDataModule):
         return batch
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-        """``(x, y)`` with ``x`` ``[T, B, C, H, W]``; a batch without labels stays one."""
+        """Encode a batch ``(x, y)`` or ``x``, so that ``x`` is ``[T, B, C, H, W]``."""
         if isinstance(batch, list | tuple):
             x, *rest = batch
             return (self.encode(x), *rest)
         return self.encode(batch)
 
     def encode(self, x: Tensor) -> Tensor:
-        """Images ``[B, C, H, W]`` or frames ``[B, T, ...]`` as ``[T, B, ...]``, float32.
+        """Encode images ``[B, C, H, W]`` or frames ``[B, T, ...]`` as ``[T, B, ...]``, float32.
 
-        Rate coding is random in training; in evaluation every batch gets the same noise, so that figures repeat.
+        Rate coding is random in training. In evaluation every batch gets the same noise, so that results are
+        reproducible.
         """
         if self.encoding == "frames":
             return x.transpose(0, 1).float()
@@ -278,7 +287,7 @@ def _seed_worker(seed: int, sampler: DistributedSampler[Any], worker: int) -> No
 def _sorted_transforms(
     augment: Sequence[nn.Module], device_cache: Choice
 ) -> tuple[list[Callable[[Tensor], Tensor]], list[BatchTransform]]:
-    """Transforms of single samples, and of batches."""
+    """Separate transforms of single samples from transforms of batches, and check their order."""
     single: list[Callable[[Tensor], Tensor]] = []
     batched: list[BatchTransform] = []
     for transform in augment:

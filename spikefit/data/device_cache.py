@@ -1,4 +1,4 @@
-"""Data sets that a device holds whole, so that batches are made where they are used."""
+"""Cache of whole data sets in device memory, from which batches are made on the device."""
 
 from collections.abc import Callable
 from typing import Literal
@@ -13,16 +13,16 @@ from spikefit.errors import ConfigurationError, check_choice
 
 Choice = Literal["auto"] | bool
 CHUNK = 1024
-"""Samples that are checked at once."""
+"""Samples that are checked at a time."""
 
 
 class DeviceCache:
-    """The samples of data sets on devices, each copied there once.
+    """Samples of data sets in device memory, each copied once.
 
     Args:
-        choice: ``auto``: on a CPU, where nothing is copied, and on a CUDA device of which a data set takes less than a
-            quarter of the free memory; True: on every device; False: nowhere.
-        name: of the data, for messages.
+        choice: ``auto``: on a CPU, where nothing is copied, and on a CUDA device if a data set takes less than a
+            quarter of its free memory; True: on every device; False: never.
+        name: name of the data set, for messages.
 
     Raises:
         ConfigurationError: for another choice.
@@ -36,21 +36,24 @@ class DeviceCache:
     def get(
         self, samples: LabelledDataset, device: torch.device, check: Callable[[Tensor], None] | None = None
     ) -> SampleTensors | None:
-        """All of ``samples`` on ``device``; None where they are not to be there.
+        """Return all of ``samples`` on ``device``; None if they are not to be cached there.
 
         Args:
-            samples: of one part.
-            device: where batches are wanted.
-            check: looks at the samples as they are copied, ``[B, ...]`` at a time.
+            samples: one set of a data set.
+            device: device where batches are needed.
+            check: called with samples ``[B, ...]`` as they are copied; raises if they are not valid.
 
         Raises:
-            ConfigurationError: where they must be there and can't.
+            ConfigurationError: if they must be cached (``choice`` is True) but can't be.
         """
         if self.choice is False:
             return None
         key = (id(samples), device)
         if key not in self._held:
-            self._held[key] = (samples, self._moved(samples, device, check))  # both: an id is of a living object
+            self._held[key] = (
+                samples,
+                self._moved(samples, device, check),
+            )  # keeps `samples` alive: its id stays valid
         return self._held[key][1]
 
     def _moved(
@@ -75,21 +78,21 @@ class DeviceCache:
         return moved
 
     def _fits(self, size: int, device: torch.device) -> bool:
-        room = room_on(device)
-        if self.choice == "auto" and (room is None or size >= room / 4):
-            free = "an unknown number" if room is None else f"{room:,}"
-            rank_zero_info(f"device_cache: {self.name} stays on the host: {size:,} bytes, {free} free on {device}")
+        free = room_on(device)
+        if self.choice == "auto" and (free is None or size >= free / 4):
+            shown = "an unknown number" if free is None else f"{free:,}"
+            rank_zero_info(f"device_cache: {self.name} stays on the host: {size:,} bytes, {shown} free on {device}")
             return False
-        if room is not None and size > room:
+        if free is not None and size > free:
             raise ConfigurationError(
-                f"device_cache: got True, but {self.name} takes {size:,} bytes and {device} has {room:,} free; "
+                f"device_cache: got True, but {self.name} takes {size:,} bytes and {device} has {free:,} free; "
                 "expected 'auto' or False."
             )
         return True
 
 
 def room_on(device: torch.device) -> int | None:
-    """Bytes that are free on a CUDA device, with those that torch has reserved and does not use; None for others."""
+    """Free bytes of a CUDA device, including memory that torch has reserved but does not use; None for others."""
     if device.type != "cuda":
         return None
     free, _ = torch.cuda.mem_get_info(device)

@@ -1,4 +1,4 @@
-"""Image data sets: scikit-learn's digits and torchvision's."""
+"""Image data sets of scikit-learn and torchvision."""
 
 import math
 import warnings
@@ -18,37 +18,47 @@ from spikefit.errors import DataError, check_choice, check_range
 
 
 class Images(LabelledDataset):
-    """Images that are held in memory.
+    """Labelled images in memory.
 
     Args:
         images: uint8 or float32 ``[N, C, H, W]``.
         labels: int64 ``[N]``.
+
+    Example:
+        >>> images = Images(torch.zeros(5, 1, 8, 8), torch.arange(5))
+        >>> len(images), images[2][0].shape, images[2][1]
+        (5, torch.Size([1, 8, 8]), 2)
     """
 
     def __init__(self, images: Tensor, labels: Tensor) -> None:
         self.images, self.labels = images, labels
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        """Image ``[C, H, W]`` and label."""
+        """Image ``[C, H, W]`` and label of one sample."""
         return self.images[index], int(self.labels[index])
 
     def tensors(self) -> SampleTensors | None:
-        """The images and labels; None for a derived class that reads samples in another way."""
+        """All images and labels; None for a derived class that overrides ``__getitem__``."""
         own = type(self).__getitem__ is Images.__getitem__
         return SampleTensors(self.images, self.labels) if own else None
 
 
 class Digits(DataSource):
-    """scikit-learn's digits: 1797 images of 8 x 8 in 17 grey levels, bundled with the library.
+    """scikit-learn's digits: 1797 images of 8 x 8 pixels in 17 grey levels, bundled with the library.
 
-    They come without an official split; 20 % of each class are held out for the test.
+    There is no official split; 20 % of each class are held out for the test.
 
     Args:
-        split_seed: which 20 %.
-        side: of an image, 8 or 4; 4 averages squares of 2 x 2, for chips with few inputs.
+        split_seed: seed of the split.
+        side: side of an image, 8 or 4 pixels; 4 averages squares of 2 x 2, for chips with few inputs.
 
     Raises:
         ConfigurationError: for another side, or a negative seed.
+
+    Example:
+        >>> digits = Digits()
+        >>> digits.shape, len(digits.load("train", time_steps=4)), len(digits.load("test", time_steps=4))
+        ((1, 8, 8), 1437, 360)
     """
 
     num_classes = 10
@@ -60,10 +70,10 @@ class Digits(DataSource):
         self.shape = (1, side, side)
 
     def prepare(self) -> None:
-        """Nothing to do."""
+        """Do nothing, because the data are part of scikit-learn."""
 
     def load(self, part: Part, time_steps: int) -> Images:
-        """1437 training or 360 test images ``[1, side, side]``, float32 in [0, 1]."""
+        """Load 1437 training or 360 test images ``[1, side, side]``, float32 in [0, 1]."""
         from sklearn.datasets import load_digits
 
         digits = load_digits()
@@ -75,11 +85,11 @@ class Digits(DataSource):
 
 
 class _Torchvision(DataSource):
-    """A data set of torchvision, read whole into memory.
+    """A data set of torchvision, read completely into memory.
 
     Args:
         root: folder of data sets; None for SPIKEFIT_DATA_DIR, else ``data``.
-        download: whether to download what is missing.
+        download: whether to download missing files.
     """
 
     name: ClassVar[str]
@@ -94,13 +104,13 @@ class _Torchvision(DataSource):
         root = data_folder(self.root)
         try:
             return getattr(datasets, self.name)(root=str(root), train=part == "train", download=download)
-        except (RuntimeError, ValueError, EOFError, UnpicklingError) as error:  # what torchvision makes of broken files
+        except (RuntimeError, ValueError, EOFError, UnpicklingError) as error:  # torchvision's errors on broken files
             if download:
-                raise  # the network's reason, which `fetch` reports
+                raise  # `fetch` reports why the download failed
             raise DataError(f"{self.name}: {root / self.folder} is missing or damaged ({error}).") from error
 
     def prepare(self) -> None:
-        """Look for the files, and download them if they are missing and that is allowed."""
+        """Check for the files, and download missing ones if that is allowed."""
 
         def both(download: bool) -> None:
             self._open("train", download)
@@ -110,10 +120,10 @@ class _Torchvision(DataSource):
         fetch(self.name, folder, self.download, f"the folder {self.folder}, as torchvision leaves it", both)
 
     def load(self, part: Part, time_steps: int) -> Images:
-        """All images of the part, uint8.
+        """Load all images of one set, uint8.
 
         Raises:
-            DataError: when the part is not there or can't be read.
+            DataError: if the set is missing or can't be read.
         """
         data = self._open(part, download=False)
         images = torch.as_tensor(np.asarray(data.data))
@@ -122,40 +132,59 @@ class _Torchvision(DataSource):
 
 
 class MNIST(_Torchvision):
-    """MNIST, 60000 and 10000 images of 28 x 28. Arguments: ``root`` and ``download``, see FashionMNIST."""
+    """MNIST: 60000 training and 10000 test images of 28 x 28. Arguments as in :class:`FashionMNIST`.
+
+    Example:
+        >>> MNIST().shape, MNIST().num_classes
+        ((1, 28, 28), 10)
+    """
 
     name, folder, num_classes, shape = "MNIST", "MNIST/raw", 10, (1, 28, 28)
 
 
 class FashionMNIST(_Torchvision):
-    """Fashion-MNIST, 60000 and 10000 images of 28 x 28 (arXiv 1708.07747).
+    """Fashion-MNIST: 60000 training and 10000 test images of 28 x 28 (arXiv 1708.07747).
 
     Args:
-        root: folder that holds ``FashionMNIST/raw``; None for SPIKEFIT_DATA_DIR, else ``data``.
-        download: whether to download what is missing.
+        root: folder that contains ``FashionMNIST/raw``; None for SPIKEFIT_DATA_DIR, else ``data``.
+        download: whether to download missing files.
+
+    Example:
+        >>> FashionMNIST(download=False).shape, FashionMNIST().num_classes
+        ((1, 28, 28), 10)
     """
 
     name, folder, num_classes, shape = "FashionMNIST", "FashionMNIST/raw", 10, (1, 28, 28)
 
 
 class CIFAR10(_Torchvision):
-    """CIFAR-10, 50000 and 10000 images of 32 x 32. Arguments: ``root`` and ``download``, see FashionMNIST."""
+    """CIFAR-10: 50000 training and 10000 test images of 32 x 32. Arguments as in :class:`FashionMNIST`.
+
+    Example:
+        >>> CIFAR10().shape, CIFAR10().num_classes
+        ((3, 32, 32), 10)
+    """
 
     name, folder, num_classes, shape = "CIFAR10", "cifar-10-batches-py", 10, (3, 32, 32)
 
 
 class CIFAR100(_Torchvision):
-    """CIFAR-100, 50000 and 10000 images of 32 x 32. Arguments: ``root`` and ``download``, see FashionMNIST."""
+    """CIFAR-100: 50000 training and 10000 test images of 32 x 32. Arguments as in :class:`FashionMNIST`.
+
+    Example:
+        >>> CIFAR100().shape, CIFAR100().num_classes
+        ((3, 32, 32), 100)
+    """
 
     name, folder, num_classes, shape = "CIFAR100", "cifar-100-python", 100, (3, 32, 32)
 
 
 class Augmented(LabelledDataset):
-    """A data set whose samples pass through transforms, one after the other, each time that they are read.
+    """A data set whose samples are transformed each time they are read.
 
     Args:
         source: the samples.
-        transforms: from ``torchvision.transforms.v2``, or any function of an image.
+        transforms: applied in this order; from ``torchvision.transforms.v2``, or any function of an image.
     """
 
     def __init__(self, source: LabelledDataset, transforms: Sequence[Callable[[Tensor], Tensor]]) -> None:
@@ -170,17 +199,20 @@ class Augmented(LabelledDataset):
 
 
 def stratified_split(labels: Any, fraction: float, seed: int, groups: Any = None) -> tuple[np.ndarray, np.ndarray]:
-    """Indices of the samples to keep and of the ``fraction`` held out, in equal shares of every class.
+    """Split samples into kept and held-out ones, with equal shares of every class.
 
     Args:
-        labels: of the samples, ``[N]``.
-        fraction: share to hold out, in (0, 1), or a number of samples. With groups a share, met as closely as whole
-            groups allow.
-        seed: which samples.
-        groups: ``[N]``; samples of one group are kept or held out together. None for samples on their own.
+        labels: labels of the samples, ``[N]``.
+        fraction: share to hold out, in (0, 1), or a number of samples. With groups it is a share, met as closely as
+            whole groups allow.
+        seed: seed of the split.
+        groups: ``[N]``; samples of one group are kept or held out together. None for independent samples.
+
+    Returns:
+        Indices of the kept and of the held-out samples.
 
     Raises:
-        ValueError: when a side can't hold every class.
+        ValueError: if one side can't contain every class.
     """
     from sklearn.model_selection import train_test_split
 
@@ -197,17 +229,17 @@ def stratified_split(labels: Any, fraction: float, seed: int, groups: Any = None
 
 
 def _grouped(labels: np.ndarray, groups: np.ndarray, fraction: float, seed: int) -> np.ndarray:
-    """Indices held out: as many folds of whole groups, each alike in its classes, as come closest to ``fraction``."""
+    """Indices to hold out: whole stratified group folds, as many as come closest to ``fraction``."""
     from sklearn.model_selection import StratifiedGroupKFold
 
     wanted = math.ceil(1 / min(fraction, 1 - fraction))
     count = min(max(20, wanted), len(np.unique(groups)), int(np.unique(labels, return_counts=True)[1].max()))
     if count < 2:
         raise ValueError("there is one group only")
-    with warnings.catch_warnings():  # about classes with fewer samples than folds: whether both sides have them matters
+    with warnings.catch_warnings():  # classes with fewer samples than folds are fine, as long as both sides have them
         warnings.simplefilter("ignore", UserWarning)
         split = StratifiedGroupKFold(count, shuffle=True, random_state=seed).split(labels, labels, groups)
-        folds = sorted((held_out for _, held_out in split), key=len)  # small ones first: they add up to any share
+        folds = sorted((held_out for _, held_out in split), key=len)  # small folds first, for a fine choice of the sum
     sizes = np.cumsum([len(fold) for fold in folds[:-1]])
     nearest = int(np.abs(sizes - fraction * len(labels)).argmin())
     return np.concatenate(folds[: nearest + 1])

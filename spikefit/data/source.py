@@ -1,4 +1,4 @@
-"""What a data set must tell before it is loaded, and how it is loaded."""
+"""Interfaces of data sets: properties that are known before loading, loading, and download."""
 
 import os
 from abc import ABC, abstractmethod
@@ -17,14 +17,14 @@ Part = Literal["train", "valid", "test"]
 
 
 class DataSource(ABC):
-    """A data set that has not been loaded yet: creating one touches no file.
+    """Base class of data sets that are loaded on demand; creating one reads no file.
 
     Attributes:
         num_classes: number of classes.
         shape: ``(C, H, W)`` of one image or one frame of events, ``(N,)`` of one frame of audio spikes.
-        event: whether samples are event streams (frames) rather than images.
-        has_validation: whether the data set has an official validation part, ``valid``.
-        input_kind: what a frame holds; declared by every source of events, while images get theirs from their coding.
+        event: whether samples are frames of event streams, not images.
+        has_validation: whether the data set has an official validation set, ``valid``.
+        input_kind: kind of the numbers in a frame, for event data sets; for images it follows from the encoding.
     """
 
     num_classes: int
@@ -35,32 +35,33 @@ class DataSource(ABC):
 
     @abstractmethod
     def prepare(self) -> None:
-        """Download what is missing, in one process.
+        """Download missing files, in one process.
 
         Raises:
-            DataError: when the data are not there and can't be had, naming the folder and what is expected in it.
+            DataError: if the data are missing and can't be downloaded; the message names the folder and its expected
+                content.
         """
 
     @abstractmethod
     def load(self, part: Part, time_steps: int) -> "LabelledDataset":
-        """The official training, validation or test part, with labels.
+        """Load the official training, validation or test set, with labels.
 
         Args:
             part: ``train`` or ``test``; ``valid`` only where ``has_validation``.
-            time_steps: frames a sample, for event streams; ignored by images.
+            time_steps: frames per sample of event streams; ignored for images.
         """
 
 
 class LabelledDataset(Dataset[tuple[Tensor, int]], ABC):
-    """Samples with all labels known up front, so that splits can be stratified.
+    """Base class of data sets whose labels are all known in advance, so that splits can be stratified.
 
     A sample is an image ``[C, H, W]``, uint8 from 0 to 255 or float32, or event frames ``[T, C, H, W]``, for audio
     ``[T, N]``: uint8 spikes, int16 counts or float32.
 
     Attributes:
         labels: int64 ``[N]``.
-        groups: int64 ``[N]``; samples of one group (cut from one recording, made by one person) are never separated by
-            a split. None where every sample stands for itself.
+        groups: int64 ``[N]``; a split never separates samples of one group (cut from one recording, made by one
+            person). None for independent samples.
     """
 
     labels: Tensor
@@ -70,31 +71,31 @@ class LabelledDataset(Dataset[tuple[Tensor, int]], ABC):
         return len(self.labels)
 
     def tensors(self) -> SampleTensors | None:
-        """All samples in one tensor, from which whole batches are taken; None where each is made when it is read."""
+        """All samples in one tensor, for making whole batches; None if samples are created when they are read."""
         return None
 
     def without_augmentation(self) -> "LabelledDataset":
-        """The same samples as they are evaluated; these ones, unless they are augmented."""
+        """The same samples without augmentation, for evaluation; the data set itself if it has none."""
         return self
 
 
 def data_folder(root: str | None) -> Path:
-    """The folder that holds data sets: ``root``, else what SPIKEFIT_DATA_DIR says, else ``data``."""
+    """The folder of data sets: ``root``, else the environment variable SPIKEFIT_DATA_DIR, else ``data``."""
     return Path(root or os.environ.get("SPIKEFIT_DATA_DIR") or "data")
 
 
 def fetch(name: str, folder: Path, download: bool, expected: str, load: Callable[[bool], object]) -> None:
-    """Make sure that a data set is there.
+    """Make sure that a data set exists, and download it if that is allowed.
 
     Args:
-        name: of the data set, for the message.
-        folder: where it is looked for.
+        name: name of the data set, for the error message.
+        folder: folder where it is expected.
         download: whether it may be downloaded.
-        expected: what should be in ``folder``.
-        load: opens the data set; its argument says whether to download.
+        expected: expected content of ``folder``, for the error message.
+        load: function that opens the data set; its argument is whether to download.
 
     Raises:
-        DataError: with one message that a user can act on.
+        DataError: if the data set is missing; the message says how to provide it.
     """
     try:
         load(False)
@@ -103,13 +104,13 @@ def fetch(name: str, folder: Path, download: bool, expected: str, load: Callable
         if not download:
             raise DataError(
                 f"{name}: not found in {folder} (expected {expected}). Set download to true, set root or "
-                "SPIKEFIT_DATA_DIR to the folder that has it, or put it there."
+                "SPIKEFIT_DATA_DIR to the folder that contains it, or put it there."
             ) from error
     try:
         load(True)
-    except Exception as error:  # whatever a network and a third party's downloader can raise
+    except Exception as error:  # third-party downloaders may raise anything
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DataError(
             f"{name}: not found in {folder}, and the download failed ({reason}). Put {expected} into that folder, or "
-            "set root or SPIKEFIT_DATA_DIR to one that has it."
+            "set root or SPIKEFIT_DATA_DIR to one that contains it."
         ) from error

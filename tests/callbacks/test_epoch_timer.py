@@ -1,4 +1,4 @@
-"""How long epochs take."""
+"""EpochTimer: measured durations of epochs."""
 
 import time
 

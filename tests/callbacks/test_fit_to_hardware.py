@@ -1,4 +1,4 @@
-"""A network that violates limits of a chip is led to one that fits."""
+"""FitToHardware: a network that violates limits of a chip is changed until it fits."""
 
 from functools import partial
 
@@ -68,7 +68,7 @@ def test_nothing_goes_where_everything_holds(tmp_path):
 
 
 def test_it_stops_as_soon_as_the_network_fits(tmp_path):
-    """Linear over three events, but training behind the first could only make it fit sooner: no unit too many goes."""
+    """Linear over three events, but training after the first could make it fit sooner: no unit too many is removed."""
     target = small(tmp_path, neurons_per_chip=400)
     callback = FitToHardware(Schedule(0, 2), growth="linear")
     gone = []

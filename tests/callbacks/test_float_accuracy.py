@@ -1,4 +1,4 @@
-"""Accuracy of the float network, measured when compression begins: what it is, who carries it, what it leaves alone."""
+"""Accuracy of the float network: its measurement before compression, its storage, and the absence of side effects."""
 
 import json
 from pathlib import Path

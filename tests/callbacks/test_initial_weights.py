@@ -1,4 +1,4 @@
-"""A run that starts from the weights of another one."""
+"""InitialWeights: runs that start from the weights of another run."""
 
 from functools import partial
 from types import SimpleNamespace
@@ -109,7 +109,7 @@ def test_a_resumed_run_keeps_its_own_weights(tmp_path):
     assert all(torch.equal(before[name], tensor) for name, tensor in shared(model).items())
 
 
-def test_training_starts_from_the_copy_and_a_test_behind_it_keeps_what_was_trained(tmp_path):
+def test_training_starts_from_the_copy_and_a_later_test_keeps_the_trained_weights(tmp_path):
     """With a rate of zero, training leaves the weights that came; then with a real one, a test does not undo it."""
     path = save(trained(None), tmp_path)
     still = module(None, optimizer=partial(torch.optim.SGD, lr=0.0))

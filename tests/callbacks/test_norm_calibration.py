@@ -1,4 +1,4 @@
-"""Statistics after calibration against averages computed by hand."""
+"""NormCalibration: statistics against averages computed by hand."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""What can't come about is refused before training, from Python; tests/integration has the command line."""
+"""Checks before training, called from Python; tests/integration checks the command line."""
 
 import lightning.pytorch as pl
 import pytest

@@ -1,4 +1,4 @@
-"""Pruning by steps that goes on from a checkpoint between two events is the uninterrupted one, bit for bit."""
+"""Pruning by steps, resumed between two events, equals the uninterrupted run bit for bit."""
 
 import lightning.pytorch as pl
 import pytest
@@ -53,7 +53,7 @@ def living(state):
 
 @pytest.mark.parametrize("make", [units, synapses])
 def test_a_budget_is_approached_from_where_it_began(tmp_path, make):
-    """The checkpoint lies behind step 8, with two of four events done; the way down needs the size before the first."""
+    """After step 8 two of four events are done; later limits need the size before the first."""
     first, second = make(), make()
     whole = train(tmp_path, first)
     resumed = train(tmp_path, second, tmp_path / "middle.ckpt")

@@ -1,4 +1,4 @@
-"""Pruning of single synapses: what is left, what it needs, and that it comes back from a checkpoint."""
+"""SynapsePruning: remaining synapses, requirements, and restoration from a checkpoint."""
 
 from functools import partial
 from itertools import pairwise
@@ -87,7 +87,7 @@ def test_synapses_of_dead_units_count_as_gone(tmp_path):
     [
         ({"fraction": 1.0}, "fraction: got 1"),
         ({"layer_min": 1.5}, "layer_min: got 1.5"),
-        ({"budget": Budget(neurons=9)}, r"budget\.neurons: pruned synapses free no neuron"),
+        ({"budget": Budget(neurons=9)}, r"budget\.neurons: pruning synapses does not remove neurons"),
         ({"fraction": 0.2, "budget": Budget(synapses=9)}, "expected one of fraction and budget"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Budgets, costs and recovery of unit pruning, and that it asks nothing of the steps between two events."""
+"""FSCPruning: budgets, costs and recovery, without extra work in the steps between two events."""
 
 import lightning.pytorch as pl
 import pytest
@@ -21,7 +21,7 @@ BUDGET = 2.4e-7  # joule
 
 
 class Sizes(pl.Callback):
-    """A size at the start of every epoch, behind the callbacks before this one."""
+    """A size at the start of every epoch, after the callbacks before this one."""
 
     def __init__(self, size):
         self.size, self.found = size, []
@@ -108,7 +108,7 @@ def test_ranking_by_layer_meets_a_budget(tmp_path):
     assert left(model) == [5, 6, 8]
 
 
-def test_energy_is_held_down_behind_the_last_event_too(tmp_path):
+def test_energy_is_limited_after_the_last_event_too(tmp_path):
     """What training does to the rates is overdone here: the norms are shifted."""
 
     class Louder(pl.Callback):
@@ -159,7 +159,7 @@ def test_the_least_that_is_named_can_be_reached(tmp_path):
 
 
 @pytest.mark.parametrize("budget", [Budget(synapses=100), Budget(energy_j=1e-12)])
-def test_what_only_weights_or_rates_can_tell_stops_at_the_event(tmp_path, budget):
+def test_a_budget_that_depends_on_weights_or_rates_stops_at_the_event(tmp_path, budget):
     seen = []
 
     class Look(pl.Callback):

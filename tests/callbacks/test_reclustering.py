@@ -1,4 +1,4 @@
-"""A schedule for each layer, a frozen assignment, and codebooks fitted to currents."""
+"""CodebookReclustering: a schedule per layer, frozen assignments, and codebooks fitted to currents."""
 
 import copy
 
@@ -97,7 +97,7 @@ def test_currents_keep_a_trained_network_where_nearest_values_do_not(tmp_path, f
         (Codebook, {"layers": ["conv9"]}, "layers: 'conv9' matches no quantised layer, expected conv1, conv2"),
     ],
 )
-def test_what_a_layer_can_not_do_is_told_before_training(tmp_path, quantizer, options, named):
+def test_what_a_layer_can_not_do_is_refused_before_training(tmp_path, quantizer, options, named):
     with pytest.raises(ConfigurationError, match=named):
         fit(tmp_path, [CodebookReclustering(**options)], module(quantizer))
 

@@ -1,4 +1,4 @@
-"""When callbacks act, what they leave behind, and how they share a checkpoint."""
+"""Schedules of callbacks, their effects, and their states in a checkpoint."""
 
 import lightning.pytorch as pl
 import pytest

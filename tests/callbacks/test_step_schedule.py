@@ -1,4 +1,4 @@
-"""Fewer time steps in the first epochs of training, all of them in evaluation."""
+"""StepSchedule: fewer time steps in the first epochs of training, all of them in evaluation."""
 
 import pytest
 import torch
@@ -66,7 +66,7 @@ def test_inputs_that_change_in_time_are_refused(tmp_path, monkeypatch):
         ({0: 1, 4: 4}, r"time_steps: got 4, which takes effect at epoch 4, but training has 4 epochs"),
     ],
 )
-def test_what_data_and_training_do_not_allow_is_told_before_it_begins(tmp_path, monkeypatch, schedule, message):
+def test_what_data_and_training_do_not_allow_is_refused_before_training(tmp_path, monkeypatch, schedule, message):
     with pytest.raises(ConfigurationError, match=message):
         train(tmp_path, schedule, monkeypatch)
 

@@ -36,7 +36,7 @@ def test_a_device_that_computes_something_else_fails(monkeypatch):
     assert second.ok
 
 
-def test_a_device_that_raises_is_told_in_a_line():
+def test_a_device_that_raises_is_reported_in_a_line():
     def broken():
         raise RuntimeError("no kernel image is available\nmore")
 

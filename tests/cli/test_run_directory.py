@@ -1,4 +1,4 @@
-"""Every run gets a directory of its own, whatever runs beside it."""
+"""Every run gets its own directory, also if several runs start together."""
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path

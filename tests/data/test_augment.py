@@ -1,4 +1,4 @@
-"""Each sample of a batch becomes what a transform of single images makes of it with the same parameters."""
+"""Batch transforms against transforms of single images with the same parameters."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Splits never mix, orders repeat, bad values are named."""
+"""SpikeDataModule: splits are disjoint, orders are reproducible, wrong values are named."""
 
 import subprocess
 import sys

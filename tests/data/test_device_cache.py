@@ -1,4 +1,4 @@
-"""Batches from tensors on the device are those of a DataLoader, and everything else still goes through one."""
+"""Batches from tensors on the device equal those of a DataLoader, which is used for everything else."""
 
 from types import SimpleNamespace
 
@@ -210,7 +210,7 @@ def test_no_processes_are_started_for_data_in_memory(monkeypatch):
     said = []
     monkeypatch.setattr("spikefit.data.datamodule.rank_zero_info", said.append)
     assert isinstance(made(num_workers=2).train_dataloader(), TensorBatches)
-    assert [line.split(",")[0] for line in said] == ["num_workers: none are started"]
+    assert [line.split(",")[0] for line in said] == ["num_workers: no workers are started"]
     made().train_dataloader()
     assert len(said) == 1
 

@@ -1,4 +1,4 @@
-"""Codings against their definitions."""
+"""Encodings against their definitions."""
 
 from itertools import pairwise
 

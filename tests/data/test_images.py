@@ -1,4 +1,4 @@
-"""Splits by group: nobody on both sides, every class on both, the share as asked."""
+"""Splits by group: disjoint groups, every class on both sides, and the requested share."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Every quantizer, score and schedule in a training of five epochs: for the tests of resuming and of two processes."""
+"""Every quantizer, score and schedule in a training of five epochs, for tests of resuming and of two processes."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -24,7 +24,7 @@ from spikefit.quantize import AxonCodebook, Codebook, PostTraining, RescaledUnif
 
 @dataclass(frozen=True)
 class Case:
-    """A quantizer, what else the model is told, and the callbacks, made anew for each training."""
+    """A quantizer, other arguments of the model, and the callbacks, created anew for each training."""
 
     quantizer: Any = Codebook
     callbacks: Callable[[], list[Any]] = list

@@ -1,4 +1,4 @@
-"""Neurons of a user's own: one that a known leak describes, and one that needs a step of its own."""
+"""User-defined neurons: one with a registered leak, and one with its own step."""
 
 import contextlib
 

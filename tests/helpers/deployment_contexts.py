@@ -1,4 +1,4 @@
-"""Deployment contexts in one line."""
+"""Short constructor of deployment contexts."""
 
 from spikefit.hardware.deployment_context import DeploymentContext
 from spikefit.hardware.target import HardwareTarget

@@ -1,4 +1,4 @@
-"""Exact programs as plain PyTorch modules with SpikingJelly's neurons, one step at a time, for those who count."""
+"""Exact programs as plain PyTorch modules with SpikingJelly's neurons, one step at a time, for energy counters."""
 
 from itertools import pairwise
 

@@ -1,4 +1,4 @@
-"""Made-up recordings, and a data set of them that takes a pipeline, for tests and their configurations."""
+"""Artificial recordings, and a data set of them with a pipeline, for tests and their configurations."""
 
 from dataclasses import dataclass, field
 

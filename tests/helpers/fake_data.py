@@ -1,4 +1,4 @@
-"""Tiny files in the formats of the real data sets, so that their loading code runs without them."""
+"""Tiny files in the formats of the real data sets, to test the loading code without them."""
 
 import pickle
 import struct

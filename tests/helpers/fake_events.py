@@ -1,6 +1,6 @@
 """Tiny event data sets in the formats of the real ones, which tonic's own classes read.
 
-Every recording tells its label: x is 0 or label + 1. So a test sees whether a label belongs to its recording.
+The events of a recording show its label: x is 0 or label + 1, so that a test can check the label of a recording.
 """
 
 import importlib.machinery
@@ -15,7 +15,7 @@ import scipy.io
 AEDAT4 = [("t", np.uint64), ("x", np.uint16), ("y", np.uint16), ("on", bool)]
 
 
-def telling_events(rng, label, height=30, count=60, duration=100_000):
+def labelled_events(rng, label, height=30, count=60, duration=100_000):
     """Columns t (microseconds), x, y, p of one recording; the first event lies at x = 0, the last at label + 1."""
     t = np.sort(rng.integers(0, duration, count))
     x = rng.integers(0, 2, count) * (label + 1)
@@ -37,7 +37,7 @@ def write_dvsgesture(root: Path, train_users: int = 5, test_users: int = 2) -> N
             folder = root / "DVSGesture" / f"ibmGesture{part}" / f"user{user + 1:02d}_lab"
             folder.mkdir(parents=True)
             for gesture in range(11):
-                t, x, y, p = telling_events(rng, gesture, 128)
+                t, x, y, p = labelled_events(rng, gesture, 128)
                 np.save(folder / f"{gesture}.npy", np.stack((x, y, p, t // 1000), axis=1))
 
 
@@ -49,7 +49,7 @@ def write_cifar10dvs(root: Path, per_class: int = 20) -> None:
         folder = root / "CIFAR10DVS" / name
         folder.mkdir(parents=True)
         for number in range(per_class):
-            write_aedat4(folder / f"cifar10_{name}_{number}.aedat4", *telling_events(rng, label, 128))
+            write_aedat4(folder / f"cifar10_{name}_{number}.aedat4", *labelled_events(rng, label, 128))
 
 
 def write_aedat4(path: Path, t, x, y, p) -> None:
@@ -62,7 +62,7 @@ def write_aedat4(path: Path, t, x, y, p) -> None:
 
 
 class Decoder:
-    """As ``aedat.Decoder``: streams, and packets of one of them; a camera's file has frames beside events."""
+    """As ``aedat.Decoder``: streams, and packets of one of them; a camera's file has frames in addition to events."""
 
     def __init__(self, path) -> None:
         self.events = np.load(path)
@@ -92,7 +92,7 @@ def write_ncaltech101(root: Path, classes: int = 101, per_class: int = 12) -> No
         folder = root / "NCALTECH101" / "Caltech101" / f"class_{label:03d}"
         folder.mkdir(parents=True)
         for number in range(per_class):
-            t, x, y, p = telling_events(rng, label, 150)
+            t, x, y, p = labelled_events(rng, label, 150)
             write_bin(folder / f"image_{number:04d}.bin", t, x + 7, y + 5, p)
 
 
@@ -103,7 +103,7 @@ def write_asldvs(root: Path, per_class: int = 5) -> None:
         folder = root / "ASLDVS" / chr(97 + label)
         folder.mkdir(parents=True)
         for number in range(per_class):
-            columns = dict(zip(("ts", "x", "y", "pol"), telling_events(rng, label, 180), strict=True))
+            columns = dict(zip(("ts", "x", "y", "pol"), labelled_events(rng, label, 180), strict=True))
             scipy.io.savemat(folder / f"{number:04d}.mat", {name: values[:, None] for name, values in columns.items()})
 
 
@@ -118,7 +118,7 @@ def write_heidelberg(root: Path, name: str, classes: int, per_class: int = 12) -
             times = file.create_dataset("spikes/times", len(labels), h5py.vlen_dtype(np.float16))
             units = file.create_dataset("spikes/units", len(labels), h5py.vlen_dtype(np.uint16))
             for index, label in enumerate(labels.tolist()):
-                t, x, _, _ = telling_events(rng, label, duration=1_000_000)
+                t, x, _, _ = labelled_events(rng, label, duration=1_000_000)
                 times[index], units[index] = (t / 1e6).astype(np.float16), x.astype(np.uint16)
             file["labels"] = labels.astype(np.uint16)
             file["extra/keys"] = np.array([f"word {label}" for label in range(classes)], dtype="S")
@@ -135,7 +135,7 @@ def write_ntidigits(root: Path, per_class: int = 12) -> None:
             file[f"{part}_labels"] = np.array(names, dtype="S")
             for name in names:
                 label = "o123456789z".find(name.split("-")[-1])
-                t, x, _, _ = telling_events(rng, max(label, 0))
+                t, x, _, _ = labelled_events(rng, max(label, 0))
                 file[f"{part}_addresses/{name}"] = x
                 file[f"{part}_timestamps/{name}"] = t / 1e6
 
@@ -146,7 +146,7 @@ def write_recordings(root: Path, classes: tuple[str, ...] = ("left", "right"), p
     for label, name in enumerate(classes):
         (root / name).mkdir(parents=True)
         for number in range(per_class):
-            t, x, y, p = telling_events(rng, label)
+            t, x, y, p = labelled_events(rng, label)
             kind = number % 3
             if kind == 0:
                 write_bin(root / name / f"{number}.bin", t, x, y, p)

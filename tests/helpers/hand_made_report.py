@@ -1,4 +1,4 @@
-"""A report that no deployment made, with every field set."""
+"""A report with every field set, without a deployment."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""Neurons of a chip for tests: rules, currents and constants drawn at random, and gradients of a scan of them."""
+"""Integer neurons for tests: random rules, currents and constants, and gradients of a scan."""
 
 from dataclasses import replace
 

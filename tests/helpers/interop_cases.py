@@ -1,4 +1,4 @@
-"""Small networks trained on digits, and NIR graphs run by the libraries that are the referees."""
+"""Small networks trained on digits, and NIR graphs run by reference libraries."""
 
 import warnings
 from collections.abc import Callable
@@ -54,7 +54,7 @@ def train(network: Network, epochs: int = 5, rate: float = 3e-3) -> Network:
 
 @lru_cache
 def trained(name: str) -> Network:
-    """One of :data:`NETWORKS`, trained; it tells at least 85 % of the test images right."""
+    """One of :data:`NETWORKS`, trained; it classifies at least 85 % of the test images correctly."""
     torch.manual_seed(0)
     network = train(NETWORKS[name]())
     assert accuracy(network) > 0.85

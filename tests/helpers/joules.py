@@ -1,4 +1,4 @@
-"""Comparing joules, which are far below the absolute tolerance that ``pytest.approx`` takes for rounding."""
+"""Comparison of joules, which are far below the absolute tolerance of ``pytest.approx``."""
 
 from typing import Any
 

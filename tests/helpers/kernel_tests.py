@@ -1,4 +1,4 @@
-"""Where the tests of Triton kernels run, and how many random examples they try there."""
+"""Device of the tests of Triton kernels, and the number of random examples on it."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""A NIR graph run by its own equations, in float64: the reference for what is written and read."""
+"""Interpreter of a NIR graph by its equations, in float64: the reference for reading and writing."""
 
 import math
 from graphlib import TopologicalSorter

@@ -1,4 +1,4 @@
-"""What an inference takes on Loihi before and after the callbacks between two others have pruned, at the same rates."""
+"""Energy of an inference on Loihi before and after pruning, at the same firing rates."""
 
 import lightning.pytorch as pl
 import torch

@@ -1,4 +1,4 @@
-"""The scan as a plain loop, straight from the equations, that autograd differentiates by itself."""
+"""Reference of the scan: a plain loop over the equations, differentiated by autograd."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Small networks of every kind that really spike, some of their units dead."""
+"""Small networks of every kind in which every layer spikes and some units are dead."""
 
 from collections.abc import Callable
 from functools import partial

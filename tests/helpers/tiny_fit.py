@@ -1,4 +1,4 @@
-"""A training of a second on invented data."""
+"""A training run of about one second on artificial data."""
 
 import lightning.pytorch as pl
 import torch
@@ -12,7 +12,7 @@ from spikefit.quantize import Codebook
 
 
 class TinyData(pl.LightningDataModule):
-    """64 random spike trains of 4 steps that are told apart by which half of the image fires more."""
+    """64 random spike trains of 4 steps of two classes, which differ in the half of the image that fires more."""
 
     input_kind, time_steps = InputKind.SPIKES, 4
 

@@ -1,4 +1,4 @@
-"""Triton kernels compiled ahead of time, without a GPU: registers and spills as the assembler reports them."""
+"""Ahead-of-time compilation of Triton kernels without a GPU: registers and spills as reported by the assembler."""
 
 import inspect
 import re

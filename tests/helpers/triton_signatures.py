@@ -1,4 +1,4 @@
-"""Arguments with which the library's Triton kernels are compiled ahead of time: those that use the most registers."""
+"""Arguments for the ahead-of-time compilation of the Triton kernels: those that use the most registers."""
 
 import triton
 import triton.language as tl

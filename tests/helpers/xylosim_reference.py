@@ -59,7 +59,7 @@ class XyloReferee:
         return [value for population in self.hidden for value in constants(population, name)]
 
     def __call__(self, counts: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-        """Spikes and membranes (behind the reset) ``[T, neurons]`` by population, for input spikes ``[T, inputs]``."""
+        """Spikes and membranes (after the reset) ``[T, neurons]`` by population, for input spikes ``[T, inputs]``."""
         self.layer.reset_all()
         steps, late = len(counts), len(self.hidden)
         padded = np.concatenate([counts, np.zeros((late, counts.shape[1]))]).astype(int)

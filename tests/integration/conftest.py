@@ -1,4 +1,4 @@
-"""Run the command line inside the test process: imports are paid once."""
+"""Fixtures that run the command line inside the test process, so that imports are only paid once."""
 
 import sys
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""Run by two processes: trains every case and saves what this process holds. Argument: a folder."""
+"""Program of two processes that trains every case and saves the results of each process. Argument: a folder."""
 
 import sys
 import warnings

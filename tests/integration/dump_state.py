@@ -1,4 +1,4 @@
-"""A callback for tests: writes what each process holds, so that processes and runs can be compared."""
+"""Callback that writes the state of each process, to compare processes and runs."""
 
 import os
 from pathlib import Path
@@ -8,7 +8,7 @@ import torch
 
 
 class DumpState(pl.Callback):
-    """At the start of every epoch (behind the callbacks before it) save the network's state, one file a process."""
+    """At the start of every epoch (after the callbacks before it) save the network's state, one file a process."""
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         folder = Path(os.environ["DUMP_STATE_DIR"])

@@ -1,4 +1,4 @@
-"""Augmentation as it is written in YAML or on the command line."""
+"""Augmentation in YAML and on the command line."""
 
 import json
 

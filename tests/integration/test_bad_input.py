@@ -1,4 +1,4 @@
-"""Every mistake gets a message that fits on a screen, names the thing, and says what is allowed."""
+"""Every mistake gives a short message that names the option and what is allowed."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Train with a chip's arithmetic on digits: the trained network and the deployed program are one and the same."""
+"""Training with a chip's arithmetic on digits: the trained network equals the deployed program."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Every YAML file that ships is parsed and run for one batch."""
+"""Every shipped YAML file is parsed and run for one batch."""
 
 import re
 import shutil
@@ -101,7 +101,7 @@ def test_quantizer(run, name):
 
 @pytest.mark.parametrize("name", fragments("callbacks"))
 def test_callbacks_are_appended(run, name):
-    """The base configuration's callbacks stay; the fragment's come behind them."""
+    """The base configuration's callbacks stay; the fragment's come after them."""
     paths = (
         *DIGITS,
         "configs/model/conv_snn.yaml",

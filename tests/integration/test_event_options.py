@@ -1,4 +1,4 @@
-"""Event data sets as a user writes them in YAML, and what the command line answers to a mistake."""
+"""Event data sets in YAML, and error messages of the command line."""
 
 from pathlib import Path
 

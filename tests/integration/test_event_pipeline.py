@@ -1,4 +1,4 @@
-"""A pipeline in YAML: it reaches the model, a resumed run repeats it, a mistake is named before data are loaded."""
+"""An event pipeline in YAML: training, resuming, and errors before data are loaded."""
 
 import json
 import subprocess
@@ -20,7 +20,7 @@ ONE_BATCH = ("--trainer.fast_dev_run=1", "--trainer.accelerator=cpu", "--trainer
 
 
 def arguments(pipeline, source="helpers.event_source.MadeUpEvents"):
-    """Of a fit of a small network on events behind this pipeline."""
+    """Of a fit of a small network on the events of this pipeline."""
     settings = {
         "dataset": {"class_path": source, "init_args": {"pipeline": pipeline}},
         "encoding": "frames",
@@ -72,7 +72,7 @@ def test_an_option_of_a_pipeline_on_the_command_line(run):
     [
         ({"transforms": [{"class_path": "tonic.transforms.Denoize"}]}, ["transforms[0]", "Denoize", "Denoise"]),
         ({"augment": [{"class_path": "tonic.transforms.DropEvent", "init_args": {"q": 1}}]},
-         ["augment[0].init_args", "'q' is not accepted", "expected of p"]),
+         ["augment[0].init_args", "'q' is not accepted", "allowed are p"]),
         ({"transforms": [{"class_path": "tonic.transforms.DropEvent", "init_args": {"p": 0.1}}]},
          ["transforms[0]", "is random", "augment"]),
         ({"augment": [{"class_path": "tonic.transforms.RandomCrop", "init_args": {"target_size": [30, 4]}}]},

@@ -1,4 +1,4 @@
-"""scripts/export.py: from a checkpoint of the command line to a bundle, a NIR graph, and another training."""
+"""scripts/export.py: from a checkpoint of the command line to a bundle, a NIR graph, and further training."""
 
 import re
 import shutil
@@ -85,7 +85,7 @@ def test_a_checkpoint_becomes_a_bundle_and_every_mistake_is_explained(checkpoint
     )
     del content["hyper_parameters"]["network"]
     torch.save(content, "python.ckpt")
-    assert "does not say which network it holds" in call("python.ckpt", "--hardware", "loihi", "--out", "bundle")[2]
+    assert "does not describe its network" in call("python.ckpt", "--hardware", "loihi", "--out", "bundle")[2]
     Path("file").write_text("")
     assert "can't be written" in call(checkpoint, "--hardware", "loihi", "--out", "file")[2]
 

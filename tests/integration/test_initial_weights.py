@@ -1,4 +1,4 @@
-"""A start from another run's weights, from the command line."""
+"""Starting from another run's weights on the command line."""
 
 import json
 from pathlib import Path

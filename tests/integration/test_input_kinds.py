@@ -1,4 +1,4 @@
-"""What a network reads is declared once: whatever it is, the chip's spikes are those of the network trained for it."""
+"""Every declared kind of inputs: the chip's spikes equal those of the trained network."""
 
 import json
 from pathlib import Path

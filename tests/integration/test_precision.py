@@ -1,4 +1,4 @@
-"""Mixed precision, gradient checkpointing and compilation in a whole training, as a user's YAML switches them on."""
+"""Mixed precision, gradient checkpointing and compilation in a complete training run from YAML."""
 
 from functools import partialmethod
 

@@ -1,4 +1,4 @@
-"""A configuration that can't work out is refused before data is loaded: one message, exit status 2."""
+"""An impossible configuration is refused before data are loaded, with one message and exit status 2."""
 
 import json
 from pathlib import Path
@@ -72,10 +72,10 @@ REFUSED = {
         [added("callbacks.CodebookMonitor"), added("callbacks.CodebookMonitor")],
         ["two of CodebookMonitor", "other options"],
     ),
-    "old option": ([fsc(start=8)], ["start: is schedule.start now"]),
+    "old option": ([fsc(start=8)], ["start: is now schedule.start"]),
     "old option of the last callback": (
         [fsc(schedule={"start": 0, "stop": 1}), "--trainer.callbacks.every=2"],
-        ["every: is schedule.every now"],
+        ["every: is now schedule.every"],
     ),
     "misspelt option": ([fsc(schedule={"stopp": 8})], ["Did you mean stop?", "start, stop, every, interval"]),
     "number": ([fsc(schedule=8)], ["schedule of callbacks.FSCPruning: got 8", "start, stop, every and interval"]),

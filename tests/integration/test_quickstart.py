@@ -1,4 +1,4 @@
-"""The quickstart as a newcomer runs it, a second run, a test, a prediction, and an interrupted run that is resumed."""
+"""The quickstart: a first and a second run, a test, a prediction, and an interrupted run that is resumed."""
 
 import csv
 import json

@@ -1,4 +1,4 @@
-"""A training that goes on from a checkpoint in its middle is the uninterrupted one, bit for bit."""
+"""A run resumed from a checkpoint equals the uninterrupted run bit for bit."""
 
 import lightning.pytorch as pl
 import pytest
@@ -39,7 +39,7 @@ def same(first, second):
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_resumed_in_the_middle(tmp_path, name):
-    """5 epochs of 4 steps; a checkpoint behind step 8, the end of the second epoch: everything has begun by then, and
+    """5 epochs of 4 steps; a checkpoint after step 8, the end of the second epoch: everything has begun by then, and
     nothing is over."""
     case = CASES[name]
     saved = {}
@@ -52,7 +52,7 @@ def test_resumed_in_the_middle(tmp_path, name):
 
     whole = train(tmp_path, case, Keep())
     resumed = train(tmp_path, case, checkpoint=tmp_path / "middle.ckpt")
-    assert any(not torch.equal(saved[key], whole[0][key]) for key in saved), "nothing happened behind the checkpoint"
+    assert any(not torch.equal(saved[key], whole[0][key]) for key in saved), "nothing happened after the checkpoint"
     for key, value in whole[0].items():
         assert torch.equal(value, resumed[0][key]), key
     for key, state in resumed[1].items():

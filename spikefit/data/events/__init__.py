@@ -1,6 +1,6 @@
-"""Event data sets: cameras and cochleas, through tonic, and folders of one's own.
+"""Data sets of event cameras and silicon cochleas: those of tonic, and folders of your own recordings.
 
-tonic is imported only in the rooms whose names begin with ``events``, and only when data are loaded.
+tonic is imported only in this package, and only when data are loaded.
 """
 
 from spikefit.data.events.any_tonic import TonicDataset

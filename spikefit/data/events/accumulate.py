@@ -1,4 +1,4 @@
-"""Sums of events in frames, for all recordings of a batch at once."""
+"""Accumulation of events into frames, for all recordings of a batch together."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -10,18 +10,18 @@ from spikefit.errors import DataError
 from spikefit.input_kind import COUNT_MAX
 
 TURN = 1 << 16
-"""Events that are framed at once: the arrays of half a megabyte that this needs are used again and again, where larger
-ones are asked of the system each time."""
+"""Events that are framed at a time. The temporary arrays of half a megabyte are reused, while larger ones would be
+allocated anew each time."""
 
 
 @dataclass(frozen=True)
 class EventBatch:
-    """Events of B recordings, one behind the other.
+    """Events of B recordings, concatenated.
 
     Attributes:
         t: times in whole microseconds, int64 ``[E]``, ascending within a recording.
         x, y, p: column, row and polarity, integers ``[E]``; ``y`` is None for audio.
-        offsets: where each recording begins, int64 ``[B + 1]``, the last one being E.
+        offsets: index of the first event of each recording, int64 ``[B + 1]``; the last entry is E.
     """
 
     t: np.ndarray
@@ -32,7 +32,7 @@ class EventBatch:
 
     @classmethod
     def of(cls, recordings: Sequence[np.ndarray]) -> "EventBatch":
-        """Batch of structured arrays with the fields t, x, p and perhaps y."""
+        """Build a batch from structured arrays with the fields t, x, p and, except for audio, y."""
         offsets = np.zeros(len(recordings) + 1, np.int64)
         np.cumsum([len(events) for events in recordings], out=offsets[1:])
 
@@ -47,7 +47,7 @@ class EventBatch:
 
     @property
     def counts(self) -> np.ndarray:
-        """Events of each recording, int64 ``[B]``."""
+        """Number of events of each recording, int64 ``[B]``."""
         return np.diff(self.offsets)
 
     @property
@@ -61,21 +61,21 @@ class EventBatch:
         return self._at(self.offsets[1:] - 1) - self.first
 
     def _at(self, positions: np.ndarray) -> np.ndarray:
-        there = self.counts > 0
-        times = np.zeros(len(there), np.int64)
-        times[there] = self.t[positions[there]]
+        filled = self.counts > 0
+        times = np.zeros(len(filled), np.int64)
+        times[filled] = self.t[positions[filled]]
         return times
 
 
 def spikes(
     frames: np.ndarray, batch: EventBatch, begin: np.ndarray, end: np.ndarray, sensor_size: tuple[int, int, int]
 ) -> None:
-    """Set every pixel of ``frames`` that has an event to 1.
+    """Set every pixel of ``frames`` that has an event to 1, in place.
 
     Args:
         frames: zeros, ``[B, T, P, H, W]``, contiguous.
         batch: the events.
-        begin, end: of each frame's events, int64 ``[B, T]``, half-open.
+        begin, end: half-open range of the events of each frame, int64 ``[B, T]``.
         sensor_size: W, H, P.
 
     Raises:
@@ -89,7 +89,7 @@ def spikes(
 def counts(
     frames: np.ndarray, batch: EventBatch, begin: np.ndarray, end: np.ndarray, sensor_size: tuple[int, int, int]
 ) -> None:
-    """Set every pixel of ``frames``, int16, to its number of events, at most 32767; arguments as of :func:`spikes`.
+    """Set every pixel of ``frames``, int16, to its number of events, at most 32767. Arguments as in :func:`spikes`.
 
     Raises:
         DataError: for events outside the sensor.
@@ -106,12 +106,12 @@ def counts(
 def _places(
     batch: EventBatch, begin: np.ndarray, end: np.ndarray, sensor_size: tuple[int, int, int]
 ) -> Iterator[np.ndarray]:
-    """Places in ``[B, T, P, H, W]`` of the events of all frames, int64, at most :data:`TURN` at a time."""
+    """Flat indices in ``[B, T, P, H, W]`` of the events of all frames, int64, at most :data:`TURN` at a time."""
     width, height, polarities = sensor_size
     _check_polarities(batch, polarities)
     lengths, starts = (end - begin).ravel(), begin.ravel()
-    # The events of all frames, one frame behind the other: where frames neither overlap nor leave gaps this counts
-    # from 0 to E - 1, and else it leaves out events or repeats them.
+    # The events of all frames, frame after frame. If frames neither overlap nor leave gaps, these are the events 0 to
+    # E - 1; otherwise events are repeated or left out.
     ends = np.cumsum(lengths)
     for low in range(0, int(ends[-1]), TURN):
         high = min(low + TURN, int(ends[-1]))
@@ -140,20 +140,20 @@ def voxels(frames: np.ndarray, batch: EventBatch, sensor_size: tuple[int, int, i
     later = at - step
     sign = np.where(batch.p.astype(np.int64) > 0, 1.0, -1.0)
     places = _pixels(batch, slice(None), sensor_size) % size + (recording * steps + step) * size
-    here, behind = step < steps, step + 1 < steps
+    in_frame, in_next = step < steps, step + 1 < steps
     summed = np.bincount(
-        np.concatenate([places[here], places[behind] + size]),
-        weights=np.concatenate([(sign * (1.0 - later))[here], (sign * later)[behind]]),
+        np.concatenate([places[in_frame], places[in_next] + size]),
+        weights=np.concatenate([(sign * (1.0 - later))[in_frame], (sign * later)[in_next]]),
         minlength=frames.size,
     )
     frames[:] = summed.reshape(frames.shape)
 
 
 def _pixels(batch: EventBatch, events: slice, sensor_size: tuple[int, int, int]) -> np.ndarray:
-    """Place of some events in one frame ``[P, H, W]``, int64."""
+    """Flat indices of some events in one frame ``[P, H, W]``, int64."""
     width, height, polarities = sensor_size
     x = _inside("x", batch.x[events], width)
-    # With one polarity its name does not matter.
+    # With one polarity, the value of p is ignored.
     places = np.zeros(len(x), np.int64) if polarities == 1 else _inside("p", batch.p[events], polarities) * height
     if batch.y is not None:
         places += _inside("y", batch.y[events], height)
@@ -169,19 +169,19 @@ def _check_polarities(batch: EventBatch, polarities: int) -> None:
 
 
 def _mixed(p: np.ndarray, offsets: np.ndarray) -> bool:
-    """Whether any recording holds several values of ``p``."""
+    """Whether any recording contains several values of ``p``."""
     changes = np.flatnonzero(p[1:] != p[:-1]) + 1
     return not bool(np.isin(changes, offsets).all())
 
 
 def _inside(name: str, values: np.ndarray, size: int) -> np.ndarray:
-    """``values`` as int64, all of them from 0 to ``size - 1``."""
+    """Convert ``values`` to int64, and raise unless all are from 0 to ``size - 1``."""
     values = values.astype(np.int64, copy=False)
     outside = values.view(np.uint64) >= size  # negative ones too
     if outside.any():
         odd = values[outside]
         raise DataError(
             f"events: {len(odd)} events lie outside the sensor, for example {name}={odd[0]}, expected 0 to {size - 1}; "
-            "a transform that moves events needs one behind it that drops those outside."
+            "after a transform that moves events, another one must drop those outside."
         )
     return values

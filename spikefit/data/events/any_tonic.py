@@ -1,4 +1,4 @@
-"""Any data set that tonic, or a class in its style, can read."""
+"""Event data sets of any class with tonic's interface, by class path."""
 
 from collections.abc import Iterable, Mapping
 from importlib import import_module
@@ -16,30 +16,36 @@ from spikefit.errors import ConfigurationError, DataError, check_choice, check_r
 class TonicDataset(TonicSource):
     """Any other data set of tonic, by class path: ``class_path: tonic.datasets.ASLDVS``.
 
-    The class is called as ``Class(save_to, **init_args)`` and gives ``(events, label)`` by index, as tonic's do. Labels
-    are numbers from 0, or names, which are numbered in alphabetic order; they are read from ``targets`` where the class
-    has it, else from every recording. A class that tonic derives from ``tonic.Dataset`` writes nothing without
-    ``download``.
+    The class is called as ``Class(save_to, **init_args)`` and returns ``(events, label)`` by index, as those of tonic
+    do. Labels are numbers from 0, or names, which are numbered in alphabetic order. They are read from the attribute
+    ``targets`` if the class has it, else from every recording. Without ``download``, classes derived from
+    ``tonic.Dataset`` write nothing.
 
     Args:
-        class_path: of the class.
+        class_path: path of the class.
         num_classes: number of classes.
-        sensor_size: width, height, polarities; audio: channels, 1, 1. With one polarity, all events count alike.
-        init_args: arguments of the class beside the folder, for example ``{stabilize: true}``.
-        part_argument: which argument of the class chooses the part: ``train`` (true or false), ``split`` (``train`` or
-            ``test``), or None for a class without an official test part: a seeded share of every class is held out.
+        sensor_size: width, height, polarities; audio: channels, 1, 1. With one polarity, the polarity of events is
+            ignored.
+        init_args: arguments of the class except for the folder, for example ``{stabilize: true}``.
+        part_argument: argument of the class that selects the set: ``train`` (true or false) or ``split`` (``train`` or
+            ``test``). None for a class without an official test set; then a seeded share of every class is held out.
         root: folder of data sets; None for SPIKEFIT_DATA_DIR, else ``data``.
-        download: whether to download what is missing.
-        pipeline: turns recordings into frames; None for spikes in frames of equal duration.
-        split_seed: which recordings are held out, without official parts.
-        test_fraction: share of every class that is held out, without official parts.
+        download: whether to download missing files.
+        pipeline: converts recordings to frames; None for spikes in frames of equal duration.
+        split_seed: seed of the split, if there is no official test set.
+        test_fraction: share of every class that is held out, if there is no official test set.
 
     Raises:
-        ConfigurationError: for a value that is not allowed. A class that does not exist is told when data are prepared,
-            so that creating a source loads no library.
+        ConfigurationError: for a value that is not allowed. A class that does not exist is reported when data are
+            prepared, because creating a data source imports no library.
+
+    Example:
+        >>> data = TonicDataset("tonic.datasets.ASLDVS", num_classes=24, sensor_size=(240, 180, 2))
+        >>> data.shape
+        (2, 180, 240)
     """
 
-    keeps_open = True  # nobody knows whether it does
+    keeps_open = True  # unknown, so files are opened again in every process
 
     def __init__(
         self,
@@ -105,11 +111,11 @@ class TonicDataset(TonicSource):
             labels = [new[targets[index]] if names else int(targets[index]) for index in order]
         except (TypeError, ValueError, KeyError) as error:
             raise DataError(f"{self.name}: a label is neither a number nor a name ({error}).") from error
-        beside = sorted(set(labels) - set(range(self.num_classes)))
-        if beside:
+        unexpected = sorted(set(labels) - set(range(self.num_classes)))
+        if unexpected:
             raise DataError(
-                f"{self.name}: has labels {beside}, expected 0 to {self.num_classes - 1}; set num_classes to the "
-                "number of classes that it has."
+                f"{self.name}: has labels {unexpected}, expected 0 to {self.num_classes - 1}; set num_classes to the "
+                "actual number of classes."
             )
         return Chosen(order, labels)
 
@@ -118,7 +124,7 @@ class TonicDataset(TonicSource):
 
     @staticmethod
     def _paths(dataset: Any) -> list[Path] | None:
-        """One file a recording, in tonic's order; None where the class does not keep them so."""
+        """The file of each recording, in tonic's order; None if the class has no such list."""
         data = getattr(dataset, "data", None)
         if not isinstance(data, list) or len(data) != len(dataset) or not all(isinstance(path, str) for path in data):
             return None

@@ -1,6 +1,6 @@
-"""Audio as spikes: data sets of tonic that silicon or simulated cochleas made.
+"""Audio data sets of tonic, recorded with silicon or simulated cochleas.
 
-A frame has no height: networks read ``[T, B, N]``, one input a channel of the cochlea.
+A frame has no height: networks read ``[T, B, N]``, with one input per channel of the cochlea.
 """
 
 from collections.abc import Iterable, Mapping
@@ -13,13 +13,13 @@ from spikefit.data.source import Part
 
 
 class _Heidelberg(TonicSource):
-    """One HDF5 file a part."""
+    """A data set with one HDF5 file per set."""
 
     suffix = ".h5"
     sensor_size = (700, 1, 1)
 
     def _is_complete(self, base: Any, dataset: Any) -> bool:
-        # tonic is content with the archive and any .h5 file, even one of another part.
+        # tonic accepts the archive and any .h5 file, even that of another set.
         return Path(dataset.location_on_system, dataset.data_filename).is_file()
 
     def _files(self, dataset: Any) -> Iterable[Path]:
@@ -34,14 +34,18 @@ class _Heidelberg(TonicSource):
 
 
 class SHD(_Heidelberg):
-    """Spiking Heidelberg Digits: ten digits in German and ten in English, spoken into 700 channels.
+    """Spiking Heidelberg Digits: spoken digits, ten in German and ten in English, in 700 channels.
 
-    Cramer et al. 2020, IEEE TNNLS. 8156 training and 2264 test samples; two of the twelve speakers are in
-    the test part only.
+    Cramer et al. 2020, IEEE TNNLS. 8156 training and 2264 test samples; two of the twelve speakers are only in the test
+    set.
 
     Args:
-        root: folder that holds ``SHD/shd_train.h5`` and ``SHD/shd_test.h5``; None for SPIKEFIT_DATA_DIR, else ``data``.
+        root: folder with ``SHD/shd_train.h5`` and ``SHD/shd_test.h5``; None for SPIKEFIT_DATA_DIR, else ``data``.
         download, pipeline: see :class:`~spikefit.data.events.tonic_source.TonicSource`.
+
+    Example:
+        >>> SHD(download=False).shape, SHD().num_classes
+        ((700,), 20)
     """
 
     name, expected = "SHD", "SHD/shd_train.h5 and SHD/shd_test.h5"
@@ -49,14 +53,18 @@ class SHD(_Heidelberg):
 
 
 class SSC(_Heidelberg):
-    """Spiking Speech Commands: 35 words, 700 channels, with an official validation part.
+    """Spiking Speech Commands: 35 spoken words in 700 channels, with an official validation set.
 
     Cramer et al. 2020, IEEE TNNLS. 75466 training, 9981 validation and 20382 test samples.
 
     Args:
-        root: folder that holds ``SSC/ssc_train.h5``, ``SSC/ssc_valid.h5`` and ``SSC/ssc_test.h5``; None for
+        root: folder with ``SSC/ssc_train.h5``, ``SSC/ssc_valid.h5`` and ``SSC/ssc_test.h5``; None for
             SPIKEFIT_DATA_DIR, else ``data``.
         download, pipeline: see :class:`~spikefit.data.events.tonic_source.TonicSource`.
+
+    Example:
+        >>> SSC(download=False).shape, SSC().num_classes, SSC().has_validation
+        ((700,), 35, True)
     """
 
     name, expected = "SSC", "SSC/ssc_train.h5, SSC/ssc_valid.h5 and SSC/ssc_test.h5"
@@ -69,14 +77,18 @@ class SSC(_Heidelberg):
 
 
 class NTIDIGITS18(TonicSource):
-    """N-TIDIGITS18: the spoken digits of TIDIGITS through a silicon cochlea of 64 channels.
+    """N-TIDIGITS18: the spoken digits of TIDIGITS, recorded with a silicon cochlea of 64 channels.
 
-    Anumula et al. 2018, Frontiers in Neuroscience 12:23. Single digits only, of 11 classes: ``o`` is 0, ``z`` (zero) is
-    10.
+    Anumula et al. 2018, Frontiers in Neuroscience 12:23. Only the single digits, in 11 classes: ``o`` is 0, ``z``
+    (zero) is 10.
 
     Args:
-        root: folder that holds ``NTIDIGITS18/n-tidigits.hdf5``; None for SPIKEFIT_DATA_DIR, else ``data``.
+        root: folder with ``NTIDIGITS18/n-tidigits.hdf5``; None for SPIKEFIT_DATA_DIR, else ``data``.
         download, pipeline: see :class:`~spikefit.data.events.tonic_source.TonicSource`.
+
+    Example:
+        >>> NTIDIGITS18(download=False).shape, NTIDIGITS18().num_classes
+        ((64,), 11)
     """
 
     name, expected, suffix = "NTIDIGITS18", "NTIDIGITS18/n-tidigits.hdf5", ".hdf5"

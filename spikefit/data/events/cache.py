@@ -1,8 +1,9 @@
-"""Arrays kept from one epoch, or one run, to the next: in memory, or in files that are read as memory maps.
+"""Cache of arrays in memory or in memory-mapped files.
 
-A file is the rows, their offsets, a description as JSON, and a trailer of fixed size. It is written under another name,
-flushed to the disk, and renamed: under its own name there is a whole file or none. Processes that write the same one
-at once each write their own, and the last rename wins. A damaged file is found by its length or checksum.
+A file contains the rows, their offsets, a description as JSON, and a trailer of fixed size. It is written under a
+temporary name, flushed to disk, and renamed, so that the final name never refers to an incomplete file. If several
+processes write the same file simultaneously, each writes its own temporary file, and the last rename wins. Damaged
+files are detected by their length or checksum.
 """
 
 import errno
@@ -33,15 +34,15 @@ BLOCK = 1 << 24
 
 
 class OverLimitError(Exception):
-    """More bytes than allowed; the message says how many."""
+    """A cache would take more bytes than allowed; the message says how many."""
 
 
 class DamagedError(Exception):
-    """A file that is not what was written; the message says why."""
+    """A cache file is damaged; the message says how."""
 
 
 class Table(Protocol):
-    """Rows in one array: ``[N, K]``, or ``[E]`` with row i being ``offsets[i]`` to ``offsets[i + 1]``."""
+    """Rows in one array: ``[N, K]``, or ``[E]`` where row i ranges from ``offsets[i]`` to ``offsets[i + 1]``."""
 
     offsets: np.ndarray | None
 
@@ -52,22 +53,22 @@ class Table(Protocol):
 
 
 def key_of(description: Mapping[str, Any]) -> str:
-    """A name that depends on every value of ``description``, 32 characters."""
+    """Hash of ``description``, 32 characters."""
     text = json.dumps({"format": FORMAT, **description}, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 class InMemory:
-    """A table in memory; processes that load share it.
+    """A table in memory, shared with data loader workers.
 
     Args:
-        rows: of the table.
-        offsets: of rows that are not equally long, int64 ``[N + 1]``.
+        rows: rows of the table.
+        offsets: offsets of rows of different lengths, int64 ``[N + 1]``; None for rows of equal length.
     """
 
     def __init__(self, rows: np.ndarray, offsets: np.ndarray | None = None) -> None:
         self._dtype, self._shape = rows.dtype, rows.shape
-        # A tensor: a process that loads receives it as shared memory, and an array as a copy.
+        # As a tensor, because worker processes receive tensors as shared memory, but arrays as copies.
         self._bytes = torch.from_numpy(np.ascontiguousarray(rows).reshape(-1).view(np.uint8))
         self.offsets = offsets
 
@@ -84,16 +85,16 @@ class InMemory:
         dtype: np.dtype[Any],
         limit: int,
     ) -> "InMemory":
-        """Table of all chunks.
+        """Build a table from chunks of rows.
 
         Args:
             chunks: rows, and their lengths if these differ.
-            shape: ``(N, K)`` of all rows, None if they are not equally long.
-            dtype: of the rows.
-            limit: of the bytes.
+            shape: ``(N, K)`` of all rows; None if their lengths differ.
+            dtype: type of the rows.
+            limit: maximum number of bytes.
 
         Raises:
-            OverLimitError: for more bytes.
+            OverLimitError: if the table would exceed ``limit``.
         """
         if shape is not None:
             _check_limit(int(np.prod(shape)) * dtype.itemsize, limit)
@@ -112,15 +113,15 @@ class InMemory:
 
 
 class OnDisk:
-    """A table in a file, read as a memory map; a process that loads opens the file itself.
+    """A table in a memory-mapped file; each data loader worker opens the file itself.
 
     Args:
-        path: of the file.
-        key: that it was written with.
+        path: path of the file.
+        key: key under which it was written.
 
     Raises:
-        FileNotFoundError: if there is none.
-        DamagedError: if it is not what was written.
+        FileNotFoundError: if the file does not exist.
+        DamagedError: if the file is damaged.
     """
 
     def __init__(self, path: Path, key: str) -> None:
@@ -130,19 +131,19 @@ class OnDisk:
         self._rows: np.ndarray | None = self._mapped()
 
     def _mapped(self) -> np.ndarray:
-        if 0 in self._shape:  # nothing can't be mapped
+        if 0 in self._shape:  # an empty file can't be mapped
             return np.empty(self._shape, self._dtype)
         try:
             return np.asarray(np.memmap(self.path, self._dtype, "r", shape=self._shape))
         except (OSError, ValueError) as error:
-            raise DataError(f"cache_dir: {self.path} has gone or changed while it was in use.") from error
+            raise DataError(f"cache_dir: {self.path} was deleted or changed while it was in use.") from error
 
     @property
     def rows(self) -> np.ndarray:
-        """All rows; read from the disk when they are used.
+        """All rows, read from disk on access.
 
         Raises:
-            DataError: in a process that loads, if the file has gone since.
+            DataError: in a data loader worker, if the file has been deleted or changed.
         """
         if self._rows is None:
             self._rows = self._mapped()
@@ -160,39 +161,39 @@ def write(
     dtype: np.dtype[Any],
     limit: int,
 ) -> Path:
-    """Write a table's file; there is a whole one afterwards, or none.
+    """Write a table to a file, completely or not at all.
 
     Args:
-        folder: of the files, made if it is missing.
-        key: of the table, the file's name.
+        folder: folder of the cache files, created if missing.
+        key: key of the table, which becomes the file's name.
         chunks, shape, dtype: see :meth:`InMemory.fill`.
-        limit: of the bytes of all files in the folder.
+        limit: maximum number of bytes of all files in the folder.
 
     Raises:
-        OverLimitError: for more bytes.
+        OverLimitError: if the files would exceed ``limit``.
         DataError: if the folder can't be written, or the disk is full.
     """
     path = folder / f"{key}{SUFFIX}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        room = limit - sum(_size(other) for other in folder.glob(f"*{SUFFIX}") if other != path)
+        left = limit - sum(_size(other) for other in folder.glob(f"*{SUFFIX}") if other != path)
         if shape is not None:
-            _check_limit(int(np.prod(shape)) * dtype.itemsize, room)
+            _check_limit(int(np.prod(shape)) * dtype.itemsize, left)
         with _unfinished(folder, key) as (file, name):
-            _write(file, key, chunks, dtype, room)
+            _write(file, key, chunks, dtype, left)
             file.flush()
             os.fsync(file.fileno())
             name.replace(path)
         _sync_folder(folder)
     except OSError as error:
-        if isinstance(error, DataError):  # of the recordings
+        if isinstance(error, DataError):  # raised while reading the recordings
             raise
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise DataError(
-                f"cache_dir: the disk of {folder} is full; expected room for the cache, another cache_dir, or cache: "
-                "memory or none."
+                f"cache_dir: the disk of {folder} is full; expected free space for the cache, another cache_dir, or "
+                "cache: memory or none."
             ) from error
-        raise DataError(f"cache_dir: {folder} can't be written ({error}); expected a folder that can be.") from error
+        raise DataError(f"cache_dir: {folder} can't be written ({error}); expected a writable folder.") from error
     return path
 
 
@@ -228,7 +229,7 @@ def _write(
 
 
 def _verified(path: Path, key: str) -> tuple[dict[str, Any], np.ndarray | None]:
-    """Description and offsets of a file that is whole."""
+    """Check the file and return its description and offsets."""
     with path.open("rb") as file:
         end = file.seek(0, os.SEEK_END) - TRAILER.size
         if end < 0:
@@ -240,17 +241,17 @@ def _verified(path: Path, key: str) -> tuple[dict[str, Any], np.ndarray | None]:
         file.seek(end - length)
         text = file.read(length)
         if zlib.crc32(text) != own:
-            raise DamagedError("its description has changed")
+            raise DamagedError("the checksum of its description is wrong")
         description = json.loads(text)
         size = int(np.prod(description["shape"])) * _dtype(description["dtype"]).itemsize
         if description["key"] != key or size + 8 * description["offsets"] + length != end:
-            raise DamagedError("it is another table, or has another length")
+            raise DamagedError("its key or its length is wrong")
         file.seek(0)
         found = 0
         for position in range(0, end - length, BLOCK):
             found = zlib.crc32(file.read(min(BLOCK, end - length - position)), found)
         if found != checksum:
-            raise DamagedError("its content has changed")
+            raise DamagedError("the checksum of its content is wrong")
         if not description["offsets"]:
             return description, None
         file.seek(size)
@@ -264,7 +265,7 @@ def _dtype(description: list[Any]) -> np.dtype[Any]:
 
 def _check_limit(size: int, limit: int) -> None:
     if size > limit:
-        raise OverLimitError(f"{size:,} bytes or more, {max(limit, 0):,} left")
+        raise OverLimitError(f"{size:,} bytes or more, {max(limit, 0):,} are left")
 
 
 def _size(path: Path) -> int:
@@ -275,7 +276,7 @@ def _size(path: Path) -> int:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make the new name survive a power failure, where the system can."""
+    """Make the renamed file survive a power failure, where the system supports it."""
     with suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)
         try:
@@ -286,7 +287,7 @@ def _sync_folder(folder: Path) -> None:
 
 @contextmanager
 def _unfinished(folder: Path, key: str) -> Iterator[tuple[IO[bytes], Path]]:
-    """A new file of this process under a name of its own, locked while it is written, gone unless it is renamed."""
+    """A new temporary file of this process, locked while it is written, and deleted unless it is renamed."""
     with _locked(folder):
         _remove_abandoned(folder)
         handle, name = tempfile.mkstemp(prefix=f"{key}.", suffix=UNFINISHED, dir=folder)
@@ -300,7 +301,7 @@ def _unfinished(folder: Path, key: str) -> Iterator[tuple[IO[bytes], Path]]:
 
 
 def _remove_abandoned(folder: Path) -> None:
-    """Remove what processes that were killed left: a process that lives holds the lock of its file."""
+    """Remove temporary files of killed processes; a running process holds the lock of its file."""
     for path in folder.glob(f"*{UNFINISHED}"):
         with suppress(OSError):
             handle = os.open(path, os.O_RDWR)
@@ -313,7 +314,7 @@ def _remove_abandoned(folder: Path) -> None:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Between a file's creation and its lock no other process may look for abandoned ones."""
+    """Lock the folder, so that no process removes a file that was created but is not locked yet."""
     handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
     try:
         _lock(handle, wait=True)
@@ -323,7 +324,7 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 def _lock(handle: int, wait: bool) -> bool:
-    """Lock a file until it is closed; False if another process has, or where the system has no locks."""
+    """Lock a file until it is closed; False if another process holds the lock or the system has no locks."""
     if sys.platform == "win32":
         return False
     import fcntl

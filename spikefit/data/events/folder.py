@@ -1,4 +1,4 @@
-"""A folder of one's own recordings."""
+"""Event data sets from a folder of your own recordings."""
 
 import importlib.util
 from collections.abc import Sequence
@@ -25,42 +25,47 @@ SUFFIXES = (".npy", ".bin", ".aedat4")
 
 
 class RecordingFolder(EventSource):
-    """A folder of one's own recordings, a folder a class, one file a recording.
+    """A data set of your own event recordings: a folder per class, a file per recording.
 
-    Either with parts of its own::
+    Either with a training and a test set::
 
         ROOT/train/CLASS/anything.npy
         ROOT/test/CLASS/anything.npy
 
-    or without, and a seeded share of every class is held out for the test::
+    or without; then a seeded share of every class is held out for the test::
 
         ROOT/CLASS/anything.npy
 
-    A file is read when it is needed, never all of them at once. It is one of
+    Files are read one by one when they are needed. The formats are
 
-    * ``.npy``: a structured array with fields t, x, y, p (audio: t, x, p) in any order, or a plain one ``[N, 4]``
-      (audio ``[N, 3]``) whose columns ``columns`` names;
-    * ``.bin``: five bytes an event, as N-MNIST and N-Caltech101 have them;
-    * ``.aedat4``: of iniVation's cameras; needs the package ``aedat``. Times count from the first event.
+    * ``.npy``: a structured array with fields t, x, y, p (audio: t, x, p) in any order, or a plain array ``[N, 4]``
+      (audio ``[N, 3]``) with the columns given by ``columns``;
+    * ``.bin``: five bytes per event, as in N-MNIST and N-Caltech101;
+    * ``.aedat4``: recordings of iniVation's cameras; needs the package ``aedat``. Times count from the first event.
 
-    Polarities are 0 and 1, or -1 and 1. Hidden files are not looked at.
+    Polarities are 0 and 1, or -1 and 1. Hidden files are ignored.
 
     Args:
         root: the folder.
-        classes: names of the class folders, in the order of their labels 0, 1, ...; folders that are not named are not
-            used.
-        sensor_size: width, height, polarities; audio: channels, 1, 1. With one polarity, all events count alike.
-        pipeline: turns recordings into frames; None for spikes in frames of equal duration.
-        columns: what the columns of plain ``.npy`` arrays are, for example ``xytp``; None for ``txyp``, audio ``txp``.
-        tick: microseconds that one unit of t in ``.npy`` files stands for: 1e6 for seconds.
-        separator: for recordings that were cut into files: what follows it in a file's name tells the pieces of one
-            recording apart (``user1_lamp-3.npy`` with ``-``). Pieces of one recording, of whatever class, are never in
-            two parts. None where every file is a recording.
-        split_seed: which recordings are held out.
+        classes: names of the class folders, in the order of their labels 0, 1, ...; other folders are ignored.
+        sensor_size: width, height, polarities; audio: channels, 1, 1. With one polarity, the polarity of events is
+            ignored.
+        pipeline: converts recordings to frames; None for spikes in frames of equal duration.
+        columns: columns of plain ``.npy`` arrays, for example ``xytp``; None for ``txyp``, audio ``txp``.
+        tick: microseconds per unit of t in ``.npy`` files: 1e6 for seconds.
+        separator: for recordings that were cut into several files: the part of the file's name after the last separator
+            numbers the pieces of one recording (``user1_lamp-3.npy`` with ``-``). Pieces of one recording, even of
+            different classes, are always in the same set. None if every file is a recording.
+        split_seed: seed of the split.
         test_fraction: share of every class that is held out, in (0, 1).
 
     Raises:
         ConfigurationError: for a value that is not allowed.
+
+    Example:
+        >>> data = RecordingFolder("recordings", classes=["left", "right"], sensor_size=(128, 96, 2))
+        >>> data.shape, data.num_classes
+        ((2, 96, 128), 2)
     """
 
     def __init__(
@@ -92,19 +97,19 @@ class RecordingFolder(EventSource):
         self.held_out = HeldOut(split_seed, test_fraction)
 
     def prepare(self) -> None:
-        """Look for every class in every part, and for the reader of its files.
+        """Check that every class exists in every set, and that the reader of its files is installed.
 
         Raises:
-            DataError: for what is missing.
+            DataError: if something is missing.
         """
         for part in ("train", "test"):
             self.recordings(part)
 
     def recordings(self, part: Part) -> "FolderRecordings":
-        """The recordings of one part.
+        """The recordings of one set.
 
         Raises:
-            DataError: when the part, a class of it, or the reader of its files is missing.
+            DataError: if the set, one of its classes, or the reader of its files is missing.
         """
         files, chosen = self._found(part)
         if any(file.suffix == ".aedat4" for file in files) and importlib.util.find_spec("aedat") is None:
@@ -117,15 +122,15 @@ class RecordingFolder(EventSource):
         return FolderRecordings(identity, self.sensor_size, files, chosen, self.columns, self.tick)
 
     def _found(self, part: Part) -> tuple[list[Path], Chosen]:
-        """Files of one part, sorted within a class, with labels and groups."""
-        there = [name for name in ("train", "test") if (self.root / name).is_dir()]
-        if len(there) == 1:
-            other = {"train": "test", "test": "train"}[there[0]]
+        """Files of one set, sorted within a class, with labels and groups."""
+        existing = [name for name in ("train", "test") if (self.root / name).is_dir()]
+        if len(existing) == 1:
+            other = {"train": "test", "test": "train"}[existing[0]]
             raise DataError(
-                f"RecordingFolder: {self.root} has the part {there[0]} but no part {other}; expected train/CLASS and "
-                "test/CLASS, or CLASS alone."
+                f"RecordingFolder: {self.root} has the part {existing[0]} but no part {other}; expected train/CLASS "
+                "and test/CLASS, or CLASS alone."
             )
-        if there:
+        if existing:
             self._check_apart()
             files, chosen = self._listed(self.root / part)
             return files, chosen
@@ -146,7 +151,7 @@ class RecordingFolder(EventSource):
                 )
             for file in found:
                 if file.suffix not in SUFFIXES:
-                    raise DataError(f"RecordingFolder: {file} is no recording, expected {', '.join(SUFFIXES)}.")
+                    raise DataError(f"RecordingFolder: {file} is not a recording, expected {', '.join(SUFFIXES)}.")
             files += found
             labels += [label] * len(found)
         groups = None
@@ -156,7 +161,7 @@ class RecordingFolder(EventSource):
         return files, Chosen(list(range(len(files))), labels, groups)
 
     def _recording(self, file: Path) -> str:
-        """Name of the recording that a file is a piece of."""
+        """Name of the recording that a file belongs to."""
         return file.stem if self.separator is None else file.stem.rpartition(self.separator)[0] or file.stem
 
     def _check_apart(self) -> None:
@@ -169,14 +174,14 @@ class RecordingFolder(EventSource):
 
 
 class FolderRecordings:
-    """Files with one recording each, read when they are needed.
+    """Recordings in files, one per file, read on demand.
 
     Args:
         identity, sensor_size: see :class:`~spikefit.data.events.recordings.Recordings`.
-        files: the recordings.
-        chosen: their labels and groups.
-        columns: of plain arrays.
-        tick: microseconds a unit of t in ``.npy`` files.
+        files: the files.
+        chosen: labels and groups of the files.
+        columns: columns of plain arrays.
+        tick: microseconds per unit of t in ``.npy`` files.
     """
 
     def __init__(
@@ -201,14 +206,14 @@ class FolderRecordings:
         """Events with t (microseconds), x, y, p (audio: t, x, p), sorted by t.
 
         Raises:
-            DataError: for a file that can't be read, or an event beside the sensor.
+            DataError: for a file that can't be read, or an event outside the sensor.
         """
         file = self.files[index]
         try:
             events = _READERS[file.suffix](file, self.columns, self.tick)
         except DataError:
             raise
-        except Exception as error:  # whatever numpy, tonic and a camera's library make of a broken file
+        except Exception as error:  # numpy, tonic and camera libraries may raise anything for a broken file
             raise DataError(f"{file}: can't be read ({str(error) or type(error).__name__}).") from error
         return standard_events(events, self.sensor_size, str(file))
 
@@ -225,7 +230,7 @@ def _read_npy(file: Path, columns: str, tick: float) -> np.ndarray:
     for field, value in values.items():
         events[field] = value
     if "t" in values:
-        # Whole microseconds. 64-bit floats hold them exactly up to 285 years.
+        # Whole microseconds, which 64-bit floats represent exactly up to 285 years.
         events["t"] = np.rint(events["t"] * tick)
     return events
 
@@ -234,7 +239,7 @@ def _read_bin(file: Path, columns: str, tick: float) -> np.ndarray:
     from tonic.io import read_mnist_file
 
     if file.stat().st_size % 5:
-        raise DataError(f"{file}: has {file.stat().st_size} bytes, expected five an event; it is damaged.")
+        raise DataError(f"{file}: has {file.stat().st_size} bytes, expected five per event; it is damaged.")
     return read_mnist_file(file, dtype=np.dtype([("x", int), ("y", int), ("t", int), ("p", int)]))
 
 
@@ -246,7 +251,7 @@ def _read_aedat4(file: Path, columns: str, tick: float) -> np.ndarray:
     events = np.empty(len(read), [(field, np.int64) for field in names])
     for field, name in names.items():
         events[field] = read[name]
-    events["t"] -= events["t"].min() if len(events) else 0  # they count from 1970
+    events["t"] -= events["t"].min() if len(events) else 0  # in the file, times count from 1970
     return events
 
 

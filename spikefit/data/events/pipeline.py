@@ -1,4 +1,4 @@
-"""From recordings to frames: transforms, augmentation, framing and cache, configured in YAML."""
+"""Pipeline from event recordings to frames: transforms, augmentation, framing and cache."""
 
 import hashlib
 import os
@@ -25,38 +25,45 @@ from spikefit.input_kind import InputKind
 Cache = Literal["none", "memory", "disk"]
 Specification = dict[str, Any]
 CHUNK, CHUNK_EVENTS = 64, 1 << 20
-"""Recordings that are in memory at once when a cache is filled; fewer if they have so many events."""
+"""Maximum number of recordings, and of their events, that are processed at a time when a cache is filled."""
 
 
 class EventPipeline:
-    """What happens to recordings before a network sees them, in this order: transforms, augmentation, framing.
+    """Converts event recordings to frames: transforms, augmentation and framing, in this order, with a cache.
 
-    Every transform is given as ``class_path`` and perhaps ``init_args``: one of ``tonic.transforms`` or a class of your
-    own whose objects turn events into events. ``sensor_size`` is filled in, and followed from one to the next. The
-    attribute ``deterministic = True`` of your own class says that the same events always become the same ones, and
-    allows what is behind it to be cached; the method ``sensor_size_after(sensor_size)`` says what it does to the
-    sensor.
+    Every transform is given as ``class_path`` and optionally ``init_args``: a class of ``tonic.transforms``, or your
+    own class of callable objects that map events to events. The argument ``sensor_size`` is filled in, with the changes
+    by previous transforms. Your own class can define two members. The attribute ``deterministic = True`` declares that
+    equal events always give equal results, which allows caching after this transform. The method
+    ``sensor_size_after(sensor_size)`` returns the changed size of the sensor.
 
     Args:
-        transforms: of every part, not random ones.
-        augment: behind them, for training samples only; drawn anew each time that a sample is read.
-        evaluation: behind ``transforms`` for all other samples, not random ones; for example a CenterCrop to the size
-            that a RandomCrop among ``augment`` has.
-        framing: how a recording becomes frames, see :mod:`spikefit.data.events.framing`; None for :class:`TimeBins`.
-        binary: whether a pixel's events in a frame are one spike (what a chip receives) instead of a count. Counts
-            above 32767 are given as 32767.
-        cache: what is kept of recordings that were read: ``memory`` for as long as the process runs, ``disk`` for
-            later runs too, ``none`` to read them again each time. Kept are frames, or, where a transform is random, the
-            events in front of the first random one.
-        cache_dir: folder of the files; None for ``$XDG_CACHE_HOME/spikefit`` or ``~/.cache/spikefit``. A file's name
-            depends on the data, the transforms, the framing and the versions, so that no run reads another's frames.
-            They may be deleted at any time between runs. A class of your own is known by its path and arguments alone:
-            delete them when you change what it does.
-        cache_limit: bytes that a part may take in memory, or all files in the folder. A part that would take more is
-            not cached, with a warning.
+        transforms: deterministic transforms of all samples.
+        augment: transforms of training samples, after ``transforms``; random ones are drawn anew each time a sample is
+            read.
+        evaluation: deterministic transforms of all other samples, after ``transforms``; for example a CenterCrop to the
+            size of a RandomCrop in ``augment``.
+        framing: how recordings are cut into frames, see :mod:`spikefit.data.events.framing`; None for
+            :class:`TimeBins`.
+        binary: whether all events of a pixel in a frame become one spike (as a chip receives it) instead of a count.
+            Counts above 32767 are clipped to 32767.
+        cache: ``memory`` caches while the process runs, ``disk`` also for later runs, ``none`` reads recordings every
+            time. Frames are cached or, with random transforms, the events before the first random transform.
+        cache_dir: folder of the cache files; None for ``$XDG_CACHE_HOME/spikefit`` or ``~/.cache/spikefit``. File names
+            depend on the data, the transforms, the framing and the versions, so that runs with different settings use
+            different files. The files may be deleted between runs. Your own transforms are identified by path and
+            arguments only: delete the files when you change the code of a transform.
+        cache_limit: maximum number of bytes of one set in memory, or of all files in the folder. A set that would
+            exceed it is not cached, with a warning.
 
     Raises:
-        ConfigurationError: for values that are not allowed, naming the option.
+        ConfigurationError: for values that are not allowed; the message names the option.
+
+    Example:
+        >>> from spikefit.data.events.framing import EventBins
+        >>> pipeline = EventPipeline(framing=EventBins(), binary=False)
+        >>> pipeline.shape((34, 34, 2)), str(pipeline.input_kind)
+        ((2, 34, 34), 'counts')
     """
 
     def __init__(
@@ -80,14 +87,14 @@ class EventPipeline:
         for choice in (*self._common, *self._evaluation):
             if choice.random and choice.tonic is not None:
                 raise ConfigurationError(
-                    f"{choice.option}: {choice.path} is random, expected one that is not; random ones go to augment."
+                    f"{choice.option}: {choice.path} is random, expected a deterministic transform; use augment."
                 )
 
     def shape(self, sensor_size: SensorSize) -> tuple[int, ...]:
         """Shape of one frame: ``(channels, H, W)``, for audio ``(channels,)``.
 
         Raises:
-            ConfigurationError: for transforms that don't suit the sensor, or samples for training and evaluation that
+            ConfigurationError: if a transform does not suit the sensor, or if samples for training and evaluation
                 differ in size.
         """
         training, other = (self._frame_size(self._chain(train, sensor_size), sensor_size) for train in (True, False))
@@ -101,14 +108,14 @@ class EventPipeline:
 
     @property
     def input_kind(self) -> InputKind:
-        """What frames hold."""
+        """Kind of the numbers in a frame."""
         return self.framing.input_kind(self.binary)
 
     def dataset(self, recordings: Recordings, time_steps: int, train: bool) -> "FramedEvents":
-        """Recordings as samples: frames ``[T, C, H, W]``, for audio ``[T, N]``, and label.
+        """Create a data set of samples: frames ``[T, C, H, W]``, for audio ``[T, N]``, and label.
 
         Args:
-            recordings: of one part of a data set.
+            recordings: recordings of one set.
             time_steps: T.
             train: whether samples are augmented.
 
@@ -128,25 +135,25 @@ class EventPipeline:
 
     @property
     def folder(self) -> Path:
-        """The folder of the cache's files."""
+        """The folder of the cache files."""
         if self.cache_dir is not None:
             return Path(self.cache_dir)
         return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "spikefit"
 
 
 class FramedEvents(LabelledDataset):
-    """Samples of a pipeline; those of a batch are framed, or taken from the cache, together.
+    """Data set of framed events; all samples of a batch are framed, or read from the cache, together.
 
     Args:
         pipeline: the options.
-        recordings: of one part of a data set.
+        recordings: recordings of one set.
         time_steps: T.
         chain: all transforms, in order.
-        train: whether the chain augments.
-        shared: samples of the same recordings whose cached events may serve here too.
+        train: whether the chain contains the augmentation.
+        shared: another data set of the same recordings, whose cached events are used if they are the same.
 
     Attributes:
-        key: what the cache is filed under; equal where, and only where, what is cached is equal.
+        key: key of the cache; equal if and only if the cached content is equal.
     """
 
     def __init__(
@@ -179,11 +186,11 @@ class FramedEvents(LabelledDataset):
             self._table = self._cached()
 
     def __getstate__(self) -> dict[str, Any]:
-        """A process that loads needs no recordings where there is a cache."""
+        """State for data loader workers, which need no recordings if there is a cache."""
         return self.__dict__ | ({"recordings": None} if self._table is not None else {})
 
     def without_augmentation(self) -> LabelledDataset:
-        """The same recordings as samples for evaluation; they share the cached events where they can."""
+        """The same recordings as samples for evaluation, with a shared cache of events if possible."""
         if not self.train:
             return self
         chain = self.pipeline._chain(False, self.recordings.sensor_size)
@@ -192,15 +199,15 @@ class FramedEvents(LabelledDataset):
         return FramedEvents(self.pipeline, self.recordings, self.time_steps, chain, train=False, shared=self)
 
     def tensors(self) -> SampleTensors | None:
-        """The cached frames, spikes as bits; None where frames are made when they are read."""
+        """The cached frames, with spikes as bits; None if frames are computed when they are read."""
         if self._table is None or not self._keeps_frames:
             return None
-        with warnings.catch_warnings():  # that a file's rows must not be written to, which nothing does
+        with warnings.catch_warnings():  # memory-mapped rows are read-only, and nothing writes to them
             warnings.filterwarnings("ignore", "The given NumPy array is not writable", UserWarning)
             return SampleTensors(torch.from_numpy(self._table.rows), self.labels, self._decode)
 
     def _same_events(self, other: "FramedEvents") -> bool:
-        """Whether the events cached here are in front of all that ``other`` does."""
+        """Whether the events that are cached here are a valid intermediate result of ``other``."""
         return [step.describe() for step in self._fixed] == [
             step.describe() for step in other._fixed[: len(self._fixed)]
         ]
@@ -210,7 +217,7 @@ class FramedEvents(LabelledDataset):
         return self.__getitems__([index])[0]
 
     def __getitems__(self, indices: Sequence[int]) -> list[tuple[Tensor, int]]:
-        """Samples of a batch, made together: what a ``DataLoader`` asks for."""
+        """Samples of a batch, computed together; called by ``DataLoader``."""
         chosen = np.asarray(indices)
         if ((chosen < -len(self)) | (chosen >= len(self))).any():
             raise IndexError(f"got {indices}, expected samples of {len(self)}")
@@ -224,11 +231,11 @@ class FramedEvents(LabelledDataset):
         return list(zip(torch.from_numpy(frames), labels, strict=True))
 
     def _events(self, index: int) -> np.ndarray:
-        """Events behind the transforms that are not random, in front of the first random one."""
+        """Events after the deterministic transforms, before the first random one."""
         if self._table is not None:
             rows, offsets = self._table.rows, cast(np.ndarray, self._table.offsets)
             own = rows[offsets[index] : offsets[index + 1]]
-            # A transform may write to it. Copied as bytes, which takes a tenth of the time of its fields one by one.
+            # A copy, because a transform may modify it. Copying bytes takes a tenth of the time of copying fields.
             return own.view(np.uint8).copy().view(own.dtype)
         events = self.recordings[index]
         if not (self._fixed or self._drawn):
@@ -242,18 +249,18 @@ class FramedEvents(LabelledDataset):
         return frames.reshape(len(events), *self._shape)
 
     def _pack(self, frames: np.ndarray) -> np.ndarray:
-        """Frames as rows of the cache: spikes as bits."""
+        """Convert frames to rows of the cache, with spikes as bits."""
         rows = frames.reshape(len(frames), -1)
         return np.packbits(rows, axis=1) if self._packed else rows
 
     def _unpack(self, rows: np.ndarray) -> np.ndarray:
-        """Frames ``[B, T, C, H, W]`` of rows of the cache."""
+        """Convert rows of the cache to frames ``[B, T, C, H, W]``."""
         if self._packed:
             rows = np.unpackbits(rows, axis=1, count=int(np.prod(self._shape)))
         return rows.reshape(len(rows), *self._shape)
 
     def _decode(self, rows: Tensor) -> Tensor:
-        """Frames ``[B, T, C, H, W]`` of rows of the cache, on the rows' device."""
+        """Convert rows of the cache to frames ``[B, T, C, H, W]`` on the device of the rows."""
         if rows.device.type == "cpu":
             return torch.from_numpy(self._unpack(rows.numpy()))
         if self._packed:
@@ -261,13 +268,13 @@ class FramedEvents(LabelledDataset):
         return rows.reshape(len(rows), *self._shape)
 
     def _description(self) -> dict[str, Any]:
-        """Everything that decides what is cached."""
+        """All settings that determine the cached content."""
         content: Mapping[str, Any] = {"content": "events"}
         if self._keeps_frames:
             content = self.pipeline.framing.describe() | {"steps": self.time_steps, "binary": self._packed}
         return {
             "recordings": self.recordings.identity,
-            "labels": hashlib.sha256(self.labels.numpy().tobytes()).hexdigest(),  # which recordings, in which order
+            "labels": hashlib.sha256(self.labels.numpy().tobytes()).hexdigest(),  # the recordings and their order
             "sensor_size": self.recordings.sensor_size,
             "tonic": version("tonic"),
             "transforms": [step.describe() for step in self._fixed],
@@ -275,7 +282,7 @@ class FramedEvents(LabelledDataset):
         }
 
     def _chunks(self) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
-        """What is cached, some recordings at a time."""
+        """The content to cache, some recordings at a time."""
         for events in self._groups():
             if self._keeps_frames:
                 yield self._pack(self._frame(events)), None
@@ -294,16 +301,16 @@ class FramedEvents(LabelledDataset):
             yield group
 
     def _layout(self) -> tuple[tuple[int, ...] | None, np.dtype[Any]]:
-        """Shape, where it is known, and type of what is cached."""
+        """Shape (None if rows differ in length) and type of the cached content."""
         if not self._keeps_frames:
             return None, tidy(np.empty(0), self.recordings.sensor_size).dtype
         numbers = int(np.prod(self._shape))
         return (len(self), -(-numbers // 8) if self._packed else numbers), self._dtype
 
     def _cached(self) -> caching.Table | None:
-        """The cache, filled; None if there is to be none."""
+        """Fill the cache, or read it from disk; None without a cache."""
         options = self.pipeline
-        self._table = None  # what fills it reads the recordings
+        self._table = None  # while the cache is filled, events come from the recordings
         if options.cache == "none" or len(self) == 0:
             return None
         try:
@@ -317,8 +324,8 @@ class FramedEvents(LabelledDataset):
                 f"Raise cache_limit or empty {options.folder}." if options.cache == "disk" else "Raise cache_limit."
             )
             rank_zero_warn(
-                f"cache_limit: {self.recordings.identity} is not cached, it would take {error}; every sample is read "
-                f"and transformed each time anew. {advice}"
+                f"cache_limit: {self.recordings.identity} is not cached, because it would take {error}. Samples are "
+                f"read and transformed every time. {advice}"
             )
             return None
 
@@ -331,24 +338,24 @@ class FramedEvents(LabelledDataset):
         except OSError as error:
             raise DataError(f"cache_dir: {path} can't be read ({error}).") from error
         except caching.DamagedError as error:
-            rank_zero_warn(f"cache_dir: {path} is damaged ({error}) and is written anew.")
+            rank_zero_warn(f"cache_dir: {path} is damaged ({error}) and is written again.")
         caching.write(path.parent, self.key, self._chunks(), *self._layout(), self.pipeline.cache_limit)
         rank_zero_info(f"Cache of {self.recordings.identity}: {path}, {path.stat().st_size:,} bytes")
         return caching.OnDisk(path, self.key)
 
 
 def unpack_bits(rows: Tensor, count: int) -> Tensor:
-    """What ``np.unpackbits`` makes of ``rows`` (uint8 ``[B, K]``), on any device.
+    """Unpack bits as ``np.unpackbits`` does, on any device.
 
     Args:
-        rows: eight numbers a byte, the first one in the highest bit.
-        count: numbers of a row to give.
+        rows: uint8 ``[B, K]``, eight bits per byte, the first one in the highest bit.
+        count: number of bits to return per row.
     """
-    places = torch.arange(7, -1, -1, dtype=torch.uint8, device=rows.device)
-    return ((rows.unsqueeze(-1) >> places) & 1).flatten(1)[:, :count]
+    shifts = torch.arange(7, -1, -1, dtype=torch.uint8, device=rows.device)
+    return ((rows.unsqueeze(-1) >> shifts) & 1).flatten(1)[:, :count]
 
 
 def _shape(size: SensorSize) -> tuple[int, ...]:
-    """Shape of a frame of this width, height and number of channels."""
+    """Shape of a frame with the given width, height and number of channels."""
     width, height, channels = size
     return (width,) if is_audio(size) else (channels, height, width)

@@ -1,4 +1,4 @@
-"""What a data set of events is to everything behind it: recordings with labels."""
+"""Interface of event recordings, and the data types of events."""
 
 from typing import Any, Protocol
 
@@ -9,18 +9,18 @@ SensorSize = tuple[int, int, int]
 """Width, height and polarities; of audio ``(channels, 1, 1)``."""
 
 EVENTS = np.dtype([("t", "<i8"), ("x", "<i2"), ("y", "<i2"), ("p", "i1")])
-"""One event of a camera; t in microseconds. Packed, signed, the same whatever a data set uses."""
+"""Data type of a camera's event; t in microseconds. It is packed and signed, and the same for all data sets."""
 SOUNDS = np.dtype([("t", "<i8"), ("x", "<i2"), ("p", "i1")])
-"""One event of a cochlea."""
+"""Data type of a cochlea's event."""
 
 
 def is_audio(sensor_size: SensorSize) -> bool:
-    """Whether a sensor is a row of channels."""
+    """Whether a sensor is a cochlea: ``(channels, 1, 1)``."""
     return sensor_size[1:] == (1, 1)
 
 
 def by_time(events: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """``events`` sorted by t; those of equal t keep their order."""
+    """Sort ``events`` by t; events of equal t keep their order."""
     times = events["t"]
     return events[np.argsort(times, kind="stable")] if (times[1:] < times[:-1]).any() else events
 
@@ -29,9 +29,9 @@ class Recordings(Protocol):
     """Recordings of an event camera or a silicon cochlea, read one at a time.
 
     Attributes:
-        identity: data set, its version, and part, for example ``tonic.NMNIST/1.7.0/<fingerprint>/train``: what a cache
-            is keyed by, so it must change whenever the recordings do.
-        sensor_size: width, height and polarities, as tonic has it; ``(channels, 1, 1)`` for audio.
+        identity: data set, version, and set, for example ``tonic.NMNIST/1.7.0/<fingerprint>/train``. It is part of
+            cache keys, so it must change whenever the recordings change.
+        sensor_size: width, height and polarities, as in tonic; ``(channels, 1, 1)`` for audio.
         labels: int64 ``[N]``, from 0.
     """
 

@@ -1,4 +1,4 @@
-"""What all event data sets have in common: their parts, events in one form, and the way into the pipeline."""
+"""Base class and helpers of event data sets: splits, validation of events, and fingerprints."""
 
 import hashlib
 from abc import abstractmethod
@@ -19,37 +19,37 @@ from spikefit.input_kind import InputKind
 
 
 class GroupedRecordings(Recordings, Protocol):
-    """Recordings some of which belong together.
+    """Interface of recordings with groups, which a split must not separate.
 
     Attributes:
-        groups: int64 ``[N]`` for :class:`~spikefit.data.source.LabelledDataset`; None where each stands for itself.
+        groups: int64 ``[N]`` for :class:`~spikefit.data.source.LabelledDataset`; None for independent recordings.
     """
 
     groups: Tensor | None
 
 
 class Chosen(NamedTuple):
-    """The recordings of a data set that are used, in an order that no file system decides."""
+    """A selection of recordings of a data set, in an order that does not depend on the file system."""
 
     indices: list[int]
-    """Their places in the data set."""
+    """Indices of the recordings in the data set."""
     labels: list[int]
-    """From 0."""
+    """Labels of the recordings, from 0."""
     groups: list[int] | None = None
-    """Equal numbers belong together; None where every recording stands for itself."""
+    """Recordings of equal numbers belong together; None for independent recordings."""
 
     def only(self, places: Iterable[int]) -> "Chosen":
-        """Those at ``places`` of this choice."""
+        """The recordings at the given positions of this selection."""
         places = list(places)
         groups = None if self.groups is None else [self.groups[place] for place in places]
         return Chosen([self.indices[place] for place in places], [self.labels[place] for place in places], groups)
 
 
 class EventSource(DataSource):
-    """A data set of event recordings.
+    """Base class of event data sets.
 
     Args:
-        pipeline: turns recordings into frames; None for spikes in frames of equal duration.
+        pipeline: converts recordings to frames; None for spikes in frames of equal duration.
 
     Attributes:
         sensor_size: width, height, polarities; audio: ``(channels, 1, 1)``.
@@ -63,28 +63,28 @@ class EventSource(DataSource):
 
     @property
     def shape(self) -> tuple[int, ...]:  # type: ignore[override]
-        """``(polarities, H, W)`` of one frame behind the pipeline's transforms; audio: ``(channels,)``."""
+        """Shape of one frame after the pipeline: ``(polarities, H, W)``, for audio ``(channels,)``."""
         return self.pipeline.shape(self.sensor_size)
 
     @property
     def input_kind(self) -> InputKind:  # type: ignore[override]
-        """What the pipeline's frames hold."""
+        """Kind of the numbers in the pipeline's frames."""
         return self.pipeline.input_kind
 
     @abstractmethod
     def recordings(self, part: Part) -> GroupedRecordings:
-        """The recordings of one part.
+        """The recordings of one set.
 
         Raises:
-            DataError: when the part, or a class of it, is not there or can't be read.
+            DataError: if the set, or one of its classes, is missing or can't be read.
         """
 
     def load(self, part: Part, time_steps: int) -> LabelledDataset:
-        """Frames of every recording of the part.
+        """Load the frames of all recordings of one set.
 
         Raises:
-            ConfigurationError: for a part that the data set does not have.
-            DataError: when the part, or a class of it, is not there or can't be read.
+            ConfigurationError: for a set that the data set does not have.
+            DataError: if the set, or one of its classes, is missing or can't be read.
         """
         check_choice("part", part, ("train", "valid", "test") if self.has_validation else ("train", "test"))
         recordings = self.recordings(part)
@@ -95,10 +95,10 @@ class EventSource(DataSource):
 
 
 class HeldOut:
-    """How a data set without an official test part is cut: by recording, stratified and seeded.
+    """Split of a data set without an official test set: by recording, stratified and seeded.
 
     Args:
-        split_seed: which recordings are held out.
+        split_seed: seed of the split.
         test_fraction: share of every class that is held out, in (0, 1).
 
     Raises:
@@ -112,10 +112,10 @@ class HeldOut:
         self.split_seed, self.test_fraction = split_seed, test_fraction
 
     def part(self, chosen: Chosen, part: Part) -> Chosen:
-        """The training or test part of ``chosen``; recordings of one group stay together.
+        """The training or test set of ``chosen``; recordings of one group stay together.
 
         Raises:
-            ConfigurationError: when one of the parts would lack a class.
+            ConfigurationError: if one of the sets would lack a class.
         """
         try:
             train, test = stratified_split(chosen.labels, self.test_fraction, self.split_seed, chosen.groups)
@@ -128,7 +128,7 @@ class HeldOut:
 
 
 def check_sensor_size(sensor_size: SensorSize) -> SensorSize:
-    """``sensor_size`` as a tuple.
+    """Return ``sensor_size`` as a tuple.
 
     Raises:
         ConfigurationError: unless it is width, height (both at least 1) and one or two polarities.
@@ -142,19 +142,19 @@ def check_sensor_size(sensor_size: SensorSize) -> SensorSize:
 
 
 def standard_events(events: np.ndarray, sensor_size: SensorSize, name: str, crop: bool = False) -> np.ndarray:
-    """Events as every pipeline takes them: whole numbers, sorted by time, on the sensor.
+    """Convert events to the common format: integers, sorted by time, within the sensor.
 
     Args:
-        events: structured, with fields t (microseconds), x, y, p in any order and of any type; audio: without y.
+        events: structured array with fields t (microseconds), x, y, p in any order and of any type; audio: without y.
         sensor_size: width, height, polarities. With one polarity, p becomes 0.
-        name: of the recording, for messages.
-        crop: whether events beside the sensor are left out instead of refused.
+        name: name of the recording, for error messages.
+        crop: whether to drop events outside the sensor instead of raising an error.
 
     Returns:
-        Array of :data:`EVENTS`, or of :data:`SOUNDS` for audio. It is a copy.
+        A new array of :data:`EVENTS`, or of :data:`SOUNDS` for audio.
 
     Raises:
-        DataError: for something else, a field that is missing, or an event beside the sensor.
+        DataError: for another type, a missing field, or an event outside the sensor.
     """
     wanted = SOUNDS if is_audio(sensor_size) else EVENTS
     assert wanted.names is not None
@@ -171,7 +171,7 @@ def standard_events(events: np.ndarray, sensor_size: SensorSize, name: str, crop
         if not crop:
             index = int(np.argmin(on_sensor))
             place = tuple(int(events[field][index]) for field in wanted.names if field in "xy")
-            raise DataError(f"{name}: event {index} lies at {place}, beside a sensor of {width} x {height}.")
+            raise DataError(f"{name}: event {index} lies at {place}, outside a sensor of {width} x {height}.")
         events = events[on_sensor]
     result = np.empty(len(events), wanted)
     for field in wanted.names:
@@ -181,9 +181,14 @@ def standard_events(events: np.ndarray, sensor_size: SensorSize, name: str, crop
 
 
 def fingerprint(files: Iterable[Path], root: Path, *choices: object) -> str:
-    """Hash of which files there are below ``root``, of what size and age, and of ``choices`` that were made among them.
+    """Hash the names, sizes and modification times of ``files``, and ``choices``.
 
-    It changes when a recording is added, removed or written again, and does not read a single one.
+    The hash changes when a recording is added, removed or rewritten. No file is read.
+
+    Args:
+        files: the files.
+        root: folder to which names are relative.
+        choices: other objects that the hash depends on, by their ``repr``.
     """
     digest = hashlib.sha256(repr(choices).encode())
     for file in files:
@@ -194,6 +199,6 @@ def fingerprint(files: Iterable[Path], root: Path, *choices: object) -> str:
 
 
 def as_tensors(chosen: Chosen) -> tuple[Tensor, Tensor | None]:
-    """Labels and groups, int64 ``[N]``."""
+    """Labels and groups of a selection as tensors, int64 ``[N]``."""
     groups = None if chosen.groups is None else torch.tensor(chosen.groups)
     return torch.tensor(chosen.labels, dtype=torch.int64), groups

@@ -1,4 +1,4 @@
-"""Data sets of tonic as sources: looked for, downloaded if that is allowed, and opened."""
+"""Base classes of tonic's data sets: checking, downloading and opening them."""
 
 import copy
 import hashlib
@@ -28,19 +28,19 @@ ARCHIVES = (".zip", ".gz", ".tgz", ".tar", ".bz2", ".xz")
 
 
 class MissingError(DataError):
-    """A data set is not there, or not whole, and may be downloaded."""
+    """A data set is missing or incomplete, and may be downloaded."""
 
 
 class TonicRecordings:
-    """Recordings that a data set of tonic reads.
+    """Recordings that are read by a data set of tonic.
 
     Args:
         identity: see :class:`~spikefit.data.events.recordings.Recordings`.
         sensor_size: width, height, polarities.
-        dataset: indexable, each ``(events, label)`` as tonic gives them.
-        chosen: which of them, with their labels.
-        crop: whether events beside the sensor are left out instead of refused.
-        reopen: opens ``dataset`` anew in another process, for one that holds an open file; None for one that does not.
+        dataset: data set of tonic, indexable, with elements ``(events, label)``.
+        chosen: the selected recordings and their labels.
+        crop: whether to drop events outside the sensor instead of raising an error.
+        reopen: opens ``dataset`` again in another process, if it keeps a file open; otherwise None.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class TonicRecordings:
 
     @property
     def dataset(self) -> Any:
-        """The data set of tonic. An open file does not survive a process that is forked or sent: it is opened again."""
+        """The data set of tonic; a data set that keeps a file open is opened again in each process."""
         if self._reopen is not None and self._process != os.getpid():
             self._dataset, self._process = self._reopen(), os.getpid()
         return self._dataset
@@ -73,8 +73,8 @@ class TonicRecordings:
         name = f"{type(dataset).__name__}, recording {self.indices[index]}"
         try:
             events, _ = dataset[self.indices[index]]
-        except (OSError, ValueError, KeyError) as error:  # what numpy, h5py and tonic make of a broken file
-            raise DataError(f"{name}: can't be read ({error}). Its file is damaged; put a whole one there.") from error
+        except (OSError, ValueError, KeyError) as error:  # errors of numpy, h5py and tonic for a broken file
+            raise DataError(f"{name}: can't be read ({error}). Its file is damaged; replace it.") from error
         return standard_events(events, self.sensor_size, name, self.crop)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -85,31 +85,31 @@ class TonicRecordings:
 
 
 class TonicSource(EventSource):
-    """A data set of tonic.
+    """Base class of tonic's data sets.
 
-    A folder with a part of the data set is accepted: whatever recordings are there, unless tonic's archive lies beside
-    too few of them. Without ``download`` nothing is ever written.
+    A folder with only a part of the recordings is accepted, unless it also contains tonic's archive: then all
+    recordings must have been extracted. Without ``download`` nothing is ever written.
 
     Args:
         root: folder of data sets; None for SPIKEFIT_DATA_DIR, else ``data``.
-        download: whether to download what is missing.
-        pipeline: turns recordings into frames; None for spikes in frames of equal duration.
+        download: whether to download missing files.
+        pipeline: converts recordings to frames; None for spikes in frames of equal duration.
     """
 
     name: str
-    """Of the class in tonic, and of the folder that it reads."""
+    """Name of the class in tonic, and of the folder that it reads."""
     expected: str
-    """What should be in ``folder``, for messages."""
+    """Expected content of ``folder``, for error messages."""
     suffix: ClassVar[str]
-    """Of the files that hold recordings."""
+    """Suffix of the files with recordings."""
     parts: tuple[Part, ...] = ("train", "test")
-    """What tonic has to open for the whole data set."""
+    """Sets that tonic must open for the whole data set."""
     needs: ClassVar[str | None] = None
-    """A package that reads the files and does not come with tonic."""
+    """Package that reads the files and is not installed with tonic."""
     keeps_open: ClassVar[bool] = False
-    """Whether tonic's object holds an open file."""
+    """Whether tonic's object keeps a file open."""
     crop: ClassVar[bool] = False
-    """Whether events beside the sensor are left out instead of refused."""
+    """Whether to drop events outside the sensor instead of raising an error."""
 
     def __init__(self, root: str | None = None, download: bool = True, pipeline: EventPipeline | None = None) -> None:
         super().__init__(pipeline)
@@ -117,14 +117,15 @@ class TonicSource(EventSource):
 
     @property
     def folder(self) -> Path:
-        """The folder that tonic is given."""
+        """The folder that is passed to tonic."""
         return data_folder(self.root)
 
     def prepare(self) -> None:
-        """Look for all parts, and let tonic download them if they are missing and that is allowed.
+        """Check for all sets, and let tonic download missing ones if that is allowed.
 
         Raises:
-            DataError: when a part is not there and can't be had, or is damaged, naming files, folder and checksums.
+            DataError: if a set is damaged, or missing and can't be downloaded; the message names files, folder and
+                checksums.
         """
         if self.needs is not None and importlib.util.find_spec(self.needs) is None:
             raise DataError(
@@ -139,21 +140,21 @@ class TonicSource(EventSource):
                 if not self.download:
                     raise DataError(
                         f"{self.name}: not found in {self.folder} (expected {self.expected}). Set download to true, "
-                        f"set root or SPIKEFIT_DATA_DIR to the folder that has it, or put it there. {error}"
+                        f"set root or SPIKEFIT_DATA_DIR to the folder that contains it, or put it there. {error}"
                     ) from error
             try:
                 self.open(part, download=True)
-            except Exception as error:  # whatever a network and a third party's downloader can raise
+            except Exception as error:  # third-party downloaders may raise anything
                 raise DataError(
                     f"{self.name}: not found in {self.folder}, and the download failed: {_reason(error)} Put "
-                    f"{self.expected} into that folder, or set root or SPIKEFIT_DATA_DIR to one that has it."
+                    f"{self.expected} into that folder, or set root or SPIKEFIT_DATA_DIR to one that contains it."
                 ) from error
 
     def recordings(self, part: Part) -> TonicRecordings:
-        """The recordings of one part, as tonic reads them.
+        """The recordings of one set, read by tonic.
 
         Raises:
-            DataError: when the part, or a class of it, is not there or can't be read.
+            DataError: if the set, or one of its classes, is missing or can't be read.
         """
         dataset = self.open(part, download=False)
         chosen = self._part(self._chosen(dataset), part)
@@ -169,27 +170,27 @@ class TonicSource(EventSource):
         )
 
     def open(self, part: Part, download: bool) -> Any:
-        """tonic's data set of one part; without ``download`` nothing is written.
+        """Open one set with tonic; without ``download`` nothing is written.
 
         Raises:
-            MissingError: without ``download``, when recordings are missing.
-            DataError: without ``download``, when a file can't be read.
+            MissingError: without ``download``, if recordings are missing.
+            DataError: without ``download``, if a file can't be read.
         """
         base = self._base()
         try:
             dataset = self._reporting_downloads(base, download)(str(self.folder), **self._arguments(part))
         except DataError:
             raise
-        except (OSError, ValueError, KeyError) as error:  # what numpy and h5py make of a broken file
+        except (OSError, ValueError, KeyError) as error:  # errors of numpy and h5py for a broken file
             if download:
                 raise
             raise DataError(
                 f"{self.name}: a file in {self.folder / base.__name__} is damaged and can't be read ({error}). Delete "
-                "it, and put a whole one there or set download to true."
+                "it, and replace it or set download to true."
             ) from error
         if download and hasattr(base, "_check_exists") and not self._is_complete(base, dataset):
-            raise MissingError(f"it brought no whole set. {archive_note(dataset)}")
-        dataset.__class__ = base  # a class made at run time could not be sent to a process that loads
+            raise MissingError(f"the downloaded data set is incomplete. {archive_note(dataset)}")
+        dataset.__class__ = base  # a class created at run time can't be sent to a data loader worker
         return dataset
 
     def _opener(self, part: Part) -> Callable[[], Any]:
@@ -201,21 +202,21 @@ class TonicSource(EventSource):
         return getattr(datasets, self.name)
 
     def _arguments(self, part: Part) -> Mapping[str, Any]:
-        """Of tonic's class, beside the folder."""
+        """Arguments of tonic's class except for the folder."""
         return {"train": part == "train"}
 
     def _reporting_downloads(self, base: Any, download: bool) -> Any:
-        """tonic's class ``base``, content with whatever recordings are there, and clear about what is missing.
+        """Derive from tonic's class ``base`` a class that accepts incomplete data sets and reports what is missing.
 
-        tonic insists on the archive beside the recordings and on their full number. A part of a data set, or one whose
-        archive was deleted, has neither.
+        tonic requires the full number of recordings and the archive next to them. Incomplete data sets have too few
+        recordings, and the archive may have been deleted.
         """
         here = self
 
         def check(self: Any) -> bool:
             if here._is_complete(base, self):
                 return True
-            if not download:  # at once: some classes unpack here before they think of downloading
+            if not download:  # raised here, because some classes unpack archives before they try to download
                 folder = Path(self.location_on_system, self.folder_name)
                 raise MissingError(f"{folder} is missing or incomplete. {archive_note(self)}")
             return False
@@ -223,46 +224,46 @@ class TonicSource(EventSource):
         def fetch(self: Any) -> None:
             try:
                 here._fetch(base, self)
-            except Exception as error:  # whatever a network and a third party's downloader can raise
+            except Exception as error:  # third-party downloaders may raise anything
                 raise MissingError(f"{_reason(error)} {archive_note(self)}") from error
 
         members: dict[str, Any] = {"_check_exists": check}
         for name in ("download", "_copy_and_extract_local_data"):
             if hasattr(base, name):
                 members[name] = fetch
-        # tonic names the folder after the class. One that does not look for its files is taken as it is.
+        # tonic names the folder after the class. A class without _check_exists is used unchanged.
         return type(base.__name__, (base,), members if hasattr(base, "_check_exists") else {})
 
     def _is_complete(self, base: Any, dataset: Any) -> bool:
-        """Whether the recordings are there. Beside an archive tonic's rule stays: it tells a broken extraction."""
+        """Whether the recordings exist; if the archive exists too, tonic's check detects an incomplete extraction."""
         if dataset._is_file_present():
             return bool(base._check_exists(dataset))
         return bool(dataset._folder_contains_at_least_n_files_of_type(1, self.suffix))
 
     def _fetch(self, base: Any, dataset: Any) -> None:
-        """Download and unpack."""
+        """Download and unpack the data set."""
         base.download(dataset)
 
     def _files(self, dataset: Any) -> Iterable[Path]:
-        """All files that hold recordings of ``dataset``, sorted."""
+        """All files with recordings of ``dataset``, sorted."""
         return sorted(Path(path) for path in dataset.data)
 
     def _chosen(self, dataset: Any) -> Chosen:
-        """The recordings to use: sorted by path, because tonic lists files as the file system gives them."""
+        """The recordings to use, sorted by path, because tonic lists files in the order of the file system."""
         order = sorted(range(len(dataset.data)), key=lambda index: Path(dataset.data[index]).parts)
         return Chosen(order, [int(dataset.targets[index]) for index in order])
 
     def _part(self, chosen: Chosen, part: Part) -> Chosen:
-        """What of tonic's data set belongs to the part: all, where tonic opens a part at a time."""
+        """The recordings of tonic's data set that belong to the set; all of them if tonic opens one set at a time."""
         return chosen
 
 
 class SplitTonicSource(TonicSource):
-    """A data set of tonic without an official test part: a seeded share of every class is held out.
+    """Base class of tonic's data sets without an official test set: a seeded share of every class is held out.
 
     Args:
         root, download, pipeline: see :class:`TonicSource`.
-        split_seed: which recordings are held out for the test.
+        split_seed: seed of the split.
         test_fraction: share of every class that is held out, in (0, 1).
     """
 
@@ -287,45 +288,45 @@ class SplitTonicSource(TonicSource):
 
 
 class _Opener:
-    """Opens a part again, in another process."""
+    """Callable that opens a set again in another process."""
 
     def __init__(self, source: TonicSource, part: Part) -> None:
         self.source, self.part = copy.copy(source), part
-        del self.source.pipeline  # not needed, and sending it might fail
+        del self.source.pipeline  # not needed, and pickling it might fail
 
     def __call__(self) -> Any:
         return self.source.open(self.part, download=False)
 
 
 def _reason(error: Exception) -> str:
-    """The first line of an error, as a sentence."""
+    """The first line of an error message, as a sentence."""
     line = str(error).splitlines()[0] if str(error) else type(error).__name__
     return line if line.endswith(".") else f"{line}."
 
 
 def archive_note(dataset: Any) -> str:
-    """Which file to put where, its checksum, and whether the one that is there is damaged.
+    """Describe the archive of a data set: where to put it, its checksum, and whether an existing file is damaged.
 
     Args:
-        dataset: an object of tonic, which carries ``filename``, ``url`` and ``file_md5`` where tonic knows them.
+        dataset: data set of tonic, with ``filename``, ``url`` and ``file_md5`` if tonic knows them.
     """
     filename = getattr(dataset, "filename", None)
     location = Path(dataset.location_on_system)
     if filename is None:
-        return f"tonic names neither an archive nor a checksum of it; look up what belongs into {location}."
+        return f"tonic gives no archive and no checksum; look up the expected content of {location}."
     checksum = getattr(dataset, "file_md5", None)
     url = getattr(dataset, "url", None)
     packed = filename.endswith(ARCHIVES)
-    known = f"MD5 {checksum}" if checksum else "tonic knows no checksum of it"
+    known = f"MD5 {checksum}" if checksum else "tonic knows no checksum"
     file = location / filename
     if not file.is_file():
         how = ", and unpack it there or set download to true, which then only unpacks it" if packed else ""
-        origin = f"from {url}" if url else "tonic knows no address of it"
+        origin = f"from {url}" if url else "tonic knows no download address"
         return f"Put {filename} ({known}; {origin}) into {location}{how}."
     if not checksum:
-        return f"{file} is there ({known}); unpack it, or fetch it again."
+        return f"{file} exists ({known}); unpack it, or download it again."
     with file.open("rb") as stream:
         found = hashlib.file_digest(stream, "md5").hexdigest()
     if found != checksum:
-        return f"{file} is damaged: its MD5 is {found}, expected {checksum}. Delete it and fetch it again."
-    return f"{file} is whole ({known}){'; unpack it there or set download to true' if packed else ''}."
+        return f"{file} is damaged: its MD5 is {found}, expected {checksum}. Delete it and download it again."
+    return f"{file} is complete ({known}){'; unpack it there or set download to true' if packed else ''}."

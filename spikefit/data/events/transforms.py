@@ -1,7 +1,7 @@
-"""Transforms of events by class path: what they are given, what they do to the sensor, and which of them are random.
+"""Transforms of events by class path: validation of arguments, tracking of the sensor size, and randomness.
 
-A transform is any class whose objects turn an array of events into another one: those of ``tonic.transforms``, or a
-user's own. Nothing is imported before a pipeline that names a transform is built.
+A transform is any class of callable objects that map an array of events to another: a class of ``tonic.transforms``, or
+a user's own. A transform's module is imported only when a pipeline that names it is created.
 """
 
 import copy
@@ -40,13 +40,13 @@ DRAWN_FROM_A_RANGE = {"RefractoryPeriod": ("delta",), "TimeSkew": ("coefficient"
 
 @dataclass(frozen=True)
 class Choice:
-    """A transform that was chosen, checked as far as that is possible without a sensor.
+    """A configured transform, validated as far as possible without a sensor.
 
     Attributes:
-        option: where it was chosen, for messages, for example ``transforms[0]``.
-        path: of the class.
+        option: option that configured it, for error messages, for example ``transforms[0]``.
+        path: path of the class.
         maker: the class.
-        arguments: of the class, defaults filled in, without ``sensor_size``.
+        arguments: arguments of the class with defaults filled in, without ``sensor_size``.
     """
 
     option: str
@@ -56,13 +56,13 @@ class Choice:
 
     @property
     def tonic(self) -> str | None:
-        """Name of one of tonic's transforms, None for others."""
+        """Name of the class if it is one of tonic's transforms; None for others."""
         module, _, name = self.path.rpartition(".")
         return name if module == TONIC else None
 
     @property
     def random(self) -> bool:
-        """Whether it may give other events the next time; a user's own does unless it has ``deterministic = True``."""
+        """Whether the transform is random; a user's own is, unless it has ``deterministic = True``."""
         if self.tonic is None:
             return not getattr(self.maker, "deterministic", False)
         drawn = DRAWN_FROM_A_RANGE.get(self.tonic, ())
@@ -71,12 +71,12 @@ class Choice:
 
 @dataclass(frozen=True)
 class Step:
-    """A transform that knows its sensor.
+    """A transform for a given sensor.
 
     Attributes:
-        choice: what was chosen.
-        transform: the object.
-        before, after: size of the sensor in front of it and behind it.
+        choice: the configured transform.
+        transform: the callable object.
+        before, after: size of the sensor before and after the transform.
     """
 
     choice: Choice
@@ -85,26 +85,26 @@ class Step:
     after: SensorSize
 
     def describe(self) -> dict[str, Any]:
-        """Class, parameters and sensor, for a cache's key."""
+        """Class, parameters and sensor size, for the key of a cache."""
         return {"class": self.choice.path, "arguments": self.choice.arguments, "sensor_size": self.before}
 
 
 def choose(option: str, specifications: Sequence[Mapping[str, Any]]) -> list[Choice]:
-    """Look up the classes and check their arguments by name and type.
+    """Import the classes of transforms and check their arguments by name and type.
 
     Args:
-        option: that the list was given for.
-        specifications: each with ``class_path`` and perhaps ``init_args``, without ``sensor_size``.
+        option: option that has the list, for error messages.
+        specifications: transforms, each with ``class_path`` and optionally ``init_args``, without ``sensor_size``.
 
     Raises:
-        ConfigurationError: naming the option and what is allowed.
+        ConfigurationError: for a class or an argument that is not allowed; the message names the option.
     """
     return [_choose(f"{option}[{number}]", given) for number, given in enumerate(specifications)]
 
 
 def _choose(option: str, given: Mapping[str, Any]) -> Choice:
     if not isinstance(given, Mapping) or "class_path" not in given or set(given) - {"class_path", "init_args"}:
-        raise ConfigurationError(f"{option}: got {given!r}, expected class_path and perhaps init_args.")
+        raise ConfigurationError(f"{option}: got {given!r}, expected class_path and optionally init_args.")
     path, arguments = given["class_path"], dict(given.get("init_args") or {})
     maker = _find(f"{option}.class_path", path)
     if "sensor_size" in arguments:
@@ -112,7 +112,7 @@ def _choose(option: str, given: Mapping[str, Any]) -> Choice:
     choice = Choice(option, path, maker, _arguments(option, maker, arguments))
     if choice.tonic == "SpatialJitter" and not choice.arguments["clip_outliers"]:
         raise ConfigurationError(
-            f"{option}.init_args.clip_outliers: got False, expected true: events that leave the sensor have no pixel."
+            f"{option}.init_args.clip_outliers: got False, expected true: events outside the sensor have no pixel."
         )
     return choice
 
@@ -122,14 +122,14 @@ def _find(option: str, path: object) -> Callable[..., Transform]:
     module, _, name = str(path).rpartition(".")
     allowed = f"expected one of {TONIC}.{{{', '.join(_of_events())}}} or the path of a class"
     if module == TONIC and name not in _of_events():
-        raise ConfigurationError(f"{option}: got {path!r}, {allowed}; frames are made by framing.")
+        raise ConfigurationError(f"{option}: got {path!r}, {allowed}; for frames use the option framing.")
     try:
         maker: Any = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
-        raise ConfigurationError(f"{option}: got {path!r}, which is not there ({error}), {allowed}.") from error
+        raise ConfigurationError(f"{option}: got {path!r}, which can't be imported ({error}), {allowed}.") from error
     usable = inspect.isclass(maker) and "__call__" in dir(maker)
     if not usable:
-        raise ConfigurationError(f"{option}: got {path!r}, {allowed} whose objects turn events into events.")
+        raise ConfigurationError(f"{option}: got {path!r}, {allowed} of callables that map events to events.")
     return maker
 
 
@@ -141,7 +141,7 @@ def _of_events() -> list[str]:
 
 
 def _arguments(option: str, maker: Callable[..., Transform], given: dict[str, Any]) -> dict[str, Any]:
-    """Arguments by name, checked against the class's signature; lists become tuples where it says so."""
+    """Check arguments against the class's signature and fill in defaults; lists become tuples by annotation."""
     from jsonargparse import ArgumentError, ArgumentParser
 
     parser = ArgumentParser(exit_on_error=False, default_env=False)
@@ -152,15 +152,15 @@ def _arguments(option: str, maker: Callable[..., Transform], given: dict[str, An
         allowed = [name for name in inspect.signature(maker).parameters if name != "sensor_size"]
         reason = " ".join(str(error).split()).rstrip(".")
         raise ConfigurationError(
-            f"{option}.init_args: {reason}; expected of {', '.join(allowed) or 'no arguments'}."
+            f"{option}.init_args: {reason}; allowed are {', '.join(allowed) or 'no arguments'}."
         ) from error
 
 
 def equip(choices: Iterable[Choice], sensor_size: SensorSize) -> list[Step]:
-    """Give every transform its sensor, in order, and try those of tonic on a few made-up events.
+    """Create the transforms in order, with their sensor sizes, and test those of tonic on a few artificial events.
 
     Raises:
-        ConfigurationError: for a transform that fails on events of such a sensor.
+        ConfigurationError: for a transform that fails on events of its sensor.
     """
     steps = []
     for choice in choices:
@@ -177,11 +177,11 @@ def _equip(choice: Choice, before: SensorSize) -> Step:
     try:
         transform = choice.maker(**arguments)
         step = Step(choice, transform, before, _size_after(choice, transform, before))
-        if choice.tonic is not None and choice.tonic != "EventDownsampling":  # which needs many events
+        if choice.tonic is not None and choice.tonic != "EventDownsampling":  # it needs many events
             _try(step)
     except ConfigurationError:
         raise
-    except Exception as error:  # whatever a transform makes of values that it can't use
+    except Exception as error:  # a transform may raise anything for invalid arguments
         reason = f"{type(error).__name__}: {error}".rstrip(": ")
         raise ConfigurationError(
             f"{choice.option}: {choice.path} with {choice.arguments} fails on events of a sensor of "
@@ -191,7 +191,7 @@ def _equip(choice: Choice, before: SensorSize) -> Step:
 
 
 def _size_after(choice: Choice, transform: Transform, before: SensorSize) -> SensorSize:
-    """Size of the sensor behind a transform; a user's own says it by a method ``sensor_size_after(sensor_size)``."""
+    """Size of the sensor after a transform; a user's own transform can define ``sensor_size_after(sensor_size)``."""
     width, height, polarities = before
     arguments = choice.arguments
     if choice.tonic is None:
@@ -216,7 +216,7 @@ def _size_after(choice: Choice, transform: Transform, before: SensorSize) -> Sen
 
 
 def _try(step: Step) -> None:
-    """Run a transform on events all over the sensor, leaving the random numbers as they were."""
+    """Run a transform on events all over the sensor, and restore the random state."""
     width, height, polarities = step.before
     number = np.arange(64)
     columns = {"t": 1000 * number, "x": number * (width - 1) // 63, "y": number[::-1] * (height - 1) // 63}
@@ -225,7 +225,7 @@ def _try(step: Step) -> None:
     events = np.zeros(64, dtype)
     for name in dtype.names or ():
         events[name] = columns[name]
-    state = np.random.get_state()  # noqa: NPY002 - what tonic draws from
+    state = np.random.get_state()  # noqa: NPY002 - tonic uses this generator
     try:
         apply([step], events)
     finally:
@@ -233,12 +233,12 @@ def _try(step: Step) -> None:
 
 
 def tidy(events: np.ndarray, sensor_size: SensorSize) -> np.ndarray:
-    """Events as packed structured array with the fields t (int64), x, y (int16) and p (int8), sorted by t.
+    """Convert events to a packed structured array with the fields t (int64), x, y (int16) and p (int8), sorted by t.
 
     Events of equal t keep their order.
 
     Raises:
-        DataError: for coordinates that no sensor has.
+        DataError: for values that do not fit these types.
     """
     dtype = SOUNDS if is_audio(sensor_size) and "y" not in (events.dtype.names or ()) else EVENTS
     if len(events) == 0:
@@ -248,16 +248,18 @@ def tidy(events: np.ndarray, sensor_size: SensorSize) -> np.ndarray:
         for name in dtype.names or ():
             packed[name] = events[name]
             if name != "t" and (packed[name] != events[name]).any():
-                raise DataError(f"events: {name} from {events[name].min()} to {events[name].max()} is no sensor's.")
+                raise DataError(
+                    f"events: {name} from {events[name].min()} to {events[name].max()} is outside of any sensor."
+                )
         events = packed
     return by_time(events)
 
 
 def apply(steps: Iterable[Step], events: np.ndarray) -> np.ndarray:
-    """Events behind some transforms, sorted by t and packed behind each; those left without events stay so."""
+    """Apply transforms in order; events are sorted by t and packed after each. Empty events stay empty."""
     for step in steps:
         if len(events) == 0:
             break
-        # A copy: some of tonic's transforms keep what they found in one recording for the next.
+        # A copy, because some of tonic's transforms keep state from one recording to the next.
         events = tidy(copy.copy(step.transform)(events), step.after)
     return events

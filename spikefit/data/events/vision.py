@@ -1,4 +1,4 @@
-"""Event-camera data sets of tonic."""
+"""Event camera data sets of tonic."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -17,9 +17,13 @@ class POKERDVS(TonicSource):
     Serrano-Gotarredona and Linares-Barranco 2015, Frontiers in Neuroscience 9:481.
 
     Args:
-        root: folder that holds ``pokerdvs/POKERDVS``; None for SPIKEFIT_DATA_DIR, else ``data``.
-        download: whether to unpack an archive that lies there; tonic knows no address of it.
+        root: folder with ``pokerdvs/POKERDVS``; None for SPIKEFIT_DATA_DIR, else ``data``.
+        download: whether to unpack an archive in that folder; tonic knows no download address.
         pipeline: see :class:`~spikefit.data.events.tonic_source.TonicSource`.
+
+    Example:
+        >>> POKERDVS(download=False).shape, POKERDVS().num_classes
+        ((2, 35, 35), 4)
     """
 
     name, expected, suffix = "POKERDVS", "POKERDVS/pips_train and POKERDVS/pips_test", ".npy"
@@ -28,7 +32,7 @@ class POKERDVS(TonicSource):
 
     @property
     def folder(self) -> Path:
-        """The folder that holds ``POKERDVS``."""
+        """The folder that contains ``POKERDVS``."""
         return data_folder(self.root) / "pokerdvs"
 
     def _fetch(self, base: Any, dataset: Any) -> None:
@@ -44,7 +48,7 @@ class POKERDVS(TonicSource):
         return sorted(Path(dataset.location_on_system, dataset.folder_name).rglob(f"*{self.suffix}"))
 
     def _chosen(self, dataset: Any) -> Chosen:
-        # tonic walks the class folders in whatever order the file system gives; sorting by class makes it one order.
+        # tonic lists class folders in the order of the file system; sorting by class makes the order reproducible.
         order = sorted(range(len(dataset)), key=lambda index: int(dataset.targets[index]))
         return Chosen(order, [int(dataset.targets[index]) for index in order])
 
@@ -52,13 +56,17 @@ class POKERDVS(TonicSource):
 class NMNIST(TonicSource):
     """N-MNIST: MNIST's digits recorded by a moving sensor of 34 x 34 (Orchard et al. 2015).
 
-    A folder with a part of the data set is accepted: whatever digits and recordings are there, unless tonic's archive
-    lies beside too few of them.
+    A folder with only a part of the digits and recordings is accepted, unless it also contains tonic's archive.
 
     Args:
-        root: folder that holds ``NMNIST/Train`` and ``NMNIST/Test``; None for SPIKEFIT_DATA_DIR, else ``data``.
+        root: folder with ``NMNIST/Train`` and ``NMNIST/Test``; None for SPIKEFIT_DATA_DIR, else ``data``.
         download, pipeline: see :class:`~spikefit.data.events.tonic_source.TonicSource`.
-        classes: digits to use, in ascending order of their new labels 0, 1, ...; None for all ten.
+        classes: digits to use, labelled 0, 1, ... in ascending order; None for all ten.
+
+    Example:
+        >>> data = NMNIST(classes=[6, 7, 8, 9], download=False)
+        >>> data.shape, data.num_classes
+        ((2, 34, 34), 4)
     """
 
     name, expected, suffix = "NMNIST", "NMNIST/Train/DIGIT/*.bin and NMNIST/Test/DIGIT/*.bin", ".bin"
@@ -86,24 +94,29 @@ class NMNIST(TonicSource):
         missing = sorted(set(self.classes) - set(kept.labels))
         if missing:
             raise DataError(
-                f"NMNIST: {self.folder} has no recordings of {missing}; set classes to the digits that are there."
+                f"NMNIST: {self.folder} has no recordings of {missing}; set classes to the existing digits."
             )
         return kept._replace(labels=[new[digit] for digit in kept.labels])
 
 
 class DVSGesture(TonicSource):
-    """DVS128 Gesture: 11 gestures of 29 people under several lights, 128 x 128, 1077 and 264 recordings.
+    """DVS128 Gesture: 11 gestures of 29 people in several lighting conditions, 128 x 128.
 
-    Amir et al. 2017, CVPR. tonic's version is cut into one file a gesture, with times in whole milliseconds. The test
-    part has other people than the training part, and so has a validation part: a person's recordings stay together.
+    Amir et al. 2017, CVPR. 1077 training and 264 test recordings. tonic's version has one file per gesture, with times
+    in whole milliseconds. The test set has other people than the training set. So has a validation set, because all
+    recordings of a person stay together.
 
     Args:
-        root: folder that holds ``DVSGesture``; None for SPIKEFIT_DATA_DIR, else ``data``.
+        root: folder with ``DVSGesture``; None for SPIKEFIT_DATA_DIR, else ``data``.
         download, pipeline: see :class:`~spikefit.data.events.tonic_source.TonicSource`.
+
+    Example:
+        >>> DVSGesture(download=False).shape, DVSGesture().num_classes
+        ((2, 128, 128), 11)
     """
 
     name, suffix = "DVSGesture", ".npy"
-    expected = "DVSGesture/ibmGestureTrain/userNN_LIGHT/GESTURE.npy and DVSGesture/ibmGestureTest, alike"
+    expected = "DVSGesture/ibmGestureTrain/userNN_LIGHT/GESTURE.npy and the same in DVSGesture/ibmGestureTest"
     num_classes = 11
     sensor_size = (128, 128, 2)
 
@@ -113,15 +126,19 @@ class DVSGesture(TonicSource):
 
 
 class CIFAR10DVS(SplitTonicSource):
-    """CIFAR10-DVS: 10000 images of CIFAR-10 shown to an event camera of 128 x 128, 1000 a class.
+    """CIFAR10-DVS: 10000 images of CIFAR-10 shown to an event camera of 128 x 128, 1000 per class.
 
-    Li et al. 2017, Frontiers in Neuroscience 11:309. It has no official test part; 10 % are usually held out. Reading
+    Li et al. 2017, Frontiers in Neuroscience 11:309. There is no official test set; 10 % are usually held out. Reading
     it needs the package ``aedat``.
 
     Args:
-        root: folder that holds ``CIFAR10DVS/CLASS/*.aedat4``; None for SPIKEFIT_DATA_DIR, else ``data``.
+        root: folder with ``CIFAR10DVS/CLASS/*.aedat4``; None for SPIKEFIT_DATA_DIR, else ``data``.
         download, pipeline: see :class:`~spikefit.data.events.tonic_source.TonicSource`.
         split_seed, test_fraction: see :class:`~spikefit.data.events.tonic_source.SplitTonicSource`.
+
+    Example:
+        >>> CIFAR10DVS(download=False).shape, CIFAR10DVS().num_classes
+        ((2, 128, 128), 10)
     """
 
     name, expected, suffix = "CIFAR10DVS", "CIFAR10DVS/CLASS/*.aedat4", ".aedat4"
@@ -131,17 +148,22 @@ class CIFAR10DVS(SplitTonicSource):
 
 
 class NCALTECH101(SplitTonicSource):
-    """N-Caltech101: 8709 images of 101 classes shown to a moving event camera, each of a size of its own.
+    """N-Caltech101: 8709 images of 101 classes and different sizes, shown to a moving event camera.
 
-    Orchard et al. 2015, Frontiers in Neuroscience 9:437. It has no official test part. Recordings are moved to the
-    corner of an area that holds them all, 240 x 180 (the size that images were scaled to); what lies beside it, a few
-    events of the sensor's noise, is left out.
+    Orchard et al. 2015, Frontiers in Neuroscience 9:437. There is no official test set. All recordings start at the
+    corner of a common area of 240 x 180 (the size that images were scaled to). The few events outside this area are
+    sensor noise and are dropped.
 
     Args:
-        root: folder that holds ``NCALTECH101/Caltech101/CLASS/*.bin``; None for SPIKEFIT_DATA_DIR, else ``data``.
+        root: folder with ``NCALTECH101/Caltech101/CLASS/*.bin``; None for SPIKEFIT_DATA_DIR, else ``data``.
         download, pipeline: see :class:`~spikefit.data.events.tonic_source.TonicSource`.
         split_seed, test_fraction: see :class:`~spikefit.data.events.tonic_source.SplitTonicSource`.
-        classes: names of the class folders to use, in alphabetic order of their labels 0, 1, ...; None for all 101.
+        classes: names of the class folders to use, labelled 0, 1, ... in alphabetic order; None for all 101.
+
+    Example:
+        >>> data = NCALTECH101(classes=["ant", "barrel"], download=False)
+        >>> data.shape, data.num_classes
+        ((2, 180, 240), 2)
     """
 
     name, expected, suffix = "NCALTECH101", "NCALTECH101/Caltech101/CLASS/*.bin", ".bin"
@@ -167,7 +189,7 @@ class NCALTECH101(SplitTonicSource):
         from tonic.download_utils import extract_archive
 
         base.download(dataset)
-        # The archive holds another one, which tonic 1.7 leaves packed.
+        # The archive contains another one, which tonic 1.7 does not unpack.
         location = Path(dataset.location_on_system)
         if not any(location.rglob(f"*{self.suffix}")):
             for inner in location.rglob(dataset.data_filename):
@@ -175,17 +197,17 @@ class NCALTECH101(SplitTonicSource):
 
     def _chosen(self, dataset: Any) -> Chosen:
         paths = [Path(path) for path in dataset.data]
-        # Contours of the objects, which the archive has beside the recordings, end in .bin too.
+        # The archive also contains contours of the objects, in files that end in .bin too.
         order = [index for index in range(len(paths)) if not paths[index].name.startswith("annotation")]
         order.sort(key=lambda index: paths[index].parts)
         names = [dataset.targets[index] for index in order]
-        there = sorted(set(names))
-        wanted = there if self.classes is None else self.classes
-        missing = sorted(set(wanted) - set(there))
+        existing = sorted(set(names))
+        wanted = existing if self.classes is None else self.classes
+        missing = sorted(set(wanted) - set(existing))
         if missing or len(wanted) != self.num_classes:
             folder = self.folder / "NCALTECH101" / "Caltech101"
-            lack = f"has no recordings of {missing}" if missing else f"has {len(there)} classes, expected 101"
-            raise DataError(f"NCALTECH101: {folder} {lack}; set classes to the names of folders that are there.")
+            lack = f"has no recordings of {missing}" if missing else f"has {len(existing)} classes, expected 101"
+            raise DataError(f"NCALTECH101: {folder} {lack}; set classes to the names of existing folders.")
         new = {name: label for label, name in enumerate(wanted)}
         kept = [(index, new[name]) for index, name in zip(order, names, strict=True) if name in new]
         return Chosen([index for index, _ in kept], [label for _, label in kept])

@@ -1,4 +1,4 @@
-"""The cache: what it is filed under, and that whatever happens to a file or a process the frames are right."""
+"""The cache of event data: frames are correct whatever happens to a file or a process."""
 
 import errno
 import os
@@ -112,7 +112,7 @@ def test_a_damaged_file_is_written_anew_with_a_warning(tmp_path, augment):
     }
     for damage, content in damages.items():
         path.write_bytes(content)
-        with pytest.warns(UserWarning, match="is damaged .* written anew"):
+        with pytest.warns(UserWarning, match="is damaged .* written again"):
             dataset = build(tmp_path, augment=augment)
         assert torch.equal(plain(dataset), EXPECTED), damage
         assert path.read_bytes() == whole, damage
@@ -235,7 +235,7 @@ def test_the_limit_is_that_of_all_files_in_the_folder(tmp_path):
 
 
 def full_disk(monkeypatch, number):
-    """Writing to a file fails behind the first chunk, as on a disk without room."""
+    """Writing to a file fails after the first chunk, as on a full disk."""
     real = os.fdopen
 
     def opened(handle, *arguments):
@@ -264,7 +264,7 @@ def full_disk(monkeypatch, number):
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
 def test_a_full_disk_is_a_clear_error_and_leaves_no_half_file(tmp_path, monkeypatch, number):
     full_disk(monkeypatch, number)
-    with pytest.raises(DataError, match=f"cache_dir: the disk of {tmp_path} is full; expected room"):
+    with pytest.raises(DataError, match=f"cache_dir: the disk of {tmp_path} is full; expected free space"):
         build(tmp_path)
     assert files(tmp_path) == files(tmp_path, "*.tmp") == []
     monkeypatch.undo()
@@ -287,7 +287,7 @@ def test_damaged_recordings_stay_their_own_error(tmp_path):
     assert files(tmp_path, "*.tmp") == []
 
 
-def test_the_size_is_told_once(tmp_path, caplog):
+def test_the_size_is_logged_once(tmp_path, caplog):
     with caplog.at_level("INFO"):
         build(tmp_path)
         build(tmp_path)
@@ -295,7 +295,7 @@ def test_the_size_is_told_once(tmp_path, caplog):
     assert f"{files(tmp_path)[0].stat().st_size:,} bytes" in record.message
 
 
-def test_the_size_in_memory_is_told(caplog):
+def test_the_size_in_memory_is_logged(caplog):
     """20 recordings of 4 x 2 x 10 x 12 spikes, a bit each."""
     with caplog.at_level("INFO"):
         EventPipeline().dataset(MadeUp(), 4, train=True)

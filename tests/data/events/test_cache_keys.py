@@ -1,4 +1,4 @@
-"""What a cache is filed under: another key for whatever changes what is cached, and no other one for what doesn't."""
+"""Keys of the cache: they change if and only if the cached content changes."""
 
 import zlib
 
@@ -107,7 +107,7 @@ def test_parameters_of_a_users_own_framing_are_in_the_key():
 
 
 def test_the_order_of_the_recordings_is_in_the_key():
-    """As far as labels tell: a file system gives files in any order."""
+    """A file system lists files in any order; the labels show which."""
     recordings = MadeUp()
     recordings.__class__ = type("Turned", (MadeUp,), {"labels": 1 - recordings.labels})
     assert EventPipeline(cache="none").dataset(recordings, 4, train=True).key != key()

@@ -1,4 +1,4 @@
-"""Event data without the real files: which folders are accepted, what is written, what workers receive."""
+"""Event data without the real files: accepted folders, written files, and data loader workers."""
 
 import pickle
 import shutil
@@ -18,7 +18,7 @@ def files(folder):
     return {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
 
 
-def test_poker_dvs_needs_no_archive_beside_the_recordings(tmp_path):
+def test_poker_dvs_needs_no_archive_next_to_the_recordings(tmp_path):
     """tonic 1.7 deletes the archive after unpacking, and would unpack it again each time that it is opened."""
     fake_data.write_pokerdvs(tmp_path, per_class=2)
     for archive in tmp_path.rglob("*.gz"):
@@ -30,7 +30,7 @@ def test_poker_dvs_needs_no_archive_beside_the_recordings(tmp_path):
     assert files(tmp_path) == before
 
 
-def test_too_few_recordings_beside_an_archive_are_an_extraction_that_broke_off(tmp_path):
+def test_too_few_recordings_next_to_an_archive_are_an_incomplete_extraction(tmp_path):
     fake_data.write_pokerdvs(tmp_path, per_class=2)
     with pytest.raises(DataError, match="not found"):
         POKERDVS(root=str(tmp_path), download=False).prepare()
@@ -70,7 +70,7 @@ def test_frames_reach_processes_that_load_whole(tmp_path, cache):
 @pytest.mark.parametrize(("binary", "expected"), [(True, 1.0), (False, 3.0)])
 def test_frames_by_hand(tmp_path, binary, expected):
     """Two frames of floor(99 / 2) = 49 us: three events of one pixel at 0, 1 and 2 us are one spike or a count of 3 in
-    the first; one at 60 us lies in the second; the last, at 99 us, is behind both, which is tonic's rounding.
+    the first; one at 60 us lies in the second; the last, at 99 us, is after both, which is tonic's rounding.
     """
     fake_data.write_pokerdvs(tmp_path, per_class=5)
     events = np.array([[0, 4, 9, 1], [1, 4, 9, 1], [2, 4, 9, 1], [60, 30, 2, 0], [99, 0, 0, 0]])

@@ -1,4 +1,4 @@
-"""What a user reads when files are missing, packed, damaged, or have no reader; and that nothing is written unasked."""
+"""Error messages for missing, packed, damaged or unreadable files, and that nothing is written without permission."""
 
 import gzip
 import hashlib
@@ -66,7 +66,7 @@ def test_a_missing_archive_is_named_with_its_checksum_and_its_place(source, tmp_
     message = refusal(source(root=str(tmp_path), download=False))
     for words in ("not found in", source.expected, "Set download to true", "SPIKEFIT_DATA_DIR"):
         assert words in message
-    address = "from https://" if has_address else "tonic knows no address of it"
+    address = "from https://" if has_address else "tonic knows no download address"
     assert f"Put {filename} (MD5 {checksum}; {address}" in message
     assert f") into {tmp_path / folder}" in message
     assert list(tmp_path.iterdir()) == [], "nothing is written"
@@ -122,7 +122,7 @@ def test_an_archive_that_is_there_is_unpacked_without_a_network(tmp_path, monkey
         monkeypatch.setattr(f"tonic.datasets.DVSGesture.{part}_md5", checksum)
     before = sorted(tmp_path.rglob("*"))
     message = refusal(DVSGesture(root=str(tmp_path), download=False))
-    assert "ibmGestureTrain.tar.gz is whole (MD5 " in message
+    assert "ibmGestureTrain.tar.gz is complete (MD5 " in message
     assert "unpack it there or set download to true" in message
     assert sorted(tmp_path.rglob("*")) == before
     source = DVSGesture(root=str(tmp_path), download=True)
@@ -156,7 +156,7 @@ def test_the_archive_inside_of_ncaltech101_is_unpacked_too(tmp_path, monkeypatch
         archive.write(tmp_path / "Caltech101.zip", f"{inside}Caltech101.zip")
     monkeypatch.setattr("tonic.datasets.NCALTECH101.file_md5", hashlib.md5(outer.read_bytes()).hexdigest())
     message = refusal(NCALTECH101(root=str(tmp_path), test_fraction=0.5))
-    assert "it brought no whole set" in message, "tonic's rule: 8709 recordings beside the archive"
+    assert "the downloaded data set is incomplete" in message, "tonic's rule: 8709 recordings next to the archive"
     outer.unlink()
     source = NCALTECH101(root=str(tmp_path), download=False, test_fraction=0.5)
     source.prepare()
@@ -181,7 +181,7 @@ def test_a_file_that_broke_off_is_damaged_not_missing(source, write, file, downl
 
 
 def test_the_file_of_another_part_is_not_enough(tmp_path):
-    """tonic looks for any .h5 file beside the archive."""
+    """tonic looks for any .h5 file next to the archive."""
     fake_events.write_heidelberg(tmp_path, "SHD", 20, per_class=1)
     (tmp_path / "SHD" / "shd_test.h5").unlink()
     (tmp_path / "SHD" / "shd_test.h5.zip").write_bytes(b"")
@@ -214,14 +214,14 @@ def write_smnist(root):
         shutil.copy(file, folder)
 
 
-def test_any_class_of_tonic_tells_what_is_missing_and_writes_nothing(tmp_path):
+def test_any_class_of_tonic_reports_what_is_missing_and_writes_nothing(tmp_path):
     message = refusal(SMNIST(root=str(tmp_path), download=False))
     assert f"{tmp_path}/smnist" in message
-    assert "tonic names neither an archive nor a checksum" in message
+    assert "tonic gives no archive and no checksum" in message
     assert list(tmp_path.iterdir()) == []
 
 
-def test_labels_that_only_the_recordings_tell_are_read_from_them(tmp_path):
+def test_labels_that_only_the_recordings_have_are_read_from_them(tmp_path):
     write_smnist(tmp_path)
     source = SMNIST(root=str(tmp_path), download=False)
     source.prepare()

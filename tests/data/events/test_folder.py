@@ -1,4 +1,4 @@
-"""A folder of one's own recordings: its layouts, its formats, and what is wrong with it."""
+"""RecordingFolder: layouts, formats and error messages."""
 
 from functools import partial
 
@@ -159,7 +159,7 @@ def foreign_file(root):
     [
         (missing_class, "test/right is missing or empty"),
         (missing_part, "has the part train but no part test; expected train/CLASS and test/CLASS, or CLASS alone"),
-        (foreign_file, "notes.txt is no recording, expected .npy, .bin, .aedat4"),
+        (foreign_file, "notes.txt is not a recording, expected .npy, .bin, .aedat4"),
     ],
 )
 def test_what_is_wrong_is_said_before_training(tmp_path, change, message):
@@ -187,8 +187,8 @@ def test_hidden_files_are_not_looked_at(tmp_path):
     [
         (EVENTS[:, :3], r"has shape \(3, 3\), expected \[N, 4\] with columns txyp"),
         (np.zeros(3, [("t", int), ("x", int), ("p", int)]), "has no field y, expected events with t, x, y, p"),
-        (EVENTS + np.array([0, 31, 0, 0]), r"event 1 lies at \(34, 4\), beside a sensor of 34 x 34"),
-        (EVENTS - np.array([0, 0, 3, 0]), r"event 0 lies at \(1, -1\), beside a sensor"),
+        (EVENTS + np.array([0, 31, 0, 0]), r"event 1 lies at \(34, 4\), outside a sensor of 34 x 34"),
+        (EVENTS - np.array([0, 0, 3, 0]), r"event 0 lies at \(1, -1\), outside a sensor"),
     ],
 )
 def test_a_recording_that_does_not_fit_is_named(tmp_path, content, message):
@@ -201,7 +201,7 @@ def test_a_recording_that_does_not_fit_is_named(tmp_path, content, message):
 def test_a_file_that_broke_off_within_an_event_is_damaged(tmp_path):
     one_each(tmp_path)
     (tmp_path / "train" / "left" / "0.bin").write_bytes(b"\0" * 12)
-    with pytest.raises(DataError, match="has 12 bytes, expected five an event; it is damaged"):
+    with pytest.raises(DataError, match="has 12 bytes, expected five per event; it is damaged"):
         folder(tmp_path).recordings("train")[0]
 
 

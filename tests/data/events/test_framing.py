@@ -1,4 +1,4 @@
-"""Frames against tonic's own, and by hand where tonic has no answer."""
+"""Framings against tonic's own, and by hand where tonic has no result."""
 
 import numpy as np
 import pytest
@@ -38,7 +38,7 @@ def batches(draw, fewest=0):
 
 
 def tonic_frames(events, steps, **options):
-    """The first T of tonic's frames, empty ones behind them; tonic has no frame for a recording without events."""
+    """The first T of tonic's frames, padded with empty ones; tonic has no frame for a recording without events."""
     frames = np.zeros((steps, *SENSOR[::-1]), int)
     if len(events):
         own = transforms.ToFrame(sensor_size=SENSOR, **options)(events.copy())[:steps]
@@ -80,7 +80,7 @@ def test_bins_of_events_equal_tonic(batch, steps, overlap):
 def test_windows_of_time_equal_tonic(batch, steps, window, incomplete, data):
     overlap = data.draw(st.one_of(st.just(0), st.integers(0, window - 1)))
     options = {"time_window": window, "overlap": overlap, "include_incomplete": incomplete}
-    # tonic counts every window, also those behind T: keep their number within reason
+    # tonic counts every window, also those after T: keep their number within reason
     batch = [events for events in batch if not len(events) or np.ptp(events["t"]) // (window - overlap) < 2000]
     if batch:
         agree(batch, TimeWindows(window, overlap, incomplete), steps, **options)
@@ -119,7 +119,7 @@ def test_a_batch_is_its_recordings_one_by_one(framing):
 
 
 def test_by_hand():
-    """Times 0, 4, 5, 9, 10 in two frames of floor(10 / 2) = 5: two events, two events, and 10 lies behind both."""
+    """Times 0, 4, 5, 9, 10 in two frames of floor(10 / 2) = 5: two events, two events, and 10 lies after both."""
     events = np.zeros(5, DTYPE)
     events["t"], events["x"], events["y"], events["p"] = [0, 4, 5, 9, 10], [1, 1, 2, 3, 4], 3, [0, 0, 1, 0, 1]
     frames = frame([events], TimeBins(), SENSOR, 2, binary=False)[0]
@@ -130,7 +130,7 @@ def test_by_hand():
 
 
 def test_voxel_grid_by_hand():
-    """Times 0, 5, 10 and T = 2: u = 0, 1, 2. The first is frame 0's alone, the second frame 1's, the third behind."""
+    """Times 0, 5, 10 and T = 2: u = 0, 1, 2. The first is in frame 0, the second in 1, the third after both."""
     events = np.zeros(4, DTYPE)
     events["t"], events["x"], events["p"] = [0, 2, 5, 10], [0, 1, 2, 3], [1, 0, 1, 1]
     frames = frame([events], VoxelGrid(), SENSOR, 2, binary=False)[0]

@@ -1,4 +1,4 @@
-"""From recordings to frames: against tonic's transforms in a row, whatever the cache, the loader and the order."""
+"""EventPipeline against tonic's transforms, with every cache, loader and order."""
 
 import pickle
 import subprocess
@@ -96,7 +96,7 @@ def test_real_recordings_equal_tonic(data_dir, cached):
                                "noise_threshold": 1}, (7, 17, 2)),
     ],
 )  # fmt: skip
-def test_the_sensor_behind_a_transform_holds_every_event(name, arguments, size):
+def test_the_sensor_after_a_transform_contains_every_event(name, arguments, size):
     pipeline = EventPipeline([tonic(name, **arguments)], cache="none")
     width, height, polarities = size
     assert pipeline.shape((35, 34, 2)) == (polarities, height, width)
@@ -297,7 +297,7 @@ def test_samples_are_counted_from_the_end_too(cached):
         dataset[-21]
 
 
-def test_a_pickled_data_set_with_a_cache_leaves_its_recordings_behind(cached):
+def test_a_pickled_data_set_with_a_cache_does_not_contain_its_recordings(cached):
     dataset = EventPipeline(**cached).dataset(MadeUp(), 3, train=True)
     copy = pickle.loads(pickle.dumps(dataset))
     assert (copy.recordings is None) == (cached["cache"] != "none")

@@ -90,7 +90,7 @@ def test_missing_digits_are_named(data_dir):
         NMNIST(root=str(data_dir / "nmnist4"), classes=[0, 1, 6], download=False).load("test", 3)
 
 
-def test_nothing_is_written_beside_the_data(data_dir):
+def test_nothing_is_written_next_to_the_data(data_dir):
     before = sorted(str(path) for path in (data_dir / "pokerdvs").rglob("*"))
     POKERDVS(root=str(data_dir), download=False, pipeline=EventPipeline(cache="none")).load("train", 3)
     assert sorted(str(path) for path in (data_dir / "pokerdvs").rglob("*")) == before

@@ -1,4 +1,4 @@
-"""Every event data set, from files in its own format through tonic's own class to a batch of a training."""
+"""Every event data set, from files in its own format through tonic's class to a training batch."""
 
 import os
 import pickle
@@ -260,7 +260,7 @@ def test_every_class_of_ncaltech101_is_used_by_default(tmp_path):
         NCALTECH101(root=str(tmp_path), download=False, classes=["class_001", "class_007"]).recordings("test")
 
 
-def test_events_beside_the_area_of_ncaltech101_are_left_out(make, tmp_path):
+def test_events_outside_the_area_of_ncaltech101_are_left_out(make, tmp_path):
     source = make("ncaltech101")
     file = tmp_path / "NCALTECH101" / "Caltech101" / "class_000" / "image_0000.bin"
     fake_events.write_bin(file, *np.array([[0, 0, 0, 1], [5, 239, 3, 0], [7, 240, 3, 0], [9, 3, 180, 1]]).T)
@@ -274,7 +274,7 @@ def test_events_beside_the_area_of_ncaltech101_are_left_out(make, tmp_path):
     assert events.tolist() == [(0, 0, 0, 1), (5, 239, 3, 0)]
 
 
-def test_contours_beside_the_recordings_of_ncaltech101_are_no_recordings(make, tmp_path):
+def test_contours_in_the_archive_of_ncaltech101_are_not_recordings(make, tmp_path):
     source = make("ncaltech101")
     recordings = len(source.recordings("train"))
     contours = tmp_path / "NCALTECH101" / "Caltech101_annotations" / "class_001"

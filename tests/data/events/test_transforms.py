@@ -1,4 +1,4 @@
-"""Which transforms are allowed, what is said of a wrong one, and which count as random."""
+"""Transforms of events: allowed classes, error messages, and randomness."""
 
 import inspect
 
@@ -53,26 +53,26 @@ def test_what_is_random(given, random):
     ("given", "named"),
     [
         (tonic("Denoize"), r"transforms\[0\].class_path: got 'tonic.transforms.Denoize'.*expected one of .*Denoise"),
-        (tonic("ToFrame", n_time_bins=3), r"class_path: got .*ToFrame'.*frames are made by framing"),
-        (tonic("Denoise"), r"transforms\[0\].init_args:.*required: filter_time.*expected of filter_time"),
-        (tonic("Denoise", filter_tim=3), r"'filter_tim' is not accepted; expected of filter_time"),
+        (tonic("ToFrame", n_time_bins=3), r"class_path: got .*ToFrame'.*for frames use the option framing"),
+        (tonic("Denoise"), r"transforms\[0\].init_args:.*required: filter_time.*allowed are filter_time"),
+        (tonic("Denoise", filter_tim=3), r"'filter_tim' is not accepted; allowed are filter_time"),
         (tonic("Denoise", filter_time="long"), r"filter_time.*long"),
         (tonic("CenterCrop", size=3, sensor_size=[3, 3, 2]), r"sensor_size is filled in"),
         (tonic("DropPixel"), r"transforms\[0\]: tonic.transforms.DropPixel with .* fails on events .* 12 x 10 x 2"),
         (tonic("Downsample", target_size=[0, 3]), r"nothing is left of the sensor: 0 x 3"),
-        (tonic("DropEvent", p=0.3), r"transforms\[0\]: .*DropEvent is random, expected one that is not; .* augment"),
-        ({"class_path": "no.such.Thing"}, r"class_path: got 'no.such.Thing', which is not there"),
+        (tonic("DropEvent", p=0.3), r"transforms\[0\]: .*DropEvent is random, expected a deterministic.* augment"),
+        ({"class_path": "no.such.Thing"}, r"class_path: got 'no.such.Thing', which can't be imported"),
         ({"class_path": "Thing"}, r"class_path: got 'Thing'"),
         (
             {"class_path": "helpers.event_source.DTYPE"},
-            r"class_path: got 'helpers.event_source.DTYPE'.*events into events",
+            r"class_path: got 'helpers.event_source.DTYPE'.*map events to events",
         ),
         (
             {"class_path": "helpers.event_source.MadeUp"},
-            r"class_path: got 'helpers.event_source.MadeUp'.*events into events",
+            r"class_path: got 'helpers.event_source.MadeUp'.*map events to events",
         ),
         ({"class": "x"}, r"transforms\[0\]: got {'class': 'x'}, expected class_path"),
-        ({"class_path": "x", "args": 3}, r"transforms\[0\]: got .* expected class_path and perhaps init_args"),
+        ({"class_path": "x", "args": 3}, r"transforms\[0\]: got .* expected class_path and optionally init_args"),
     ],
 )
 def test_a_wrong_transform_is_named(given, named):

@@ -16,7 +16,7 @@ from pathlib import Path
 from spikefit.checkpoints import read_checkpoint
 from spikefit.deploy.deployment import Deployment, require_structure
 from spikefit.errors import BundleError, CheckpointError, SpikeFitError, check_range
-from spikefit.hardware.check_capacity import unknown_limits
+from spikefit.hardware.check_chip_capacity import unknown_limits
 from spikefit.hardware.target import HardwareTarget
 from spikefit.module import SpikingClassifier
 from spikefit.nir.dialects import DIALECTS

@@ -9,8 +9,8 @@ from spikefit.deploy.report.build import build_report
 from spikefit.deploy.report.data import Report
 from spikefit.deploy.report.sections import Accuracy, Provenance
 from spikefit.errors import DataError, TargetError
-from spikefit.hardware.check_capacity import check
-from spikefit.hardware.check_structure import check_structure
+from spikefit.hardware.check_chip_capacity import check
+from spikefit.hardware.check_supported_features import check_structure
 from spikefit.hardware.deployment_context import DeploymentContext
 from spikefit.hardware.energy import EnergyModelName
 from spikefit.hardware.finding import Finding

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from spikefit.hardware.check_capacity import check
+from spikefit.hardware.check_chip_capacity import check
 from spikefit.hardware.deployment_context import DeploymentContext
 from spikefit.hardware.finding import Finding
 from spikefit.hardware.placement import place

@@ -1,5 +1,5 @@
 """Import and export of networks as NIR graphs (Neuromorphic Intermediate Representation)."""
 
-from spikefit.nir.read import FromNIR
+from spikefit.nir.read_network import FromNIR
 
 __all__ = ["FromNIR"]

@@ -12,7 +12,7 @@ from helpers.deployment_contexts import context
 
 from spikefit.errors import BundleError, ExchangeError, TargetError
 from spikefit.functional.neuron_models import MODELS, NeuronModel, register
-from spikefit.hardware.check_structure import check_structure
+from spikefit.hardware.check_supported_features import check_structure
 from spikefit.hardware.energy_of_memory import memory_terms
 from spikefit.hardware.target import HardwareTarget
 from spikefit.networks import MLP

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spikefit.errors import ConfigurationError
-from spikefit.hardware.check_capacity import check
+from spikefit.hardware.check_chip_capacity import check
 from spikefit.hardware.placement import Placement, place
 from spikefit.hardware.sourced_value import SourcedValue
 from spikefit.hardware.target import HardwareTarget

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spikefit.errors import TargetError
-from spikefit.hardware.check_capacity import check, unknown_limits
-from spikefit.hardware.check_structure import check_structure
+from spikefit.hardware.check_chip_capacity import check, unknown_limits
+from spikefit.hardware.check_supported_features import check_structure
 from spikefit.hardware.finding import Finding
 from spikefit.hardware.placement import place
 from spikefit.hardware.sourced_value import SourcedValue, known

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spikefit.hardware.placement import Placement, place
-from spikefit.hardware.placement.crossbar import axon_types
+from spikefit.hardware.placement.crossbar_cores import axon_types
 from spikefit.hardware.placement.layer_per_core import Needs, assign, core_sizes, layer_needs
 from spikefit.hardware.sourced_value import SourcedValue
 from spikefit.hardware.target import HardwareTarget

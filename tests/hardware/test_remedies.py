@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from spikefit.hardware.check_capacity import check_capacity
+from spikefit.hardware.check_chip_capacity import check_capacity
 from spikefit.hardware.placement import place
 from spikefit.hardware.sourced_value import SourcedValue
 from spikefit.hardware.target import HardwareTarget

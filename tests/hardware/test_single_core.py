@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import torch
 
-from spikefit.hardware.check_capacity import check
-from spikefit.hardware.check_structure import check_structure
+from spikefit.hardware.check_chip_capacity import check
+from spikefit.hardware.check_supported_features import check_structure
 from spikefit.hardware.placement import place
 from spikefit.hardware.sourced_value import SourcedValue
 from spikefit.hardware.target import HardwareTarget

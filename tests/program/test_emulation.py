@@ -8,7 +8,7 @@ import torch
 from helpers.deployment_contexts import context
 from helpers.spiking_networks import NETWORKS, build
 
-from spikefit.hardware.check_capacity import check
+from spikefit.hardware.check_chip_capacity import check
 from spikefit.hardware.deployment_context import DeploymentContext
 from spikefit.hardware.target import HardwareTarget, available_targets
 from spikefit.input_kind import InputKind

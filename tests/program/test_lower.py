@@ -9,7 +9,7 @@ from helpers.joules import joules
 
 from spikefit.deploy.deployment import Deployment, require_structure
 from spikefit.errors import ConfigurationError, TargetError
-from spikefit.hardware.check_capacity import check
+from spikefit.hardware.check_chip_capacity import check
 from spikefit.hardware.target import HardwareTarget
 from spikefit.networks import MLP, ConvSNN, ResidualSNN
 from spikefit.networks.blocks import IdentitySkip

@@ -16,7 +16,7 @@ from spikefit.deploy.report.sections import (
     SourcedEntry,
     Utilisation,
 )
-from spikefit.hardware.check_capacity import unknown_limits
+from spikefit.hardware.check_chip_capacity import unknown_limits
 from spikefit.hardware.energy import EnergyEstimate, constants, estimate
 from spikefit.hardware.placement import Placement
 from spikefit.hardware.sourced_value import SourcedValue, known, to_plain

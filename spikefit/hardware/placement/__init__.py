@@ -6,11 +6,11 @@ from dataclasses import replace
 import numpy as np
 
 from spikefit.hardware.placement.base import CoreLoad, Part, Placement
-from spikefit.hardware.placement.crossbar import place_on_crossbars
+from spikefit.hardware.placement.crossbar_cores import place_on_crossbars
 from spikefit.hardware.placement.layer_per_core import place_layers
 from spikefit.hardware.placement.mesh import on_mesh
 from spikefit.hardware.placement.single_core import place_on_one_core
-from spikefit.hardware.placement.synapse_memory import place_in_memory
+from spikefit.hardware.placement.synapse_memory_cores import place_in_memory
 from spikefit.hardware.target import HardwareTarget
 from spikefit.program.ir import Program
 

@@ -10,7 +10,7 @@ from spikefit.program.ir import Program
 
 
 def place_on_one_core(target: HardwareTarget, program: Program) -> Placement:
-    """Place every population on the core; :mod:`spikefit.hardware.check_capacity` checks its limits."""
+    """Place every population on the core; :mod:`spikefit.hardware.check_chip_capacity` checks its limits."""
     chip = program.populations[1:]
     synapses = sum(program.synapses(projection) for projection in chip_projections(target, program))
     used = {

@@ -16,7 +16,7 @@ from spikefit.networks.blocks import Block, IdentitySkip, Network
 from spikefit.networks.norms import FixedNorm
 from spikefit.neurons import IF, LIF, NeuronFactory, ParametricLIF, SpikingNeuron
 from spikefit.nir.dialects import Dialect, Discretisation, Fires, dialect_called, require_nir
-from spikefit.nir.graph import Layer, Reader, Shape, Synapses, array
+from spikefit.nir.read_nodes import Layer, Reader, Shape, Synapses, array
 
 _NEARLY = 1e-6  # tolerance for a float32 quotient that should be 1
 

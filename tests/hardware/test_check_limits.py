@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import torch
 
-from spikefit.hardware.check_capacity import check, check_capacity, unknown_limits
-from spikefit.hardware.check_structure import check_structure
+from spikefit.hardware.check_chip_capacity import check, check_capacity, unknown_limits
+from spikefit.hardware.check_supported_features import check_structure
 from spikefit.hardware.finding import Finding
 from spikefit.hardware.sourced_value import SourcedValue
 from spikefit.hardware.target import HardwareTarget

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from spikefit.functional.neuron_models import neuron_model
-from spikefit.hardware.check_structure import check_structure
+from spikefit.hardware.check_supported_features import check_structure
 from spikefit.hardware.finding import Finding, plain
 from spikefit.hardware.host import chip_projections, on_host
 from spikefit.hardware.remedies import fewer_inputs, fewer_targets, fewer_units, prunable, receivers, senders

@@ -1,6 +1,6 @@
 """Print the first line of every public docstring, so that they can be read in one list.
 
-    python -m scripts.docstrings spikefit callbacks
+python -m scripts.docstrings spikefit callbacks
 """
 
 import argparse

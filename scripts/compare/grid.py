@@ -1,162 +1,134 @@
-"""The grid file of ``compare.py``."""
+"""Grid files: the rows of the method table and how each of them is trained."""
 
 import dataclasses
-import hashlib
 import json
 import re
 from dataclasses import dataclass, field
+from functools import reduce
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-import yaml
-
+from spikefit.cli.include import expand
 from spikefit.errors import ConfigurationError, check_choice, check_range
 
-PRETRAIN = "pretrain"
+Kind = TypeVar("Kind")
 
 
 @dataclass(frozen=True)
 class Row:
-    """One method of the table: a run for each seed and, if it prunes, each fraction.
+    """One row of the table: a run for each seed and, if it prunes, for each fraction.
 
     Attributes:
-        name: of the row; free, but unique.
-        method: family of methods, such as ``cat`` or ``lsq``; rows of one family share a colour in the plots.
-        levels, bits, scope, prune_method: what the table says of the row; they set nothing by themselves.
-        configs: YAML files behind the grid's own.
-        options: ``{dotted name: value}`` for the command line; see :func:`compare_run.filled`.
-        command: ``fit``, or ``test`` for what needs no training.
-        start: the row whose last checkpoint this one starts from (``from`` in YAML; the stage ``pretrain`` if there is
-            one and nothing else is said); None for random weights.
-        start_epochs: take the checkpoint that ``start`` wrote after so many of its epochs (``from_epochs`` in YAML),
-            not its last one; its configuration must keep it as ``checkpoints/epochN.ckpt``, with N counted from 0.
-        keep_quantizers: go on with the codebooks and steps of ``start``, which has the same quantizers.
-        epochs: of training altogether, those of ``start`` included.
-        prune_fractions: one run each; the last callback in ``configs`` gets the fraction.
-        seeds: None for the grid's.
+        name: unique name of the row.
+        method: rows of one method share a colour in the plots; ``float`` is the method that others are compared with.
+        configs: configuration files that follow the grid's own.
+        options: of the command line by dotted name, with the placeholders of :func:`scripts.compare.run.filled`.
+        command: ``fit``, or ``test`` for a method that needs no training.
+        start: the row whose last checkpoint this row starts from (``from`` in YAML); None for random weights.
+        start_epochs: start from the checkpoint that ``start`` wrote after this number of epochs (``from_epochs`` in
+            YAML), ``checkpoints/epochN.ckpt`` with N counted from 0, which its configuration must keep.
+        epochs: of training in total, including those of ``start``; None for the grid's.
+        prune_fractions: one run for each; the last callback of the configuration files takes the fraction.
     """
 
     name: str
     method: str
-    levels: int | None = None
-    bits: int | None = None
-    scope: str | None = None
-    prune_method: str | None = None
-    configs: tuple[str, ...] = ()
+    configs: list[str] = field(default_factory=list)
     options: dict[str, Any] = field(default_factory=dict)
     command: str = "fit"
     start: str | None = None
     start_epochs: int | None = None
-    keep_quantizers: bool = False
     epochs: int | None = None
-    prune_fractions: tuple[float, ...] = ()
-    seeds: tuple[int, ...] | None = None
+    prune_fractions: list[float] = field(default_factory=list)
 
     @property
-    def in_table(self) -> bool:
-        """Whether it is a row of the table."""
-        return self.name != PRETRAIN
+    def fractions(self) -> list[float] | list[None]:
+        """Of its runs; None for a row that does not prune."""
+        return self.prune_fractions or [None]
 
     @property
-    def needs(self) -> tuple[str, ...]:
-        """The rows whose checkpoints this one reads: its start, and those that its options mention."""
-        mentioned = re.findall(r"\{checkpoint:(\w+)\}", json.dumps(self.options))
-        return tuple(dict.fromkeys([*([self.start] if self.start else []), *mentioned]))
+    def needs(self) -> list[str]:
+        """The rows whose checkpoints this row reads: its start, and those that its options name."""
+        named = re.findall(r"\{checkpoint:(\w+)\}", json.dumps(self.options))
+        return list(dict.fromkeys([*([self.start] if self.start else []), *named]))
 
 
 @dataclass(frozen=True)
 class Grid:
-    """What a grid file says.
+    """The content of a grid file.
 
     Attributes:
-        dataset: its name, for the table.
-        configs: YAML files that every run starts from.
-        options: for every run, in front of the row's own.
-        epochs: of training altogether in a row that does not say otherwise.
-        train_samples: how many images an epoch has; a fixed, stratified subset where the data holds more.
-        batch_size: samples a step.
-        seeds: one run each.
+        configs: configuration files of every run.
+        epochs: of training in total, for rows that do not set them.
+        train_samples: images of an epoch; a fixed, stratified subset where the data set has more.
+        batch_size: samples of a step.
+        seeds: one run for each.
+        rows: in the order of the table.
+        options: of every run, before the row's own.
         deployment: options of ``callbacks.DeploymentSimulation``.
-        rows: in the order of the table; a stage ``pretrain`` comes first and is no row of it.
-        digests: of each configuration file's content.
     """
 
-    dataset: str
-    configs: tuple[str, ...]
+    configs: list[str]
     epochs: int
     train_samples: int
     batch_size: int
-    seeds: tuple[int, ...]
-    rows: tuple[Row, ...]
+    seeds: list[int]
+    rows: list[Row]
     options: dict[str, Any] = field(default_factory=dict)
     deployment: dict[str, Any] = field(default_factory=dict)
-    digests: dict[str, str] = field(default_factory=dict)
 
     def epochs_of(self, row: Row) -> int:
-        """Epochs of training behind the weights of ``row``, those of its start included."""
+        """Epochs that the weights of ``row`` were trained for, including those of its start."""
         if row.command == "test":
             return self.epochs_before(row)
         return self.epochs if row.epochs is None else row.epochs
 
     def epochs_before(self, row: Row) -> int:
-        """Epochs that its start was trained for."""
+        """Epochs that the start of ``row`` was trained for."""
         if row.start_epochs is not None:
             return row.start_epochs
         return 0 if row.start is None else self.epochs_of(next(other for other in self.rows if other.name == row.start))
 
 
+def merge(old: Any, new: Any) -> Any:
+    """``new`` over ``old`` as the command line merges configurations: ``key+`` appends to a list, other keys override.
+
+    Options for a list go to its last object, as ``--trainer.callbacks.fraction`` does.
+    """
+    if isinstance(old, list) and isinstance(new, dict):
+        return [*old[:-1], merge(old[-1], {"init_args": new})]
+    if not (isinstance(old, dict) and isinstance(new, dict)):
+        return new
+    merged = dict(old)
+    for key, value in new.items():
+        if key.endswith("+"):
+            merged[key[:-1]] = [*(merged.get(key[:-1]) or []), *(value if isinstance(value, list) else [value])]
+        else:
+            merged[key] = merge(merged.get(key, {}), value)
+    return merged
+
+
 def load_grid(path: Path) -> Grid:
-    """Read a grid file.
+    """Read a grid file, which may ``include`` another one.
 
     Raises:
-        ConfigurationError: naming the file, the key, and what is allowed.
+        ConfigurationError: naming the file or the row, the key, and what is allowed.
     """
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
-        raise ConfigurationError(f"grid: {path} can't be read: {error}") from error
-    if not isinstance(content, dict):
-        raise ConfigurationError(f"grid: {path} holds no mapping.")
-    stage = content.pop(PRETRAIN, None)
-    rows = [] if stage is None else [_row({"name": PRETRAIN, "method": PRETRAIN, "from": None, **stage}, None)]
-    rows += [_row(entry, PRETRAIN if stage is not None else None) for entry in content.get("rows") or []]
-    wanted = {f.name for f in dataclasses.fields(Grid)} - {"digests"}
-    required = wanted - {"options", "deployment"}
-    _expect_keys(str(path), content, wanted, required)
-    files = {config for row in rows for config in row.configs} | set(content["configs"])
-    digests = {file: _digest(Path(file)) for file in sorted(files)}
-    lists = {"configs": tuple(content["configs"]), "seeds": tuple(content["seeds"]), "rows": tuple(rows)}
-    grid = Grid(**{**content, **lists, "digests": digests})
+    content: dict[str, Any] = reduce(merge, [content for _, content in expand(path)], {})
+    rows = [_make(Row, f"row {entry.get('name')}", entry) for entry in content.pop("rows", [])]
+    grid = _make(Grid, str(path), {**content, "rows": rows})
     _check(grid)
     return grid
 
 
-def _row(content: dict[str, Any], start: str | None) -> Row:
-    known = {f.name for f in dataclasses.fields(Row)} - {"start", "start_epochs"} | {"from", "from_epochs"}
-    _expect_keys(f"row {content.get('name')}", content, known, {"name", "method"})
-    content = {"from": start, **content}
-    content["start"], content["start_epochs"] = content.pop("from"), content.pop("from_epochs", None)
-    for name in ("configs", "prune_fractions", "seeds"):
-        if content.get(name) is not None:
-            content[name] = tuple(content[name])
-    return Row(**content)
-
-
-def _expect_keys(where: str, content: dict[str, Any], known: set[str], required: set[str]) -> None:
-    for key in content:
-        check_choice(f"key of {where}", key, sorted(known))
-    missing = sorted(required - set(content))
-    if missing:
-        raise ConfigurationError(f"{where}: {', '.join(missing)} missing.")
-
-
-def _digest(path: Path) -> str:
-    """Of the parsed content, so that a comment changes nothing."""
+def _make(kind: type[Kind], where: str, content: dict[str, Any]) -> Kind:
+    names = {"from": "start", "from_epochs": "start_epochs"}  # `from` is no name in Python
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
-        raise ConfigurationError(f"configs: {path} can't be read: {error}") from error
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+        return kind(**{names.get(key, key): value for key, value in content.items()})
+    except TypeError as error:
+        words = {name: key for key, name in names.items()}
+        allowed = (words.get(entry.name, entry.name) for entry in dataclasses.fields(kind))  # type: ignore[arg-type]
+        raise ConfigurationError(f"{where}: {error}; expected the keys {', '.join(allowed)}.") from error
 
 
 def _check(grid: Grid) -> None:
@@ -167,18 +139,20 @@ def _check(grid: Grid) -> None:
         if row.name in earlier:
             raise ConfigurationError(f"rows: the name {row.name!r} is there twice.")
         check_choice(f"command of {row.name}", row.command, ("fit", "test"))
+        for config in (*grid.configs, *row.configs):
+            expand(Path(config))
         for name in row.needs:
             option = "from" if name == row.start else "checkpoint"
             check_choice(f"{option} of {row.name}", name, earlier)
             if earlier[name].prune_fractions or earlier[name].command == "test":
                 raise ConfigurationError(f"{option} of {row.name}: {name} leaves no checkpoint, or several.")
+        before, total = grid.epochs_before(row), grid.epochs_of(row)
         if row.start is not None and row.start_epochs is not None:
             check_range(f"from_epochs of {row.name}", row.start_epochs, 1, grid.epochs_of(earlier[row.start]))
         if row.command == "test" and row.start is None:
             raise ConfigurationError(f"from of {row.name}: a test needs a row that was trained.")
-        if row.command == "fit" and grid.epochs_of(row) <= grid.epochs_before(row):
+        if row.command == "fit" and total <= before:
             raise ConfigurationError(
-                f"epochs of {row.name}: got {grid.epochs_of(row)}, expected more than the {grid.epochs_before(row)} of "
-                f"{row.start}."
+                f"epochs of {row.name}: got {total}, expected more than the {before} of {row.start}."
             )
         earlier[row.name] = row

@@ -1,15 +1,19 @@
-"""One run of ``compare.py``: what it needs, and its command line."""
+"""One run of a grid: its command line, and the digest of its recipe."""
 
 import hashlib
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
-from scripts.compare.grid import Grid, Row
+from scripts.compare.grid import Grid, Row, merge
+from spikefit.cli.include import expand
+
+Key = tuple[str, float | None, int]
 
 
 @dataclass(frozen=True)
@@ -33,108 +37,98 @@ class Run:
         return f"{self.row.name}{fraction}-s{self.seed}"
 
     @property
-    def key(self) -> tuple[str, float | None, int]:
+    def key(self) -> Key:
         """What identifies the run in the results."""
         return self.row.name, self.prune_fraction, self.seed
 
     def digest(self) -> str:
-        """Changes with everything that decides on the weights: configurations, options, and the runs it needs."""
-        words = self._words(Path("folder"), "version", {name: Path(name) for name in self.needs})
-        files = [self.grid.digests[path] for path in (*self.grid.configs, *self.row.configs)]
-        content = [words, files, [run.digest() for run in self.needs.values()]]
-        return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
+        """Hash of everything that determines the weights: the merged configuration and the runs that it starts from.
+
+        Names of configuration files, their division, comments, and the modules of classes do not enter.
+        """
+        files = [content for config in self._configs for _, content in expand(Path(config))]
+        starts = {name: Path(run.digest()) / "last.ckpt" for name, run in self.needs.items()}
+        options = [
+            reduce(lambda value, key: {key: value}, reversed(k.split(".")), v) for k, v in self._settings(starts)
+        ]
+        merged = merge(reduce(merge, [*files, *options], {}), {"trainer": {"logger": None}})
+        text = json.dumps([self.row.command, merged], sort_keys=True)
+        text = re.sub(r'"(?:\w+\.)+([A-Z]\w*)"', r'"\1"', text)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def arguments(self, folder: Path, version: str, checkpoints: Mapping[str, Path]) -> list[str]:
-        """The command line behind ``spikefit``.
+        """The command line after ``spikefit``.
 
         Args:
-            folder, version: the run's files go into ``folder/version``.
-            checkpoints: last one of every run in ``needs``, by row.
+            folder, version: the run writes into ``folder/version``.
+            checkpoints: the last checkpoint of every run in ``needs``, by row.
         """
-        words = self._words(folder, version, checkpoints)
-        if self.row.command == "fit":
-            words.append("--trainer.callbacks+=callbacks.EpochTimer")
-        if self.row.in_table:
-            deployment = {**self.grid.deployment, "at_fit_end": self.row.command == "fit"}
-            words.append(_option("--trainer.callbacks+", "callbacks.DeploymentSimulation", deployment))
-        return words
-
-    def _words(self, folder: Path, version: str, checkpoints: Mapping[str, Path]) -> list[str]:
-        """The part of the command line that decides on the weights."""
-        grid, row = self.grid, self.row
-        words = [row.command]
-        for config in (*grid.configs, *row.configs):
-            words += ["--config", config]
-        if self.prune_fraction is not None:
-            words.append(f"--trainer.callbacks.fraction={self.prune_fraction}")
-        epochs = grid.epochs_of(row) - grid.epochs_before(row)
+        trains = self.row.command == "fit"
         logger = {"save_dir": str(folder), "name": "", "version": version}
-        words += [
-            f"--seed_everything={self.seed}",
-            f"--data.init_args.train_samples={grid.train_samples}",
-            f"--data.init_args.batch_size={grid.batch_size}",
-            f"--trainer.max_epochs={epochs}",
-            "--trainer.enable_progress_bar=false",
-            _option("--trainer.logger", "lightning.pytorch.loggers.CSVLogger", logger),
+        settings = [
+            *self._settings(checkpoints),
+            ("trainer.enable_progress_bar", False),
+            ("trainer.logger", _object("lightning.pytorch.loggers.CSVLogger", logger)),
+            *([("trainer.callbacks+", "callbacks.EpochTimer")] if trains else []),
+            (
+                "trainer.callbacks+",
+                _object("callbacks.DeploymentSimulation", {**self.grid.deployment, "at_fit_end": trains}),
+            ),
         ]
-        per_epoch = math.ceil(grid.train_samples / grid.batch_size)
+        configs = [word for config in self._configs for word in ("--config", config)]
+        words = [f"--{name}={value if isinstance(value, str) else json.dumps(value)}" for name, value in settings]
+        return [self.row.command, *configs, *words]
+
+    @property
+    def _configs(self) -> list[str]:
+        return [*self.grid.configs, *self.row.configs]
+
+    def _settings(self, checkpoints: Mapping[str, Path]) -> list[tuple[str, Any]]:
+        """Options that determine the weights, in the order in which they apply."""
+        grid, row = self.grid, self.row
+        epochs = grid.epochs_of(row) - grid.epochs_before(row)
         places = {
             "seed": self.seed,
-            "epochs": epochs,
-            "steps": epochs * per_epoch,
-            "steps_per_epoch": per_epoch,
+            "steps": epochs * math.ceil(grid.train_samples / grid.batch_size),
             **{f"checkpoint:{name}": str(path) for name, path in checkpoints.items()},
         }
-        options = {**grid.options, **row.options}
-        words += [f"--{name}={_word(filled(value, places))}" for name, value in options.items()]
+        settings: list[tuple[str, Any]] = [
+            *([] if self.prune_fraction is None else [("trainer.callbacks.fraction", self.prune_fraction)]),
+            ("seed_everything", self.seed),
+            ("data.init_args.train_samples", grid.train_samples),
+            ("data.init_args.batch_size", grid.batch_size),
+            ("trainer.max_epochs", epochs),
+            *filled({**grid.options, **row.options}, places).items(),
+        ]
         if row.start is not None and row.start in checkpoints:
-            begin = checkpoints[row.start]
+            start = checkpoints[row.start]
             if row.start_epochs is not None:
-                begin = begin.with_name(f"epoch{row.start_epochs - 1}.ckpt")
-            start = {"checkpoint": str(begin), "copy_quantizers": row.keep_quantizers}
-            words.append(_option("--trainer.callbacks+", "callbacks.InitialWeights", start))
-        return words
+                start = start.with_name(f"epoch{row.start_epochs - 1}.ckpt")
+            settings.append(("trainer.callbacks+", _object("callbacks.InitialWeights", {"checkpoint": str(start)})))
+        return settings
 
 
-def _option(name: str, class_path: str, init_args: dict[str, Any]) -> str:
-    return f"{name}={json.dumps({'class_path': class_path, 'init_args': init_args})}"
+def _object(class_path: str, init_args: dict[str, Any]) -> dict[str, Any]:
+    return {"class_path": class_path, "init_args": init_args}
 
 
-def _word(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
+def filled(options: dict[str, Any], places: Mapping[str, Any]) -> dict[str, Any]:
+    """``options`` with every value that is a placeholder, such as ``"{steps}"``, replaced.
 
-
-def filled(value: Any, places: Mapping[str, Any]) -> Any:
-    """``value`` with the ``{name}`` in its strings replaced by what ``places`` has under that name.
-
-    There are ``seed``, ``epochs`` and ``steps`` of this run, ``steps_per_epoch``, and ``checkpoint:ROW``, the last
-    checkpoint of another row with the same seed. Other braces stay.
+    Placeholders are ``seed`` and ``steps`` of the run, and ``checkpoint:ROW``, the last checkpoint of another row with
+    the same seed.
     """
-    if isinstance(value, dict):
-        return {key: filled(entry, places) for key, entry in value.items()}
-    if isinstance(value, list):
-        return [filled(entry, places) for entry in value]
-    if not isinstance(value, str):
-        return value
-    whole = re.fullmatch(r"\{([\w:]+)\}", value)
-    if whole and whole[1] in places:
-        return places[whole[1]]
-    return re.sub(r"\{([\w:]+)\}", lambda match: str(places.get(match[1], match[0])), value)
+    text = json.dumps(options)
+    for name, value in places.items():
+        text = text.replace(f'"{{{name}}}"', json.dumps(value))
+    return dict(json.loads(text))
 
 
-def all_runs(grid: Grid, seeds: tuple[int, ...] | None = None) -> Iterator[Run]:
-    """Every run, seed by seed, each behind those that it needs.
-
-    Args:
-        grid: what to run.
-        seeds: instead of the grid's and the rows' own.
-    """
-    every = seeds or tuple(dict.fromkeys(s for row in grid.rows for s in row.seeds or grid.seeds))
-    for seed in every:
+def all_runs(grid: Grid, seeds: Sequence[int] = ()) -> Iterator[Run]:
+    """Every run of ``seeds``, by default the grid's, seed by seed, each after those that it needs."""
+    for seed in seeds or grid.seeds:
         runs: dict[str, Run] = {}
         for row in grid.rows:
-            for fraction in row.prune_fractions or (None,):
-                run = Run(grid, row, seed, fraction, {name: runs[name] for name in row.needs})
-                runs[row.name] = run
-                if seed in (seeds or row.seeds or grid.seeds):
-                    yield run
+            for fraction in row.fractions:
+                runs[row.name] = Run(grid, row, seed, fraction, {name: runs[name] for name in row.needs})
+                yield runs[row.name]

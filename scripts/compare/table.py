@@ -1,40 +1,25 @@
-"""The table of ``compare.py``: rows of one method and fraction become one line, with mean and standard deviation."""
+"""The method table: the results of one row and fraction over all seeds become one line."""
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from spikefit.deploy.report.terminal import quantity
 
-MEASURES = (
-    "accuracy_float",
-    "accuracy_deployed",
-    "unique_weights_max",
-    "bits_per_weight",
-    "model_bytes",
-    "synops_per_inference",
-    "energy_per_inference_j",
-    "epoch_cpu_seconds",
-)
-COLUMNS = (
-    "",
-    "seeds",
-    "epochs",
-    "accuracy, trained (%)",
-    "deployed (%)",
-    "to float (points)",
-    "unique weights",
-    "bits a weight",
-    "bytes",
-    "synops",
-    "energy",
-    "epoch (CPU s)",
-)
+ACCURACIES = {"accuracy_float": "accuracy, trained (%)", "accuracy_deployed": "deployed (%)"}
+FIGURES = {
+    "unique_weights_max": ("unique weights", "{:.4g}".format),
+    "bits_per_weight": ("bits a weight", "{:.2f}".format),
+    "model_bytes": ("bytes", "{:,.0f}".format),
+    "synops_per_inference": ("synops", "{:,.0f}".format),
+    "energy_per_inference_j": ("energy", lambda joules: quantity(joules, "J")),
+    "epoch_cpu_seconds": ("epoch (CPU s)", "{:.1f}".format),
+}
+COLUMNS = ["", "seeds", "epochs", *ACCURACIES.values(), "to float (points)", *(title for title, _ in FIGURES.values())]
 
 
-@dataclass(frozen=True)
-class Statistic:
+class Statistic(NamedTuple):
     """Mean and standard deviation over seeds; the latter is None for a single one."""
 
     mean: float
@@ -46,103 +31,83 @@ class Summary:
     """One line of the table.
 
     Attributes:
-        name, prune_fraction: which rows it sums up.
-        method, prune_method: how weights are quantised and units pruned.
-        scope: which weights share a codebook or a step; None in floating point.
-        seeds: how many.
-        epochs: of training altogether.
-        measures: of each name in ``MEASURES``; None where a row does not know it.
-        to_float: difference of the trained accuracy to the float row of the same seed; None without one.
+        name, prune_fraction: of the row.
+        method: rows of one method share a colour in the plots.
+        seeds: their number.
+        epochs: of training in total.
+        measures: of ``ACCURACIES`` and ``FIGURES``; None where a run does not know one.
+        to_float: trained accuracy minus that of the float row with the same seed; None without such a row.
     """
 
     name: str
     prune_fraction: float | None
     method: str
-    prune_method: str | None
-    scope: str | None
     seeds: int
     epochs: int
     measures: dict[str, Statistic | None]
     to_float: Statistic | None
 
-    @property
-    def label(self) -> str:
-        """Name and fraction."""
-        return self.name if self.prune_fraction is None else f"{self.name} {self.prune_fraction:.0%}"
-
 
 def statistic(values: Sequence[float | None]) -> Statistic | None:
-    """Mean and sample standard deviation; None for none, or when one is unknown."""
+    """Mean and sample standard deviation; None without values, or when one is unknown."""
     known = [value for value in values if value is not None]
     if not known or len(known) < len(values):
         return None
     return Statistic(statistics.mean(known), statistics.stdev(known) if len(known) > 1 else None)
 
 
-def summarise(results: list[dict[str, Any]], order: Sequence[tuple[str, float | None]]) -> list[Summary]:
+def summarise(
+    results: list[dict[str, Any]], order: Sequence[tuple[str, float | None]], methods: Mapping[str, str]
+) -> list[Summary]:
     """One summary for each name and fraction.
 
     Args:
-        results: one a run.
-        order: names and fractions in the order wanted; others come behind them, and those without rows are left out.
+        results: one for each run.
+        order: names and fractions in the order of the lines. Other results follow; a line without results is left out.
+        methods: by name; those of other results are in the results.
     """
     groups: dict[tuple[str, float | None], list[dict[str, Any]]] = {key: [] for key in order}
     for row in results:
         groups.setdefault((row["name"], row["prune_fraction"]), []).append(row)
-    reference: dict[int, float] = {}
-    for rows in groups.values():
-        if not reference:
-            reference = {row["seed"]: row["accuracy_float"] for row in rows if row["method"] == "float"}
-    return [_summary(rows, reference) for rows in groups.values() if rows]
-
-
-def _summary(rows: list[dict[str, Any]], reference: dict[int, float]) -> Summary:
-    first = rows[0]
-    return Summary(
-        first["name"],
-        first["prune_fraction"],
-        first["method"],
-        first["prune_method"],
-        first["scope"],
-        len(rows),
-        first["epochs"],
-        {name: statistic([row[name] for row in rows]) for name in MEASURES},
-        statistic([row["accuracy_float"] - reference[row["seed"]] for row in rows if row["seed"] in reference]),
-    )
-
-
-def table(summaries: list[Summary]) -> str:
-    """Markdown."""
-    lines = ["| " + " | ".join(COLUMNS) + " |", "|" + "---|" * len(COLUMNS)]
-    lines += ["| " + " | ".join(_cells(summary)) + " |" for summary in summaries]
-    return "\n".join(lines) + "\n"
-
-
-def _cells(summary: Summary) -> list[str]:
-    measures = summary.measures
-    energy = measures["energy_per_inference_j"]
+    named = [(methods.get(rows[0]["name"], rows[0]["method"]), rows) for rows in groups.values() if rows]
+    floats = next((rows for method, rows in named if method == "float"), [])
+    reference = {row["seed"]: row["accuracy_float"] for row in floats}
     return [
-        summary.label,
-        str(summary.seeds),
-        str(summary.epochs),
-        _spread(measures["accuracy_float"], 100),
-        _spread(measures["accuracy_deployed"], 100),
-        _spread(summary.to_float, 100, sign="+"),
-        _mean(measures["unique_weights_max"], ".4g"),
-        _mean(measures["bits_per_weight"], ".2f"),
-        _mean(measures["model_bytes"], ",.0f"),
-        _mean(measures["synops_per_inference"], ",.0f"),
-        "unknown" if energy is None else quantity(energy.mean, "J"),
-        _mean(measures["epoch_cpu_seconds"], ".1f"),
+        Summary(
+            name=rows[0]["name"],
+            prune_fraction=rows[0]["prune_fraction"],
+            method=method,
+            seeds=len(rows),
+            epochs=rows[0]["epochs"],
+            measures={name: statistic([row[name] for row in rows]) for name in (*ACCURACIES, *FIGURES)},
+            to_float=statistic([r["accuracy_float"] - reference[r["seed"]] for r in rows if r["seed"] in reference]),
+        )
+        for method, rows in named
     ]
 
 
-def _mean(value: Statistic | None, form: str) -> str:
-    return "-" if value is None else format(value.mean, form)
+def table(summaries: list[Summary]) -> str:
+    """The summaries in Markdown."""
+    lines = [COLUMNS, *map(_cells, summaries)]
+    first, *others = (f"| {' | '.join(cells)} |" for cells in lines)
+    return "\n".join([first, "|" + "---|" * len(COLUMNS), *others]) + "\n"
 
 
-def _spread(value: Statistic | None, factor: float, sign: str = "") -> str:
+def _cells(summary: Summary) -> list[str]:
+    unknown = {"energy_per_inference_j": "unknown"}
+    figures = [
+        unknown.get(name, "-") if (value := summary.measures[name]) is None else written(value.mean)
+        for name, (_, written) in FIGURES.items()
+    ]
+    fraction = "" if summary.prune_fraction is None else f" {summary.prune_fraction:.0%}"
+    accuracies = [_points(summary.measures[name]) for name in ACCURACIES]
+    first = [summary.name + fraction, str(summary.seeds), str(summary.epochs)]
+    return [*first, *accuracies, _points(summary.to_float, "+"), *figures]
+
+
+def _points(value: Statistic | None, sign: str = "") -> str:
+    """An accuracy in percent, with its deviation."""
     if value is None:
         return "-"
-    mean = format(value.mean * factor, f"{sign}.2f")
-    return mean if value.deviation is None else f"{mean} ± {value.deviation * factor:.2f}"
+    deviation = "" if value.deviation is None else f" ± {100 * value.deviation:.2f}"
+    return format(100 * value.mean, f"{sign}.2f") + deviation

@@ -17,6 +17,7 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from spikefit.checkpoints import read_checkpoint
 from spikefit.cli.errors import explain
+from spikefit.cli.include import IncludingParser
 from spikefit.cli.run_directory import assign_run_directory, discard_if_empty
 from spikefit.data.datamodule import SpikeDataModule
 from spikefit.errors import CheckpointError, ConfigurationError, SpikeFitError
@@ -48,7 +49,7 @@ class SaveConfig(SaveConfigCallback):
                 logger.log_hyperparams(self.config.as_dict())
 
 
-class ConciseParser(LightningArgumentParser):
+class ConciseParser(IncludingParser):
     """Says what is wrong and what is allowed, without several screens of usage."""
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from spikefit.cli.main import doctor, main
+from spikefit.cli import doctor
+from spikefit.cli.main import main
 
 
 def test_it_reports_and_ends_with_0_where_nothing_fails(capsys, monkeypatch, tmp_path):

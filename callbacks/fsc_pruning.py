@@ -125,14 +125,14 @@ class FSCPruning(PruningCallback):
             )
 
     def prune_to_limit(
-        self, trainer: pl.Trainer, module: SpikingClassifier, position: int, footprint: ResourceUse, limit: float
+        self, trainer: pl.Trainer, module: SpikingClassifier, position: int, resource_use: ResourceUse, limit: float
     ) -> float:
         """Remove as few units as possible, in ascending order of their scores."""
         groups, alive = self.prunable(module.network)
         blocks = alive_by_block(module.network)
 
         def size(masks: Masks) -> float:
-            return footprint.total(with_groups(blocks, groups, masks))
+            return resource_use.total(with_groups(blocks, groups, masks))
 
         scores = self.scores(trainer, module, position)
         masks = select_within(scores, groups, alive, self.min_units, size, limit * ROUNDING)

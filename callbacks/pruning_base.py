@@ -18,7 +18,7 @@ from spikefit.preflight import Preflight
 from spikefit.prune.budget import Budget
 from spikefit.prune.fraction_schedule import Growth, budget_limit, pruned_fraction
 from spikefit.prune.groups import live_synapses
-from spikefit.prune.resources import ResourceUse, Traffic, alive_by_block, traffic
+from spikefit.prune.resources import ResourceUse, Traffic, alive_by_block, measure_traffic
 from spikefit.prune.scores.base import Score, SynapseScore
 
 ROUNDING = 1 + 1e-9  # tolerance for sums of the same terms in another order
@@ -111,13 +111,13 @@ class PruningCallback(ScheduledCallback):
             fraction = pruned_fraction(self.fraction, event, events, self.growth)
             self.prune_to_fraction(trainer, module, position, fraction)
             return
-        footprint = self._resource_use(trainer, module, position)
-        size = footprint.total(alive_by_block(module.network))
+        resource_use = self._resource_use(trainer, module, position)
+        size = resource_use.total(alive_by_block(module.network))
         if self.first_size is None:
             self.first_size = size
         limit = budget_limit(self.first_size, self.budget.amount, event, events, self.growth)
         if size > limit * ROUNDING:
-            size = self.prune_to_limit(trainer, module, position, footprint, limit)
+            size = self.prune_to_limit(trainer, module, position, resource_use, limit)
         self.publish(module, {f"prune/{self.budget.quantity}": size})
 
     @abstractmethod
@@ -126,9 +126,9 @@ class PruningCallback(ScheduledCallback):
 
     @abstractmethod
     def prune_to_limit(
-        self, trainer: pl.Trainer, module: SpikingClassifier, position: int, footprint: ResourceUse, limit: float
+        self, trainer: pl.Trainer, module: SpikingClassifier, position: int, resource_use: ResourceUse, limit: float
     ) -> float:
-        """Remove the parts with the lowest scores until the size by ``footprint`` is at most ``limit``.
+        """Remove the parts with the lowest scores until the size by ``resource_use`` is at most ``limit``.
 
         Returns:
             The remaining size.
@@ -167,7 +167,7 @@ class PruningCallback(ScheduledCallback):
             if not self.budget.needs_traffic:
                 return self.budget.resource_use(module.network, None)
             context, batches = module.context, islice(training_batches(trainer), self.budget.batches)
-            found = shared(trainer, traffic(module.network, batches, context.input_kind))
+            found = shared(trainer, measure_traffic(module.network, batches, context.input_kind))
             return self.budget.resource_use(module.network, context, found)
 
     def state_dict(self) -> dict[str, Any]:

@@ -103,12 +103,12 @@ class SynapsePruning(PruningCallback):
             )
 
     def prune_to_limit(
-        self, trainer: pl.Trainer, module: SpikingClassifier, position: int, footprint: ResourceUse, limit: float
+        self, trainer: pl.Trainer, module: SpikingClassifier, position: int, resource_use: ResourceUse, limit: float
     ) -> float:
         """Remove as few synapses as possible, in ascending order of their scores."""
         live = self._live(module.network)
-        amounts = {name: footprint.by_weight[name] for name in live}
-        rest = footprint.total(alive_by_block(module.network)) - _sum(amounts, live)
+        amounts = {name: resource_use.by_weight[name] for name in live}
+        rest = resource_use.total(alive_by_block(module.network)) - _sum(amounts, live)
         order, protected = self._rank(trainer, module, position, live)
         keep = cut_within(order, amounts, rest, limit * ROUNDING)
         masks = cut_to(order, max(keep, protected), live)

@@ -16,7 +16,7 @@ from spikefit.networks.blocks import Network
 from spikefit.program.ir import Program
 from spikefit.program.lower import lower
 from spikefit.prune.groups import unit_groups
-from spikefit.prune.resources import alive_by_block, energy, require_prices, synapses, traffic
+from spikefit.prune.resources import alive_by_block, energy, measure_traffic, require_prices, synapses
 from spikefit.prune.scores.base import Batch
 
 
@@ -114,8 +114,8 @@ class EnergyCost(UnitCost):
     ) -> dict[str, Tensor]:
         """Energy of each unit, joule."""
         assert context is not None
-        footprint = energy(network, context.chip, traffic(network, batches, context.input_kind))
-        return footprint.per_unit(unit_groups(network), alive_by_block(network))
+        resource_use = energy(network, context.chip, measure_traffic(network, batches, context.input_kind))
+        return resource_use.per_unit(unit_groups(network), alive_by_block(network))
 
 
 class CoreCost(UnitCost):

@@ -130,7 +130,7 @@ class Traffic:
 
 
 @torch.no_grad()
-def traffic(network: Network, batches: Iterable[Batch], input_kind: InputKind) -> Traffic:
+def measure_traffic(network: Network, batches: Iterable[Batch], input_kind: InputKind) -> Traffic:
     """Run ``batches`` (inputs ``[T, B, ...]`` and labels) through ``network`` and sum the spikes that its blocks send.
 
     Raises:

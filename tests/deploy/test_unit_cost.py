@@ -22,7 +22,7 @@ from spikefit.program.lower import lower
 from spikefit.program.simulate import Simulator, pool
 from spikefit.prune import live_synapses, unit_groups
 from spikefit.prune.groups import alive_units, set_alive
-from spikefit.prune.resources import alive_by_block, energy, map_shapes, neurons, synapses, traffic
+from spikefit.prune.resources import alive_by_block, energy, map_shapes, measure_traffic, neurons, synapses
 from spikefit.prune.synapse_mask import attach_mask
 from spikefit.quantize import Codebook, Ternary
 from spikefit.quantize.base import attach
@@ -160,12 +160,12 @@ def test_energy_is_that_of_the_recorded_spikes(wake, name, graded):
     if graded:
         x = torch.rand(1, *x.shape[1:], dtype=torch.float64).expand_as(x)
     batches = [(x[:, :2], torch.zeros(2)), (x[:, 2:], torch.zeros(3))]
-    footprint = energy(network, LOIHI, traffic(network, batches, InputKind.CONSTANT if graded else InputKind.SPIKES))
+    use = energy(network, LOIHI, measure_traffic(network, batches, InputKind.CONSTANT if graded else InputKind.SPIKES))
     program = lower(network, context(STEPS, graded))
     simulation = Simulator(program)(x, record=True)
     simulated = estimate(LOIHI, simulation.activity, None, STEPS)
     before = simulated.terms["synops"] + simulated.terms["updates"]
-    assert footprint.total(alive_by_block(network)) == pytest.approx(before, rel=1e-9)
+    assert use.total(alive_by_block(network)) == pytest.approx(before, rel=1e-9)
     spikes = {"input": x, **simulation.spikes}
     assert energy_of(program, spikes, x.shape[1], graded) == pytest.approx(before, rel=1e-9)
     costs = EnergyCost(2).per_unit(network, batches, context(STEPS, graded, LOIHI))
@@ -186,7 +186,7 @@ def test_an_image_that_the_chip_multiplies_costs_its_multiplications(wake):
     target = HardwareTarget.from_dict(content, "multiplies")
     network, x = build("stride", wake)
     image = torch.rand(1, *x.shape[1:], dtype=torch.float64).expand_as(x)
-    found = traffic(network, [(image, torch.zeros(5))], InputKind.CONSTANT)
+    found = measure_traffic(network, [(image, torch.zeros(5))], InputKind.CONSTANT)
     activity = Simulator(lower(network, context(STEPS, True)))(image).activity
     encoder = 1e-9 * sum(layer.macs for layer in activity)
     assert encoder > 0
@@ -203,7 +203,7 @@ def test_static_power_is_there_whatever_lives(wake):
     for constant, value in (("static_w", 2.0), ("time_step_s", 0.5)):
         content["energy"][constant] = {"value": value, "source": "invented", "confidence": "D"}
     network, x = build("stride", wake)
-    found, alive = traffic(network, [(x, torch.zeros(5))], InputKind.SPIKES), alive_by_block(network)
+    found, alive = measure_traffic(network, [(x, torch.zeros(5))], InputKind.SPIKES), alive_by_block(network)
     with_power = energy(network, HardwareTarget.from_dict(content, "warm"), found)
     assert with_power.fixed == 2.0 * 0.5 * STEPS
     assert with_power.total(alive) == pytest.approx(energy(network, LOIHI, found).total(alive) + with_power.fixed)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spikefit.hardware.placement import place
-from spikefit.hardware.placement.mesh import hilbert_order, on_mesh, traffic
+from spikefit.hardware.placement.mesh import hilbert_order, messages_between, on_mesh
 from spikefit.hardware.sourced_value import SourcedValue
 from spikefit.hardware.target import HardwareTarget
 
@@ -70,7 +70,7 @@ def test_messages_and_hops_against_brute_force(program, neurons, family):
         target = replace(target, limits=limits)
     placement = place(target, program)
     messages = counted(program, placement.cores)
-    assert (traffic(target, program, list(placement.cores)).toarray() == messages).all()
+    assert (messages_between(target, program, list(placement.cores)).toarray() == messages).all()
     places = placement.positions
     assert len({tuple(place) for place in places.tolist()}) == len(placement.cores)
     assert places.min() >= 0

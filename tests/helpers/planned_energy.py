@@ -6,7 +6,7 @@ import torch
 from helpers.tiny_fit import TinyData
 from spikefit.hardware.target import HardwareTarget
 from spikefit.input_kind import InputKind
-from spikefit.prune.resources import Traffic, alive_by_block, energy, traffic
+from spikefit.prune.resources import Traffic, alive_by_block, energy, measure_traffic
 
 
 class PlannedEnergy:
@@ -31,7 +31,7 @@ class _Measure(pl.Callback):
     def on_train_epoch_start(self, trainer, pl_module):
         network = pl_module.network.eval()
         if self.first:
-            self.plan.traffic = traffic(network, [(self.inputs, torch.zeros(64))], InputKind.SPIKES)
+            self.plan.traffic = measure_traffic(network, [(self.inputs, torch.zeros(64))], InputKind.SPIKES)
         size = energy(network, HardwareTarget.load("loihi"), self.plan.traffic).total(alive_by_block(network))
         network.train()
         if self.first:

@@ -11,7 +11,7 @@ from spikefit.input_kind import InputKind
 from spikefit.networks import Block, ConvSNN, Network
 from spikefit.neurons import IF
 from spikefit.prune.budget import Budget
-from spikefit.prune.resources import alive_by_block, energy, traffic
+from spikefit.prune.resources import alive_by_block, energy, measure_traffic
 from spikefit.prune.synapse_mask import attach_mask
 from spikefit.quantize import Uniform
 from spikefit.quantize.base import attach
@@ -54,7 +54,7 @@ def test_each_quantity_is_counted():
     alive = alive_by_block(network)
     assert Budget(neurons=1).resource_use(network, None).total(alive) == 4 * 36 + 5 + 3
     assert Budget(synapses=1).resource_use(network, None).total(alive) == 4 * 9 * 36 + 4 * 36 * 5 + 15
-    found = traffic(network, [(torch.ones(2, 3, 1, 8, 8), torch.zeros(3))], InputKind.SPIKES)
+    found = measure_traffic(network, [(torch.ones(2, 3, 1, 8, 8), torch.zeros(3))], InputKind.SPIKES)
     loihi = Budget(energy_j=1.0)
     assert loihi.resource_use(network, context(2, target="loihi"), found).total(alive) == energy(
         network, HardwareTarget.load("loihi"), found

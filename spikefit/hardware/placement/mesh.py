@@ -44,24 +44,24 @@ def on_mesh(target: HardwareTarget, program: Program, cores: list[CoreLoad]) -> 
     """Place ``cores`` on a square grid as large as the chip, or larger if the chip is too small; None without cores."""
     if not cores:
         return None
-    from spikefit.functional.kernels.cpu.core_positions import improve  # numba takes a while to import
+    from spikefit.functional.kernels.cpu.core_positions import improve, total_hops  # numba is slow to import
 
     side = math.isqrt(max(len(cores), known(target.limits.cores) or 0) - 1) + 1
     order = hilbert_order(side)[: len(cores)]
     rows, columns = order[:, 0].copy(), order[:, 1].copy()
-    messages = traffic(target, program, cores)
+    messages = messages_between(target, program, cores)
     firing = sum(population.neurons for population in program.populations if population.spiking)
-    before = _hops(messages, rows, columns)
     grid = np.full((side, side), -1, dtype=np.int64)
     grid[rows, columns] = np.arange(len(cores))
     both = csr_array(messages + messages.T)
-    starts, ends = both.indptr.astype(np.int64), both.indices.astype(np.int64)
-    improve(rows, columns, grid, starts, ends, both.data.astype(np.float64), _SWEEPS)
-    after = _hops(messages, rows, columns)
+    matrix = both.indptr.astype(np.int64), both.indices.astype(np.int64), both.data.astype(np.float64)
+    before = total_hops(rows, columns, *matrix)
+    improve(rows, columns, grid, *matrix, _SWEEPS)
+    after = total_hops(rows, columns, *matrix)
     return Mesh(rows, columns, after / max(1, firing), before / max(1, firing))
 
 
-def traffic(target: HardwareTarget, program: Program, cores: list[CoreLoad]) -> csr_array:
+def messages_between(target: HardwareTarget, program: Program, cores: list[CoreLoad]) -> csr_array:
     """Number of messages between cores when every neuron fires once: int64 ``[cores, cores]``, from row to column."""
     core_of = {population.name: np.full(population.neurons, -1) for population in program.populations}
     for position, core in enumerate(cores):
@@ -127,9 +127,3 @@ def hilbert_order(side: int) -> np.ndarray:
         rest, scale = rest // 4, scale * 2
     places = np.stack([row, column], axis=1)
     return places[(places < side).all(axis=1)]
-
-
-def _hops(messages: csr_array, rows: np.ndarray, columns: np.ndarray) -> float:
-    entries = coo_array(messages)
-    distance = np.abs(rows[entries.row] - rows[entries.col]) + np.abs(columns[entries.row] - columns[entries.col])
-    return float((entries.data * distance).sum())

@@ -1,4 +1,4 @@
-"""Local search for cores that talk to each other, as a numba kernel."""
+"""Positions of cores on a mesh: the hops of their messages, and a local search for fewer, as numba kernels."""
 
 from typing import Any
 
@@ -10,30 +10,40 @@ Array = np.ndarray[Any, Any]
 
 
 @jit
-def _cost(
-    core: int, y: int, x: int, other: int, ys: Array, xs: Array, starts: Array, ends: Array, traffic: Array
+def _hops(
+    core: int, y: int, x: int, without: int, ys: Array, xs: Array, starts: Array, ends: Array, messages: Array
 ) -> float:
-    """Messages times distance of ``core`` at ``(y, x)``, without those of ``other``, with which it changes places."""
+    """Hops of the messages of ``core`` at ``(y, x)``, except for those exchanged with the core ``without``."""
     total = 0.0
     for entry in range(starts[core], starts[core + 1]):
         end = ends[entry]
-        if end != other:
-            total += traffic[entry] * (abs(ys[end] - y) + abs(xs[end] - x))
+        if end != without:
+            total += messages[entry] * (abs(ys[end] - y) + abs(xs[end] - x))
     return total
 
 
 @jit
-def improve(ys: Array, xs: Array, grid: Array, starts: Array, ends: Array, traffic: Array, sweeps: int) -> int:
-    """Move each core towards the middle of those that it talks to, while that saves messages times distance.
+def total_hops(ys: Array, xs: Array, starts: Array, ends: Array, messages: Array) -> float:
+    """Hops of all messages; arguments as in :func:`improve`."""
+    total = 0.0
+    for core in range(len(ys)):
+        total += _hops(core, ys[core], xs[core], -1, ys, xs, starts, ends, messages)
+    return total / 2  # every message is in the symmetric matrix twice
 
-    Works in place. A core changes places with whatever is at one of the nine places around the weighted mean of its
-    partners, if the sum of both falls; the best of the nine is taken.
+
+@jit
+def improve(ys: Array, xs: Array, grid: Array, starts: Array, ends: Array, messages: Array, sweeps: int) -> int:
+    """Move each core towards the cores with which it exchanges messages, as long as this saves hops; in place.
+
+    A core swaps positions with the content of one of the nine positions around the weighted mean of its partners if
+    that lowers the hops of both; the best of the nine is taken.
 
     Args:
-        ys, xs: place of each core, int64 ``[K]``.
-        grid: the core at each place, -1 for none, int64 ``[rows, columns]``.
-        starts, ends, traffic: symmetric traffic in compressed rows, int64 ``[K + 1]``, int64 and float64 ``[entries]``.
-        sweeps: most rounds over all cores.
+        ys, xs: position of each core, int64 ``[K]``.
+        grid: the core at each position, -1 for none, int64 ``[rows, columns]``.
+        starts, ends, messages: symmetric matrix of messages in compressed rows, int64 ``[K + 1]``, int64 and float64
+            ``[entries]``.
+        sweeps: maximum number of rounds over all cores.
 
     Returns:
         The number of moves.
@@ -44,9 +54,9 @@ def improve(ys: Array, xs: Array, grid: Array, starts: Array, ends: Array, traff
         for core in range(len(ys)):
             weight = y_sum = x_sum = 0.0
             for entry in range(starts[core], starts[core + 1]):
-                weight += traffic[entry]
-                y_sum += traffic[entry] * ys[ends[entry]]
-                x_sum += traffic[entry] * xs[ends[entry]]
+                weight += messages[entry]
+                y_sum += messages[entry] * ys[ends[entry]]
+                x_sum += messages[entry] * xs[ends[entry]]
             if weight == 0:
                 continue
             middle_y, middle_x = round(y_sum / weight), round(x_sum / weight)
@@ -56,11 +66,11 @@ def improve(ys: Array, xs: Array, grid: Array, starts: Array, ends: Array, traff
                     other = grid[y, x]
                     if other == core:
                         continue
-                    change = _cost(core, y, x, other, ys, xs, starts, ends, traffic)
-                    change -= _cost(core, ys[core], xs[core], other, ys, xs, starts, ends, traffic)
+                    change = _hops(core, y, x, other, ys, xs, starts, ends, messages)
+                    change -= _hops(core, ys[core], xs[core], other, ys, xs, starts, ends, messages)
                     if other >= 0:
-                        change += _cost(other, ys[core], xs[core], core, ys, xs, starts, ends, traffic)
-                        change -= _cost(other, y, x, core, ys, xs, starts, ends, traffic)
+                        change += _hops(other, ys[core], xs[core], core, ys, xs, starts, ends, messages)
+                        change -= _hops(other, y, x, core, ys, xs, starts, ends, messages)
                     if change < best:
                         best, best_y, best_x = change, y, x
             if best_y >= 0:

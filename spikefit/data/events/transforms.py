@@ -135,7 +135,7 @@ def _find(option: str, path: object) -> Callable[..., Transform]:
     module, _, name = str(path).rpartition(".")
     allowed = f"expected one of {TONIC}.{{{', '.join(sorted(DETERMINISTIC + RANDOM))}}} or the path of a class"
     if module == TONIC and name not in DETERMINISTIC + RANDOM:
-        raise ConfigurationError(f"{option}: got {path!r}, {allowed}; for frames use the option framing.")
+        raise ConfigurationError(f"{option}: got {path!r}, {allowed}; for frames use framing.")
     try:
         maker: Any = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:

@@ -122,7 +122,7 @@ def _find(option: str, path: object) -> Callable[..., Transform]:
     module, _, name = str(path).rpartition(".")
     allowed = f"expected one of {TONIC}.{{{', '.join(_of_events())}}} or the path of a class"
     if module == TONIC and name not in _of_events():
-        raise ConfigurationError(f"{option}: got {path!r}, {allowed}; for frames use the option framing.")
+        raise ConfigurationError(f"{option}: got {path!r}, {allowed}; for frames use framing.")
     try:
         maker: Any = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:

@@ -53,7 +53,7 @@ def test_what_is_random(given, random):
     ("given", "named"),
     [
         (tonic("Denoize"), r"transforms\[0\].class_path: got 'tonic.transforms.Denoize'.*expected one of .*Denoise"),
-        (tonic("ToFrame", n_time_bins=3), r"class_path: got .*ToFrame'.*for frames use the option framing"),
+        (tonic("ToFrame", n_time_bins=3), r"class_path: got .*ToFrame'.*for frames use framing"),
         (tonic("Denoise"), r"transforms\[0\].init_args:.*required: filter_time.*allowed are filter_time"),
         (tonic("Denoise", filter_tim=3), r"'filter_tim' is not accepted; allowed are filter_time"),
         (tonic("Denoise", filter_time="long"), r"filter_time.*long"),

@@ -85,8 +85,6 @@ def result_of(run: Run, folder: Path, arguments: list[str]) -> Result:
         "seed": run.seed,
         "train_samples": run.grid.train_samples,
         "epochs": run.grid.epochs_of(run.row),
-        "epochs_of_start": run.grid.epochs_before(run.row),
-        "from": run.row.start,
         **{name: getattr(report, name) for name in FIGURES},
         "energy_model": report.energy.model,
         "epoch_seconds": wall,

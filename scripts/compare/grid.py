@@ -43,7 +43,7 @@ class Row:
 
     @property
     def fractions(self) -> list[float] | list[None]:
-        """Of its runs; None for a row that does not prune."""
+        """Pruning fractions of its runs; a single None for a row that does not prune."""
         return self.prune_fractions or [None]
 
     @property

@@ -27,7 +27,7 @@ Result = dict[str, Any]
 
 
 def read_results(path: Path) -> list[Result]:
-    """The rows so far; none without a file."""
+    """The rows written so far; none without a file."""
     if not path.is_file():
         return []
     try:

@@ -61,8 +61,7 @@ def test_plots_are_written(tmp_path):
 def test_labels_do_not_cover_each_other():
     from matplotlib.figure import Figure
 
-    axes = Figure(figsize=(10, 6.5), layout="constrained").subplots()
-    compare_plots.draw(axes, crowded(), "energy_per_inference_j")
+    axes = compare_plots.draw(Figure(figsize=(10, 6.5), layout="constrained"), crowded(), "energy_per_inference_j")
     axes.figure.draw_without_rendering()
     boxes = [text.get_window_extent() for text in axes.texts if text.get_text()]
     assert len(boxes) == len(crowded())
@@ -75,8 +74,7 @@ def test_the_accuracy_axis_separates_the_best():
 
     accuracies = (0.4, 0.8, 0.9, 0.91, 0.92, 0.925)
     rows = [result(f"m{accuracy}", 0, 0, accuracy_deployed=accuracy) for accuracy in accuracies]
-    axes = Figure().subplots()
-    compare_plots.draw(axes, compare_table.summarise(rows, [], {}), "model_bytes")
+    axes = compare_plots.draw(Figure(), compare_table.summarise(rows, [], {}), "model_bytes")
     axes.figure.draw_without_rendering()
     heights = [axes.transData.transform(line.get_xydata())[0, 1] for line in axes.lines if line.get_zorder() == 1]
     assert len(heights) == 6

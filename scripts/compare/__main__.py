@@ -15,7 +15,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 from scripts.compare.grid import Grid, load_grid
 from scripts.compare.results import Result, key_of, read_results, result_of, sole_writer, write_atomically
@@ -45,12 +44,9 @@ class Comparison:
 
     def checkpoint(self, run: Run) -> Path | None:
         """The last checkpoint of ``run`` if it has finished with the present configuration."""
-        done = self.work / run.id / "done.json"
-        if not done.is_file():
-            return None
-        content = json.loads(done.read_text(encoding="utf-8"))
-        path = self.work / run.id / content["version"] / "checkpoints" / "last.ckpt"
-        return path if content["recipe"] == run.digest() and path.is_file() else None
+        finished = [path.parent for path in (self.work / run.id).glob(f"version_*/{run.digest()}.recipe")]
+        paths = (folder / "checkpoints" / "last.ckpt" for folder in finished)
+        return next((path for path in paths if path.is_file()), None)
 
     def missing(self, runs: list[Run]) -> list[Run]:
         """``runs`` without a row, each after the runs that it needs and whose checkpoints are not here."""
@@ -120,8 +116,7 @@ class Comparison:
         except (OSError, KeyError, ValueError) as error:
             self._fail(run, f"no report could be read ({error}); see {log}")
             return
-        marker = {"version": folder.name, "recipe": run.digest()}
-        write_atomically(self.work / run.id / "done.json", json.dumps(marker) + "\n")
+        (folder / f"{run.digest()}.recipe").touch()  # from now on other runs may start from its checkpoint
         if run.key not in map(key_of, self.results):  # otherwise only its checkpoint was needed again
             self.results.append(result)
             write_atomically(self.out, json.dumps(self.results, indent=1) + "\n")
@@ -151,11 +146,6 @@ def show(grid: Grid, results: list[Result], out: Path, plots: bool) -> None:
         print(*plot(summaries, out), sep="\n")
 
 
-def interrupt(*_: Any) -> None:
-    """Let a TERM signal end the runs as Ctrl-C does."""
-    raise KeyboardInterrupt
-
-
 def main(words: list[str] | None = None) -> int:
     """Exit status 0 when every run that was asked for has a row, 1 when some failed, 2 when nothing could start."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -168,7 +158,7 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--no-plots", action="store_true", help="plot nothing; matplotlib is not needed then")
     arguments = parser.parse_args(words)
     out = arguments.out or Path("docs/results") / f"compare_{arguments.grid.stem}.json"
-    signal.signal(signal.SIGTERM, interrupt)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a TERM signal ends the runs as Ctrl-C does
     failed: dict[str, str] = {}
     try:
         grid = load_grid(arguments.grid)

@@ -43,7 +43,7 @@ class Row:
 
     @property
     def fractions(self) -> list[float] | list[None]:
-        """Of its runs; None for a row that does not prune."""
+        """Pruning fractions of its runs; a single None for a row that does not prune."""
         return self.prune_fractions or [None]
 
     @property
@@ -66,6 +66,7 @@ class Grid:
         rows: in the order of the table.
         options: of every run, before the row's own.
         deployment: options of ``callbacks.DeploymentSimulation``.
+        contents: of every configuration file, the files that it includes and itself, as they are when the grid is read.
     """
 
     configs: list[str]
@@ -76,6 +77,7 @@ class Grid:
     rows: list[Row]
     options: dict[str, Any] = field(default_factory=dict)
     deployment: dict[str, Any] = field(default_factory=dict)
+    contents: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
 
     def epochs_of(self, row: Row) -> int:
         """Epochs that the weights of ``row`` were trained for, including those of its start."""
@@ -114,11 +116,16 @@ def load_grid(path: Path) -> Grid:
     Raises:
         ConfigurationError: naming the file or the row, the key, and what is allowed.
     """
-    content: dict[str, Any] = reduce(merge, [content for _, content in expand(path)], {})
+    content: dict[str, Any] = reduce(merge, _read(path), {})
     rows = [_make(Row, f"row {entry.get('name')}", entry) for entry in content.pop("rows", [])]
     grid = _make(Grid, str(path), {**content, "rows": rows})
     _check(grid)
-    return grid
+    configs = [*grid.configs, *(config for row in rows for config in row.configs)]
+    return dataclasses.replace(grid, contents={config: _read(Path(config)) for config in configs})
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+    return [content for _, content in expand(path)]
 
 
 def _make(kind: type[Kind], where: str, content: dict[str, Any]) -> Kind:
@@ -139,8 +146,6 @@ def _check(grid: Grid) -> None:
         if row.name in earlier:
             raise ConfigurationError(f"rows: the name {row.name!r} is there twice.")
         check_choice(f"command of {row.name}", row.command, ("fit", "test"))
-        for config in (*grid.configs, *row.configs):
-            expand(Path(config))
         for name in row.needs:
             option = "from" if name == row.start else "checkpoint"
             check_choice(f"{option} of {row.name}", name, earlier)

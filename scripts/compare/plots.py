@@ -3,6 +3,7 @@
 import math
 from itertools import cycle, groupby, product
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -28,61 +29,52 @@ def plot(summaries: list[Summary], out: Path) -> list[Path]:
         shown = [summary for summary in summaries if summary.measures[measure] is not None]
         if shown:
             figure = Figure(figsize=(10, 6.5), layout="constrained")
-            axes = figure.subplots()
-            draw(axes, shown, measure)
-            axes.set(xlabel=title, ylabel="accuracy, deployed (%)")
+            draw(figure, shown, measure).set_xlabel(title)
             paths.append(out.with_name(f"{out.stem}_{suffix}.png"))
             figure.savefig(paths[-1], dpi=130)
     return paths
 
 
-def draw(axes: Axes, summaries: list[Summary], measure: str) -> None:
+def draw(figure: Figure, summaries: list[Summary], measure: str) -> Axes:
     """One point for each summary, in the colour of its method, and a line through the fractions of a row.
 
     The accuracy axis is logarithmic in the distance below a round value above the best accuracy: it separates the good
     methods and keeps the poor ones in the picture.
     """
-    top = math.ceil(max(100 * _known(summary, "accuracy_deployed").mean for summary in summaries)) + 1
-    colours = dict(zip(dict.fromkeys(summary.method for summary in summaries), cycle(COLOURS), strict=False))
-    axes.set(xscale="log", yscale="log")
+    axes = figure.subplots()
+    axes.set(xscale="log", yscale="log", ylabel="accuracy, deployed (%)")
     axes.invert_yaxis()
     axes.margins(0.1)
-    labels, covered, markers = [], [], {}
+    top = math.ceil(max(100 * _known(summary, "accuracy_deployed").mean for summary in summaries)) + 1
+    colours = dict(zip(dict.fromkeys(summary.method for summary in summaries), cycle(COLOURS), strict=False))
+    labels, covered = [], []
+    legend: dict[str, Any] = {}
     for name, row in groupby(summaries, lambda summary: summary.name):
         line = []
         for summary in row:
             (x, x_error), (accuracy, y_error) = _known(summary, measure), _known(summary, "accuracy_deployed")
             y, x_error, y_error = top - 100 * accuracy, x_error or 0, 100 * (y_error or 0)
-            pruned, colour = summary.prune_fraction is not None, colours[summary.method]
-            markers[summary.method] = "s" if pruned else "o"
-            style = {
-                "fmt": markers[summary.method],
-                "color": colour,
-                "markeredgecolor": "white",
-                "capsize": 2,
-                "elinewidth": 1,
-            }
-            axes.errorbar(x, y, y_error, x_error, **style)
+            text, marker = (name, "o") if summary.prune_fraction is None else (f"{summary.prune_fraction:.0%}", "s")
+            colour = colours[summary.method]
+            point = axes.errorbar(x, y, y_error, x_error, marker, color=colour, capsize=2, elinewidth=1)
+            legend.setdefault(summary.method, point)
             line.append((x, y))
-            labels.append((f"{summary.prune_fraction:.0%}" if pruned else name, (x, y), colour))
+            labels.append((text, (x, y), colour))
             covered += [[(x - x_error, y), (x + x_error, y)], [(x, max(y - y_error, 0.1)), (x, y + y_error)]]
         axes.plot(*zip(*line, strict=True), color=colour, linewidth=1, zorder=1)
-    for method, marker in markers.items():
-        axes.plot([], [], marker, color=colours[method], label=method)
-    axes.set_xticks(ticks(*axes.get_xlim()))
     high, low = axes.get_ylim()
+    axes.set_xticks(ticks(*axes.get_xlim()))
     axes.set_yticks(ticks(low, min(high, top)))  # no accuracy below 0
     axes.minorticks_off()
     axes.xaxis.set_major_formatter(EngFormatter())
     axes.yaxis.set_major_formatter(lambda y, _: f"{top - y:.4g}")
     axes.grid(alpha=0.25)
-    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
-    figure = axes.get_figure(root=True)
-    assert figure is not None
+    axes.legend(list(legend.values()), list(legend), loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
     figure.draw_without_rendering()  # sets the scale of the pixels, in which labels are placed
     taken = [Bbox(axes.transData.transform(bar)).padded(3) for bar in covered]
-    for text, point, colour in labels:
-        _label(axes, text, point, colour, taken)
+    for text, place, colour in labels:
+        _label(axes, text, place, colour, taken)
+    return axes
 
 
 def _known(summary: Summary, measure: str) -> Statistic:

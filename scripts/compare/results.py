@@ -27,7 +27,7 @@ Result = dict[str, Any]
 
 
 def read_results(path: Path) -> list[Result]:
-    """The rows so far; none without a file."""
+    """The rows written so far; none without a file."""
     if not path.is_file():
         return []
     try:
@@ -85,8 +85,6 @@ def result_of(run: Run, folder: Path, arguments: list[str]) -> Result:
         "seed": run.seed,
         "train_samples": run.grid.train_samples,
         "epochs": run.grid.epochs_of(run.row),
-        "epochs_of_start": run.grid.epochs_before(run.row),
-        "from": run.row.start,
         **{name: getattr(report, name) for name in FIGURES},
         "energy_model": report.energy.model,
         "epoch_seconds": wall,

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from scripts.compare.grid import Grid, Row, merge
-from spikefit.cli.include import expand
 
 Key = tuple[str, float | None, int]
 
@@ -46,7 +45,7 @@ class Run:
 
         Names of configuration files, their division, comments, and the modules of classes do not enter.
         """
-        files = [content for config in self._configs for _, content in expand(Path(config))]
+        files = [content for config in self._configs for content in self.grid.contents[config]]
         starts = {name: Path(run.digest()) / "last.ckpt" for name, run in self.needs.items()}
         options = [
             reduce(lambda value, key: {key: value}, reversed(k.split(".")), v) for k, v in self._settings(starts)

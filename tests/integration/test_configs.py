@@ -1,9 +1,8 @@
-"""Every shipped YAML file is parsed and run for one batch."""
+"""Every YAML file that ships is parsed; fragments, experiments and one row for each mechanism of the grids are run."""
 
-import re
 import shutil
 from functools import partial
-from itertools import takewhile
+from itertools import combinations
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,7 @@ from helpers import fake_data, fake_events
 
 from scripts.compare.grid import load_grid
 from scripts.compare.run import all_runs
+from spikefit.cli.include import expand
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 DIGITS = ("configs/base.yaml", "configs/data/digits.yaml")
@@ -60,9 +60,40 @@ def fake_root(tmp_path, monkeypatch):
 
 
 def test_every_folder_of_configs_is_covered():
-    covered = {"data", "model", "quantizer", "callbacks", "hardware", "logger", "experiment", "compare"}
+    covered = {"data", "model", "quantizer", "callbacks", "hardware", "logger", "trainer", "experiment", "compare"}
     assert {path.name for path in CONFIGS.iterdir() if path.is_dir()} == covered
     assert {path.name for path in CONFIGS.glob("*.yaml")} == {"quickstart.yaml", "base.yaml"}
+
+
+def test_every_file_says_what_it_is_for():
+    for path in CONFIGS.rglob("*.yaml"):
+        assert path.read_text().startswith("# "), path
+
+
+def lines_of(path: Path) -> list[str]:
+    """The lines that set something."""
+    lines = [line.split("#")[0].rstrip() for line in path.read_text().splitlines()]
+    return [line for line in lines if line]
+
+
+def test_no_file_repeats_a_long_part_of_another():
+    """``include`` and a fragment take the place of copies. Chips are data sheets, and may agree."""
+    longest = 8
+    parts = {
+        path: {tuple(lines[start : start + longest + 1]) for start in range(len(lines) - longest)}
+        for path in CONFIGS.rglob("*.yaml")
+        if path.parent.name != "hardware"
+        for lines in [lines_of(path)]
+    }
+    for one, other in combinations(parts, 2):
+        assert not parts[one] & parts[other], f"{one} and {other} share {parts[one] & parts[other]}"
+
+
+@pytest.mark.parametrize("name", fragments("trainer"))
+def test_trainer(run, name):
+    paths = ("configs/base.yaml", "configs/data/digits.yaml", "configs/model/mlp.yaml", f"configs/trainer/{name}.yaml")
+    status, printed = run("fit", *with_configs(*paths), "--print_config")
+    assert status == 0, printed
 
 
 @pytest.mark.parametrize("name", fragments("data"))
@@ -101,7 +132,7 @@ def test_quantizer(run, name):
 
 @pytest.mark.parametrize("name", fragments("callbacks"))
 def test_callbacks_are_appended(run, name):
-    """The base configuration's callbacks stay; the fragment's come after them."""
+    """The callbacks of the base configuration stay; those of the fragment follow."""
     paths = (
         *DIGITS,
         "configs/model/conv_snn.yaml",
@@ -116,7 +147,8 @@ def test_callbacks_are_appended(run, name):
         for callback in yaml.safe_load(saved.read_text())["trainer"]["callbacks"]
     ]
     assert names[:3] == ["ModelCheckpoint", "CompressedCheckpoint", "PredictionWriter"]
-    assert len(names) == 4
+    own = yaml.safe_load((CONFIGS / "callbacks" / f"{name}.yaml").read_text())["trainer"]["callbacks+"]
+    assert names[3:] == [callback["class_path"].rsplit(".", 1)[-1] for callback in own]
 
 
 def test_the_same_callback_twice(run):
@@ -135,39 +167,49 @@ def test_logger(run, name, monkeypatch):
     assert len(list(Path("runs/base/version_0").iterdir())) >= 3
 
 
-def stacked(name: str) -> list[str]:
-    """An experiment's configurations: those of the command in its header, or the file alone."""
-    path = f"configs/experiment/{name}.yaml"
-    header = "".join(takewhile(lambda line: line.startswith("#"), (CONFIGS.parent / path).open()))
-    return re.findall(r"--config (\S+)", header) or [path]
-
-
 @pytest.mark.parametrize("name", fragments("experiment"))
 def test_experiment(run, fake_root, name):
-    paths = stacked(name)
-    assert f"configs/experiment/{name}.yaml" in paths
     small = ("--data.init_args.batch_size=8",) if name.startswith("cifar10") else ()
     if name in ("cifar10_float", "cifar10_cat"):  # cifar10_cat_fsc is run as wide as it is
         small += ("--model.init_args.network.init_args.width=0.125",)
     if name == "cifar10_resnet18":
         small += ("--model.init_args.network.init_args.channels=[4,4,8,8]",)
-    status, printed = run("fit", *with_configs(*paths), *small, *ONE_BATCH)
+    status, printed = run("fit", "--config", f"configs/experiment/{name}.yaml", *small, *ONE_BATCH)
     assert status == 0, printed
 
 
-def compared_rows() -> dict[str, tuple[str, str]]:
-    """Grid and name of every row of the method tables; what two grids run alike counts once."""
-    rows = {}
-    for path in sorted((CONFIGS / "compare").glob("*.yaml")):
-        for row in yaml.safe_load(path.read_text())["rows"]:
-            rows[str([row.get(key) for key in ("command", "configs", "options")])] = (path.name, row["name"])
-    return {f"{grid}-{name}": (grid, name) for grid, name in rows.values()}
+GRIDS = sorted((CONFIGS / "compare").glob("*.yaml"))
+TRAINED = (  # one for each mechanism
+    ("fashion_mnist", "cat_m4_fsc_distilled"),  # an option that names a checkpoint, pruning and codebooks in one run
+    ("fashion_mnist_20k", "float"),  # keeps the checkpoints of some epochs
+    ("fashion_mnist_20k", "cat_axon"),  # one layer with another quantizer
+    ("fashion_mnist_20k", "kmeans_ptq_m4"),  # a test without training
+    ("fashion_mnist_20k", "prune_random"),  # a score with the run's seed
+    ("nmnist4", "cat_m4_fsc"),  # events; a grid that includes another
+)
 
 
-@pytest.mark.parametrize(("grid", "name"), compared_rows().values(), ids=list(compared_rows()))
+@pytest.mark.parametrize("path", GRIDS, ids=lambda path: path.stem)
+def test_rows_of_a_grid_are_parsed(run, path):
+    """With the options of scripts/compare; rows that differ only in name and fraction count once."""
+    different = {}
+    for entry in all_runs(load_grid(path), seeds=(0,)):
+        words = entry.arguments(Path("runs"), "version_0", {name: Path(f"{name}.ckpt") for name in entry.needs})
+        different[entry.row.name] = words
+    for name, words in different.items():
+        status, printed = run(*words, "--print_config")
+        assert status == 0, f"{name}: {printed}"
+        settings = yaml.safe_load(printed)["trainer"]
+        assert settings["logger"]["init_args"]["version"] == "version_0"
+        names = [callback["class_path"] for callback in settings["callbacks"]]
+        assert names[0].endswith("ModelCheckpoint")
+        assert names[-1] == "callbacks.DeploymentSimulation"
+
+
+@pytest.mark.parametrize(("grid", "name"), TRAINED, ids=lambda value: value)
 def test_compared_row(run, fake_root, grid, name):
     """As scripts/compare runs it; with the checkpoints that it reads if an option names one, else without."""
-    runs = {entry.row.name: entry for entry in all_runs(load_grid(Path("configs/compare") / grid), seeds=(0,))}
+    runs = {entry.row.name: entry for entry in all_runs(load_grid(Path(f"configs/compare/{grid}.yaml")), seeds=(0,))}
     small = ("--data.init_args.train_samples=40", "--data.init_args.batch_size=8", "--trainer.accelerator=cpu")
     checkpoints = {}
     if "{checkpoint:" in str(runs[name].row.options):
@@ -181,12 +223,13 @@ def test_compared_row(run, fake_root, grid, name):
     assert status == 0, printed
 
 
-def test_every_part_of_a_compared_row_is_in_a_grid(run):
+def test_every_fragment_of_the_grids_is_used():
     used = set()
-    for path in Path("configs/compare").glob("*.yaml"):
-        grid = load_grid(path)
-        used |= {*grid.configs, *(config for row in grid.rows for config in row.configs)}
-    assert {Path(config).name for config in used} >= {path.name for path in CONFIGS.glob("experiment/compare/*.yaml")}
+    configs = [config for path in GRIDS for grid in [load_grid(path)] for config in grid.configs]
+    configs += [config for path in GRIDS for row in load_grid(path).rows for config in row.configs]
+    for config in [*configs, *CONFIGS.glob("experiment/*.yaml")]:
+        used |= {path.resolve() for path, _ in expand(CONFIGS.parent / config)}
+    assert used >= {path.resolve() for path in CONFIGS.glob("experiment/compare/*.yaml")}
 
 
 def test_options_come_from_the_environment_too(run, monkeypatch):

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from spikefit.errors import ConfigurationError, check_choice, check_range
 from spikefit.functional.current_based import several_spikes, synaptic_filter
-from spikefit.functional.lif import Dynamics, Reset, multi_step
+from spikefit.functional.dynamics import Dynamics, Reset
+from spikefit.functional.lif import multi_step
 from spikefit.functional.neuron_models import NeuronModel, neuron_model
 from spikefit.functional.surrogate import SURROGATES
 

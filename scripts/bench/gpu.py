@@ -28,7 +28,8 @@ from torch import Tensor, nn
 from scripts.bench.gpu_networks import Builder, ours, peers
 from scripts.bench.timing import interleaved, quartiles, versions
 from spikefit.cuda_graphs import CapturedNetwork
-from spikefit.functional.lif import Dynamics, Norm, PlainScan, multi_step, normed_multi_step
+from spikefit.functional.dynamics import Dynamics, Norm
+from spikefit.functional.lif import PlainScan, multi_step, normed_multi_step
 from spikefit.functional.quantize import _CodebookLookup, codebook_lookup
 from spikefit.networks.blocks import Network
 

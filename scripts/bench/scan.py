@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from scripts.bench.timing import Step, interleaved, quartiles, table, versions, write
-from spikefit.functional.lif import Dynamics, PlainScan, multi_step
+from spikefit.functional.dynamics import Dynamics
+from spikefit.functional.lif import PlainScan, multi_step
 from spikefit.functional.surrogate import atan
 
 DYNAMICS = Dynamics(leak="decay")

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from spikefit.functional.lif import Dynamics, apply_leak
+from spikefit.functional.dynamics import Dynamics, apply_leak
 from spikefit.functional.surrogate import surrogate
 
 

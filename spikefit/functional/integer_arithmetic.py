@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from spikefit.errors import check_choice, check_range
-from spikefit.functional.lif import Leak, Reset, apply_leak
+from spikefit.functional.dynamics import Leak, Reset, apply_leak
 from spikefit.functional.surrogate import SURROGATES
 
 

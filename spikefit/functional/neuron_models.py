@@ -36,7 +36,7 @@ import torch
 from torch import Tensor
 
 from spikefit.errors import ConfigurationError, ExchangeError, check_choice
-from spikefit.functional.lif import Leak, Reset
+from spikefit.functional.dynamics import Leak, Reset
 
 Unit = Literal["membrane", "ratio"]
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from spikefit.errors import check_choice
-from spikefit.functional.lif import Norm
+from spikefit.functional.dynamics import Norm
 
 
 class PositiveBatchNorm(_BatchNorm):

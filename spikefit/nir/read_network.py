@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from spikefit.errors import ConfigurationError, ExchangeError, check_choice
-from spikefit.functional.lif import Reset
+from spikefit.functional.dynamics import Reset
 from spikefit.networks.blocks import Block, IdentitySkip, Network
 from spikefit.networks.norms import FixedNorm
 from spikefit.neurons import IF, LIF, NeuronFactory, ParametricLIF, SpikingNeuron

@@ -8,7 +8,8 @@ import torch
 
 from spikefit.errors import ConfigurationError
 from spikefit.functional.current_based import several_spikes, synaptic_filter
-from spikefit.functional.lif import Dynamics, multi_step
+from spikefit.functional.dynamics import Dynamics
+from spikefit.functional.lif import multi_step
 from spikefit.networks import MLP, GainNorm
 from spikefit.networks.blocks import Block
 from spikefit.neurons import LIF, CubaLIF

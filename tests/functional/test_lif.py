@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from spikefit.errors import ConfigurationError
 from spikefit.functional import lif
-from spikefit.functional.lif import Dynamics, PlainScan
+from spikefit.functional.dynamics import Dynamics
+from spikefit.functional.lif import PlainScan
 
 DRAWS = {
     "steps": st.integers(1, 7),

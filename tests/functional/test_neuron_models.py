@@ -9,7 +9,7 @@ from helpers.custom_neurons import FloorIF, MyLIF, floor_step, forgotten
 from spikefit import neurons
 from spikefit.errors import ConfigurationError, ExchangeError
 from spikefit.functional import neuron_models
-from spikefit.functional.lif import apply_leak
+from spikefit.functional.dynamics import apply_leak
 from spikefit.functional.neuron_models import (
     NeuronModel,
     StepConstants,

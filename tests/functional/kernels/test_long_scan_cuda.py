@@ -10,8 +10,8 @@ pytest.importorskip("triton")
 from helpers.kernel_tests import DEVICE, examples
 from helpers.scan_reference import PSEUDO, assert_equals_reference
 
+from spikefit.functional.dynamics import Dynamics
 from spikefit.functional.kernels.cuda.long_scan import TritonScan
-from spikefit.functional.lif import Dynamics
 
 
 def scan(current, amount, **options):

@@ -9,8 +9,9 @@ from helpers.scan_reference import PSEUDO, composed
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from spikefit.functional.dynamics import Dynamics, Norm
 from spikefit.functional.kernels.cpu.jit import jit
-from spikefit.functional.lif import Dynamics, Norm, normed_multi_step
+from spikefit.functional.lif import normed_multi_step
 from spikefit.functional.surrogate import KERNEL_KINDS, SURROGATES
 
 EPS = 1e-5
@@ -108,7 +109,8 @@ def test_results_do_not_depend_on_the_number_of_threads():
 def test_the_first_kernel_leaves_torchs_threads_alone(threads):
     """In a separate process, because numba starts its threads only once."""
     code = (
-        "import torch; from spikefit.functional.lif import Dynamics, multi_step; "
+        "import torch; from spikefit.functional.dynamics import Dynamics; "
+        "from spikefit.functional.lif import multi_step; "
         f"torch.set_num_threads({threads}); multi_step(torch.rand(2, 4), Dynamics()); print(torch.get_num_threads())"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=300)

@@ -10,8 +10,9 @@ pytest.importorskip("triton")
 from helpers.kernel_tests import DEVICE, examples
 from helpers.scan_reference import PSEUDO, composed
 
+from spikefit.functional.dynamics import Dynamics, Norm
 from spikefit.functional.kernels.cuda.norm_scan import multi_step_cuda, normed_multi_step_cuda
-from spikefit.functional.lif import MAX_STEPS, Dynamics, Norm
+from spikefit.functional.lif import MAX_STEPS
 
 EPS = 1e-5
 

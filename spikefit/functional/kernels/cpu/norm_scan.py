@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from spikefit.functional.dynamics import Dynamics, Norm, memory_order
 from spikefit.functional.kernels.cpu import norm_scan_kernels as kernels
 from spikefit.functional.kernels.cpu.jit import opaque, use_torch_threads
-from spikefit.functional.lif import Dynamics, Norm, memory_order
 from spikefit.functional.surrogate import KERNEL_KINDS
 
 _SUM_RUN = 4096

@@ -15,10 +15,10 @@ import triton.language as tl
 from torch import Tensor
 
 from spikefit.functional.devices import constants
+from spikefit.functional.dynamics import Dynamics, memory_order
 from spikefit.functional.kernels.cuda.norm_scan import LEAKS, amount_on_device
 from spikefit.functional.kernels.cuda.norm_scan_kernels import leaked, reset, surrogate
 from spikefit.functional.kernels.cuda.precision import compute_dtype, number
-from spikefit.functional.lif import Dynamics, memory_order
 from spikefit.functional.surrogate import KERNEL_KINDS
 
 _BLOCK = 512

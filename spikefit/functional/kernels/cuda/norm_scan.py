@@ -13,9 +13,9 @@ import triton
 from torch import Tensor
 
 from spikefit.functional.devices import constants
+from spikefit.functional.dynamics import Dynamics, Norm, memory_order
 from spikefit.functional.kernels.cuda import norm_scan_kernels as kernels
 from spikefit.functional.kernels.cuda.precision import compute_dtype, number
-from spikefit.functional.lif import Dynamics, Norm, memory_order
 from spikefit.functional.surrogate import KERNEL_KINDS
 
 LEAKS = {"none": 0, "decay": 1, "linear": 2}

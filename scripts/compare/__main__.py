@@ -17,9 +17,10 @@ import time
 from pathlib import Path
 
 from scripts.compare.grid import Grid, load_grid
-from scripts.compare.results import Result, key_of, read_results, result_of, sole_writer, write_atomically
+from scripts.compare.results import Result, key_of, read_results, result_of, sole_writer
 from scripts.compare.run import Run, all_runs
 from scripts.compare.table import summarise, table
+from spikefit.atomic import write_atomically
 from spikefit.cli.run_directory import claim_directory
 from spikefit.errors import SpikeFitError, check_choice
 

@@ -3,7 +3,6 @@
 import csv
 import fcntl
 import json
-import os
 import shlex
 import statistics
 import sys
@@ -37,14 +36,6 @@ def read_results(path: Path) -> list[Result]:
     if not isinstance(rows, list):
         raise SpikeFitError(f"{path} holds no list of rows.")
     return rows
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write ``path`` completely or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.write_text(text, encoding="utf-8")
-    os.replace(draft, path)
 
 
 @contextmanager

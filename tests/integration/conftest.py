@@ -11,7 +11,6 @@ import wandb
 from spikefit.cli.main import main
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(Path(__file__).parent))  # dump_state.Interrupt is named by class path
 
 
 @pytest.fixture

@@ -27,14 +27,14 @@ def test_two_processes_hold_identical_tensors(tmp_path):
         "--config",
         str(ROOT / "configs" / "quickstart.yaml"),
         "--config",
-        str(ROOT / "tests" / "integration" / "ddp.yaml"),
+        str(ROOT / "tests" / "helpers" / "two_processes.yaml"),
         "--trainer.logger.init_args.save_dir",
         str(tmp_path / "runs"),
     ]
     environment = {
         **os.environ,
         "DUMP_STATE_DIR": str(tmp_path / "dump"),
-        "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests" / "integration")]),
+        "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")]),
         "OMP_NUM_THREADS": "1",
     }
     done = subprocess.run(
@@ -61,7 +61,7 @@ def test_two_processes_hold_identical_tensors(tmp_path):
 def test_two_processes_agree_on_every_quantizer_score_and_schedule(tmp_path):
     """One pair of processes trains all cases, one after the other."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    command += [str(ROOT / "tests" / "integration" / "ddp_cases.py"), str(tmp_path)]
+    command += [str(ROOT / "tests" / "helpers" / "ddp_cases.py"), str(tmp_path)]
     environment = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")]),

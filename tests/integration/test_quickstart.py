@@ -118,7 +118,7 @@ def test_a_second_run_overwrites_nothing_and_its_config_can_be_used_again(run, c
 def test_an_interrupted_run_resumes_bit_for_bit(run, csv_only):
     """Stopped in the middle of epoch 17, with codebook and pruning at work; resumed from the end of epoch 16."""
     assert run("fit", *QUICK, csv_only)[0] == 0
-    interrupt = '--trainer.callbacks+={"class_path": "dump_state.Interrupt", "init_args": {"epoch": 17}}'
+    interrupt = '--trainer.callbacks+={"class_path": "helpers.dump_state.Interrupt", "init_args": {"epoch": 17}}'
     run("fit", *QUICK, csv_only, interrupt)
     whole, part = Path("runs/quickstart/version_0"), Path("runs/quickstart/version_1")
     assert torch.load(part / "checkpoints" / "last.ckpt", weights_only=True)["epoch"] == 16
@@ -147,7 +147,7 @@ def test_the_best_checkpoint_survives_a_resumed_run(run, csv_only):
         '"init_args": {"filename": "best", "monitor": "val/accuracy", "mode": "min"}}, {"class_path": '
         '"callbacks.DeploymentSimulation", "init_args": {"at_fit_end": true, "max_samples": 64}}]',
     )  # mode min: the first epoch is "best"
-    interrupt = '--trainer.callbacks+={"class_path": "dump_state.Interrupt", "init_args": {"epoch": 3}}'
+    interrupt = '--trainer.callbacks+={"class_path": "helpers.dump_state.Interrupt", "init_args": {"epoch": 3}}'
     run("fit", *QUICK, *options, interrupt)
     first = Path("runs/quickstart/version_0/checkpoints")
     status, printed = run("fit", *QUICK, *options, "--ckpt_path", first / "last.ckpt")

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import lightning.pytorch as pl
 import torch
-from helpers.compression_cases import CASES
-from helpers.tiny_fit import TinyData, TinyDataWithTest, module
 
 from callbacks import DeploymentSimulation
+from helpers.compression_cases import CASES
+from helpers.tiny_fit import TinyData, TinyDataWithTest, module
 from spikefit.data import SpikeDataModule
 from spikefit.data.augment import RandomCrop
 from spikefit.data.images import Digits

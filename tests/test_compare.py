@@ -22,13 +22,13 @@ from spikefit.errors import ConfigurationError, SpikeFitError
 
 ROOT = Path(__file__).resolve().parents[1]
 
-FIELDS = set(
-    """
-    method prune_fraction seed epochs accuracy_float accuracy_deployed unique_weights_max bits_per_weight
-    model_bytes synops_per_inference energy_per_inference_j target samples train_samples epoch_seconds
-    epoch_cpu_seconds fits neurons synapses parity_mismatches command versions
-    """.split()
-)
+FIELDS = {
+    *("method", "prune_fraction", "seed", "epochs", "accuracy_float"),
+    *("accuracy_deployed", "unique_weights_max", "bits_per_weight", "model_bytes", "synops_per_inference"),
+    *("energy_per_inference_j", "target", "samples", "train_samples", "epoch_seconds"),
+    *("epoch_cpu_seconds", "fits", "neurons", "synapses", "parity_mismatches"),
+    *("command", "versions"),
+}
 
 # Stands for spikefit: writes what a run leaves behind. ``fail`` and ``wait`` in the folder name rows that do so.
 STAND_IN = """

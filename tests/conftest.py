@@ -14,6 +14,9 @@ if not torch.cuda.is_available():
 from spikefit.networks.blocks import Network
 from spikefit.networks.norms import PositiveBatchNorm
 
+# Programs of their own, which other environments run; --doctest-modules would import them.
+collect_ignore = ["interop/brian2_loihi_trace.py"]
+
 # One thread: the networks are small, and threads that wait for each other on a busy machine cost most of the time.
 torch.set_num_threads(1)
 

@@ -40,7 +40,7 @@ def chip_file(tmp_path, models):
 def test_a_chip_file_may_list_what_is_registered_when_it_is_read(tmp_path):
     path = chip_file(tmp_path, ["if", "my_lif"])
     with pytest.raises(
-        TargetError, match=r"neuron.models.value: got \['if', 'my_lif'\], .*one of if, lif, .*registered"
+        TargetError, match=r"neuron.models.value: got \['if', 'my_lif'\], .*one of if, lif, .*registers your own"
     ):
         HardwareTarget.load(path)
     register(NeuronModel("my_lif", "MyLIF", "decay"))
@@ -128,7 +128,7 @@ def test_a_bundle_keeps_the_constants_of_a_step_and_needs_its_neuron_registered(
     path = write_bundle(stored, tmp_path / "bundle.safetensors")
     assert differences(read_bundle(path), stored) == []
     assert differences(plain, stored) != []
-    with pytest.raises(ExchangeError, match=r"l1: its constants has no place in a NIR graph"):
+    with pytest.raises(ExchangeError, match=r"l1: a NIR graph can't represent its constants"):
         to_nir(stored)
     with forgotten():
         del MODELS["floor_if"]

@@ -18,12 +18,11 @@ import torch
 from torch import Tensor
 
 from scripts.bench.timing import table, versions, write
-from spikefit.checkpoints import read_checkpoint
-from spikefit.data import SpikeDataModule
-from spikefit.data import images as static
+from scripts.export import trained_module
+from spikefit.data import SpikeDataModule, images
 from spikefit.deploy.deployment import Deployment, require_structure
 from spikefit.deploy.report.terminal import quantity
-from spikefit.errors import SpikeFitError, TargetError
+from spikefit.errors import ConfigurationError, SpikeFitError, TargetError
 from spikefit.hardware.deployment_context import DeploymentContext
 from spikefit.hardware.target import HardwareTarget, available_targets
 from spikefit.module import SpikingClassifier
@@ -94,7 +93,8 @@ def main(words: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("--hardware", nargs="+", help="names or YAML files; all of configs/hardware by default")
-    parser.add_argument("--dataset", default="FashionMNIST", help="class of spikefit.data.images")
+    names = ("Digits", "MNIST", "FashionMNIST", "CIFAR10", "CIFAR100")
+    parser.add_argument("--dataset", default="FashionMNIST", choices=names, help="class of spikefit.data.images")
     parser.add_argument("--time_steps", type=int, default=4)
     parser.add_argument("--samples", type=int, help="number of test samples to use; all by default")
     parser.add_argument("--parity_samples", type=int, default=64, help="number of samples whose spikes are compared")
@@ -102,9 +102,13 @@ def main(words: list[str] | None = None) -> int:
     arguments = parser.parse_args(words)
     try:
         targets = [HardwareTarget.load(name) for name in arguments.hardware or available_targets()]
-        read_checkpoint(arguments.checkpoint, "checkpoint")
-        module = SpikingClassifier.load_from_checkpoint(arguments.checkpoint, map_location="cpu").eval()
-        data = SpikeDataModule(getattr(static, arguments.dataset)(), time_steps=arguments.time_steps)
+        module = trained_module(arguments.checkpoint).eval()
+        data = SpikeDataModule(getattr(images, arguments.dataset)(), time_steps=arguments.time_steps)
+        if data.input_shape != module.network.input_shape:
+            raise ConfigurationError(
+                f"--dataset: got {arguments.dataset} with frames of {data.input_shape}, but the checkpoint's network "
+                f"reads {module.network.input_shape}."
+            )
         data.setup("test")
         batches, left = list[Batch](), arguments.samples or sys.maxsize
         for batch in data.test_dataloader():
@@ -121,10 +125,14 @@ def main(words: list[str] | None = None) -> int:
             rows.append(deployed(module, context, batches, arguments.parity_samples))
             print(shown(rows[-1]), flush=True)
     except SpikeFitError as error:
-        print(f"targets: error: {error}", file=sys.stderr)
+        print(f"deploy_to_all_chips: error: {error}", file=sys.stderr)
         return 2
     print(table([{**dict.fromkeys(shown(max(rows, key=len)), "-"), **shown(row)} for row in rows]))
-    write(arguments.out, rows, versions())
+    try:
+        write(arguments.out, rows, versions())
+    except OSError as error:
+        print(f"deploy_to_all_chips: error: --out: {arguments.out} can't be written ({error}).", file=sys.stderr)
+        return 2
     return 0
 
 

@@ -29,7 +29,11 @@ def first_lines(tree: ast.Module) -> Iterator[tuple[str, str]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("paths", type=Path, nargs="+", help="files, or folders with Python files")
-    for path in parser.parse_args().paths:
+    paths = parser.parse_args().paths
+    for path in paths:
+        if not path.exists():
+            parser.error(f"no file or folder {path}")
+    for path in paths:
         for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
             for name, line in first_lines(ast.parse(file.read_text())):
                 print(f"{file}: {name}: {line}" if name else f"{file}: {line}")

@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from spikefit.checkpoints import read_checkpoint
+from spikefit.cli.errors import explain
 from spikefit.deploy.deployment import Deployment, require_structure
 from spikefit.errors import BundleError, CheckpointError, SpikeFitError, check_range
 from spikefit.hardware.check_chip_capacity import unknown_limits
@@ -47,7 +48,7 @@ def trained_module(path: Path) -> SpikingClassifier:
             cause = cause.__cause__
         if cause is not None:
             raise cause from None
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = explain(str(error)) or type(error).__name__
         raise CheckpointError(f"checkpoint: the network of {path} can't be built: {reason}") from error
 
 

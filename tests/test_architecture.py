@@ -138,7 +138,9 @@ def test_importing_spikefit_loads_nothing_heavy():
 
 def test_the_command_line_does_not_import_data_libraries_or_wandb():
     """Lightning itself imports torchvision through torchmetrics; spikefit must not import the others."""
-    code = "import sys, spikefit.cli.main; print([n for n in ('tonic', 'wandb', 'sklearn') if n in sys.modules])"
+    code = (
+        "import sys, spikefit.cli.lightning_cli; print([n for n in ('tonic', 'wandb', 'sklearn') if n in sys.modules])"
+    )
     assert subprocess.check_output([sys.executable, "-c", code], text=True, cwd=ROOT).strip() == "[]"
 
 

@@ -17,7 +17,7 @@ from scripts.compare import __main__ as compare
 from scripts.compare import grid as compare_grid
 from scripts.compare import results as compare_results
 from scripts.compare import run as compare_run
-from spikefit.cli.main import main as spikefit
+from spikefit.cli.lightning_cli import main as spikefit
 from spikefit.errors import ConfigurationError, SpikeFitError
 
 ROOT = Path(__file__).resolve().parents[1]

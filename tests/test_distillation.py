@@ -95,7 +95,7 @@ def test_a_missing_teacher_is_refused_before_training(tmp_path):
 
 
 def test_the_command_line_asks_for_the_teacher_before_it_loads_data(tmp_path, capsys, monkeypatch):
-    from spikefit.cli.main import main
+    from spikefit.cli.lightning_cli import main
 
     monkeypatch.chdir(tmp_path)
     root = Path(__file__).resolve().parents[1]

@@ -149,7 +149,9 @@ def show(grid: Grid, results: list[Result], out: Path, plots: bool) -> None:
 
 def main(words: list[str] | None = None) -> int:
     """Exit status 0 when every run that was asked for has a row, 1 when some failed, 2 when nothing could start."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="scripts.compare", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("grid", type=Path, help="YAML file that describes the grid")
     parser.add_argument("--out", type=Path, help="results; docs/results/compare_GRID.json if not given")
     parser.add_argument("--jobs", type=int, default=1, help="runs at the same time")

@@ -1,6 +1,6 @@
-"""Entry point of ``python -m spikefit.cli``, the same program as ``spikefit``."""
+"""``python -m spikefit.cli`` is the command ``spikefit``."""
 
-from spikefit.cli.main import main
+from spikefit.cli import main
 
 if __name__ == "__main__":
     main()

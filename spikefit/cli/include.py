@@ -20,13 +20,17 @@ def expand(path: Path) -> list[tuple[Path, dict[str, Any]]]:
         path: the file. Paths in its ``include`` are relative to its folder.
 
     Returns:
-        Each file with its content except for ``include``, in the order in which they apply: later ones override.
+        Each file with its content except for ``include``, in the order in which they apply: later ones override. A file
+        that several others include is there once, where it comes first.
 
     Raises:
         ConfigurationError: for an ``include`` that is no path or list of paths, that names a missing file or leads back
             to the file itself, and for a file that holds no YAML mapping.
     """
-    return _expand(path, ())
+    files: dict[Path, tuple[Path, dict[str, Any]]] = {}
+    for file, content in _expand(path, ()):
+        files.setdefault(file.resolve(), (file, content))
+    return list(files.values())
 
 
 def _expand(path: Path, including: tuple[Path, ...]) -> list[tuple[Path, dict[str, Any]]]:
@@ -63,11 +67,13 @@ def _included(path: Path, content: dict[str, Any]) -> list[tuple[str, Path]]:
     names = [given] if isinstance(given, str) else given
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise ConfigurationError(f"{path}: include: got {given!r}, expected a path or a list of paths.")
-    return [(name, path.parent / name) for name in names]
+    return [(name, path.parent / Path(name).expanduser()) for name in names]
 
 
 class IncludingParser(LightningArgumentParser):
     """A parser whose configuration files may include others, as if ``--config`` named these first."""
+
+    _including = False
 
     def parse_path(self, path: Any, *args: Any, **kwargs: Any) -> Namespace:
         """Apply the files that ``path`` includes to the configuration so far, then parse ``path`` itself.
@@ -77,10 +83,13 @@ class IncludingParser(LightningArgumentParser):
         so_far = previous_config.get()  # what jsonargparse appends `callbacks+` to
         if so_far is None:
             return super().parse_path(path, *args, **kwargs)
-        file = Path(path)
-        if len(expand(file)) > 1:
-            for _, included in _included(file, _content(file)):
-                ActionConfigFile.apply_config(self, so_far, "config", str(included))
+        if not self._including:
+            self._including = True
+            try:
+                for included, _ in expand(Path(path))[:-1]:
+                    ActionConfigFile.apply_config(self, so_far, "config", str(included))  # calls this method
+            finally:
+                self._including = False
         parsed = super().parse_path(path, *args, **kwargs)
         parsed.pop(KEY, None)
         return parsed

@@ -62,6 +62,8 @@ def read_bundle(path: str | Path) -> Program:
         BundleError: if the file is missing, truncated or altered, or has another format; names the file and the reason.
     """
     path = Path(path)
+    if path.is_dir():
+        raise BundleError(f"{path} is a folder; expected the file of a bundle in it.")
     try:
         with _safetensors().safe_open(path, "pt") as file:
             metadata = file.metadata() or {}

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from spikefit.cli import doctor
-from spikefit.cli.main import main
+from spikefit.cli.lightning_cli import main
 
 
 def test_it_reports_and_ends_with_0_where_nothing_fails(capsys, monkeypatch, tmp_path):

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from spikefit.cli.include import expand
-from spikefit.cli.main import main
+from spikefit.cli.lightning_cli import main
 from spikefit.errors import ConfigurationError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -120,10 +120,14 @@ def test_an_include_equals_its_files_on_the_command_line(folder, parsed):
     assert parsed("fit", "--config", folder / "top/run.yaml", *extra) == parsed("fit", *apart, *extra)
 
 
-def test_a_file_included_twice_is_applied_twice(folder, parsed):
-    write(folder / "twice.yaml", "include: [top/run.yaml, parts/timer.yaml, parts/timer.yaml]")
-    config = parsed("fit", "--config", folder / "twice.yaml")
-    assert names(config["trainer"]["callbacks"])[2:] == ["PredictionWriter", "EpochTimer", "EpochTimer"]
+def test_a_file_that_two_included_files_share_is_applied_once(folder, parsed):
+    """Where it comes first: the second of the two files sees the changes of the first, not the shared file again."""
+    write(folder / "left.yaml", "include: base.yaml\nseed_everything: 8\ntrainer: {max_epochs: 7}")
+    write(folder / "right.yaml", "include: [base.yaml, parts/timer.yaml]")
+    write(folder / "both.yaml", "include: [left.yaml, right.yaml, parts/timer.yaml, parts/model.yaml]")
+    config = parsed("fit", "--config", folder / "both.yaml")
+    assert (config["seed_everything"], config["trainer"]["max_epochs"]) == (8, 7)
+    assert names(config["trainer"]["callbacks"]) == ["SpikeMonitor", "EpochTimer"]
 
 
 def test_earlier_files_of_the_command_line_are_kept(folder, parsed):

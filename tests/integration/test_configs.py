@@ -170,7 +170,7 @@ def test_logger(run, name, monkeypatch):
 @pytest.mark.parametrize("name", fragments("experiment"))
 def test_experiment(run, fake_root, name):
     small = ("--data.init_args.batch_size=8",) if name.startswith("cifar10") else ()
-    if name in ("cifar10_float", "cifar10_cat"):  # cifar10_cat_fsc is run as wide as it is
+    if name in ("cifar10_float", "cifar10_cat", "cifar10_cat_fsc"):
         small += ("--model.init_args.network.init_args.width=0.125",)
     if name == "cifar10_resnet18":
         small += ("--model.init_args.network.init_args.channels=[4,4,8,8]",)

@@ -100,7 +100,7 @@ def test_a_mistake_is_named_before_data_are_loaded(run, pipeline, named, monkeyp
 def test_reading_a_configuration_imports_no_data_library(run):
     words = [*arguments(PIPELINE)[:5], "--config", "configs/model/mlp.yaml", "--print_config"]
     code = (
-        f"import sys; from spikefit.cli.main import main; sys.argv = ['lightning', *{json.dumps(words)}]\n"
+        f"import sys; from spikefit.cli.lightning_cli import main; sys.argv = ['lightning', *{json.dumps(words)}]\n"
         "try: main()\nexcept SystemExit: print('tonic' in sys.modules)"
     )
     environment = {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "PATH": "/usr/bin:/bin"}

@@ -30,7 +30,7 @@ def report_of(run_directory: Path) -> dict:
     return json.loads((run_directory / "deployment" / "report.json").read_text())
 
 
-def sourced_values_of(run_directory: Path) -> dict:
+def figures_of(run_directory: Path) -> dict:
     """All of the report but which run it is of."""
     report = report_of(run_directory)
     for key in ("run", "configuration", "checkpoint"):
@@ -89,7 +89,7 @@ def test_fit_then_test_then_predict(run, monkeypatch):
     checkpoint = str(first / "checkpoints" / "best.ckpt")
     status, printed = run("test", *QUICK, "--ckpt_path", checkpoint)
     assert status == 0, printed
-    assert sourced_values_of(Path("runs/quickstart/version_1")) == sourced_values_of(first)
+    assert figures_of(Path("runs/quickstart/version_1")) == figures_of(first)
     assert report_of(Path("runs/quickstart/version_1"))["provenance"]["checkpoint"] == checkpoint
 
     status, printed = run("predict", *QUICK, "--ckpt_path", checkpoint)
@@ -112,17 +112,18 @@ def test_a_second_run_overwrites_nothing_and_its_config_can_be_used_again(run, c
     assert yaml.safe_load(saved.read_text())["trainer"]["logger"]["init_args"]["version"] is None
     assert run("fit", "--config", saved)[0] == 0
     assert {path: path.stat().st_mtime_ns for path in first.rglob("*") if path.is_file()} == before
-    assert sourced_values_of(Path("runs/quickstart/version_1")) == sourced_values_of(first)
+    assert figures_of(Path("runs/quickstart/version_1")) == figures_of(first)
 
 
 def test_an_interrupted_run_resumes_bit_for_bit(run, csv_only):
     """Stopped in the middle of epoch 17, with codebook and pruning at work; resumed from the end of epoch 16."""
-    assert run("fit", *QUICK, csv_only)[0] == 0
+    short = (*QUICK, csv_only, "--trainer.limit_train_batches=12")
+    assert run("fit", *short)[0] == 0
     interrupt = '--trainer.callbacks+={"class_path": "helpers.dump_state.Interrupt", "init_args": {"epoch": 17}}'
-    run("fit", *QUICK, csv_only, interrupt)
+    run("fit", *short, interrupt)
     whole, part = Path("runs/quickstart/version_0"), Path("runs/quickstart/version_1")
     assert torch.load(part / "checkpoints" / "last.ckpt", weights_only=True)["epoch"] == 16
-    status, printed = run("fit", *QUICK, csv_only, "--ckpt_path", part / "checkpoints" / "last.ckpt")
+    status, printed = run("fit", *short, "--ckpt_path", part / "checkpoints" / "last.ckpt")
     assert status == 0, printed
     resumed = Path("runs/quickstart/version_2")
     expected = torch.load(whole / "checkpoints" / "last.ckpt", weights_only=True)
@@ -134,7 +135,7 @@ def test_an_interrupted_run_resumes_bit_for_bit(run, csv_only):
     assert any(name.endswith("alive") and not bool(expected["state_dict"][name].all()) for name in names)
     for name in names:
         assert torch.equal(expected["state_dict"][name], found["state_dict"][name]), name
-    assert sourced_values_of(whole) == sourced_values_of(resumed)
+    assert figures_of(whole) == figures_of(resumed)
 
 
 def test_the_best_checkpoint_survives_a_resumed_run(run, csv_only):

@@ -200,6 +200,8 @@ def test_every_error_names_the_file_and_the_reason(whole, tmp_path):
 
     with pytest.raises(BundleError, match=r"nowhere/bundle\.safetensors: can't be read: No such file"):
         read_bundle(tmp_path / "nowhere" / NAME)
+    with pytest.raises(BundleError, match="is a folder; expected the file"):
+        read_bundle(tmp_path)
     text = metadata(write_bundle(whole[0], path))["program"]
     assert "bundle.safetensors: truncated or altered: " in refusal(content[:-30])
     assert "bundle.safetensors: no bundle" in refusal(with_metadata(program='{"a": 1}'))

@@ -38,10 +38,6 @@ CHECKPOINT_KEYWORDS = ("best", "last", "hpc")
 class SaveConfig(SaveConfigCallback):
     """Saves the configuration into the run's directory and shows it to W&B."""
 
-    def logged_metrics(self, module: LightningModule) -> tuple[str, ...]:
-        """None. Said here as ``python -m spikefit.cli`` hides that this class is ours."""
-        return ()
-
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Log the configuration as W&B's run config."""
         for logger in trainer.loggers:

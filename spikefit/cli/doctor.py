@@ -28,7 +28,7 @@ TOLERANCE = 0.05  # relative: convolutions round differently, which can make a n
 
 
 @dataclass(frozen=True)
-class Finding:
+class Check:
     """One line of the report; ``ok`` is None for plain information."""
 
     name: str
@@ -40,24 +40,24 @@ class Finding:
         return f"{mark:5}  {self.name:24}  {self.text}"
 
 
-def packages() -> Iterator[Finding]:
+def packages() -> Iterator[Check]:
     """Versions of Python and of every package that spikefit needs."""
-    yield Finding("python", platform.python_version())
+    yield Check("python", platform.python_version())
     for name in PACKAGES:
         try:
-            yield Finding(name, version(name), True)
+            yield Check(name, version(name), True)
         except PackageNotFoundError:
-            yield Finding(name, f"not installed: pip install {name}", False)
+            yield Check(name, f"not installed: pip install {name}", False)
 
 
-def data() -> Finding:
+def data() -> Check:
     """The folder of data sets and its content."""
     folder = data_folder(None)
     if not folder.is_dir():
-        return Finding("data folder", f"{folder} does not exist; it is created when a data set is downloaded")
+        return Check("data folder", f"{folder} does not exist; it is created when a data set is downloaded")
     content = ", ".join(sorted(path.name for path in folder.iterdir() if path.is_dir())) or "empty"
     named = "SPIKEFIT_DATA_DIR" if os.environ.get("SPIKEFIT_DATA_DIR") else "default"
-    return Finding("data folder", f"{folder} ({named}): {content}")
+    return Check("data folder", f"{folder} ({named}): {content}")
 
 
 def _network() -> Network:
@@ -96,7 +96,7 @@ def _same(found: list[Tensor], expected: list[Tensor]) -> str | None:
     return None if difference < TOLERANCE else f"the change of the weights differs by {difference:.0%}"
 
 
-def attempt(name: str, check: Callable[[], str | None], good: str) -> Finding:
+def attempt(name: str, check: Callable[[], str | None], good: str) -> Check:
     """Run ``check`` and report its result: ``good`` if it returns None, else the problem that it returns."""
     start = time.perf_counter()
     try:
@@ -104,10 +104,10 @@ def attempt(name: str, check: Callable[[], str | None], good: str) -> Finding:
     except Exception as error:  # a broken driver or compiler may raise anything; the report shows it
         wrong = f"{type(error).__name__}: {error}".splitlines()[0]
     seconds = time.perf_counter() - start
-    return Finding(name, f"{good} ({seconds:.1f} s)" if wrong is None else wrong, wrong is None)
+    return Check(name, f"{good} ({seconds:.1f} s)" if wrong is None else wrong, wrong is None)
 
 
-def steps(device: torch.device) -> Iterator[Finding]:
+def steps(device: torch.device) -> Iterator[Check]:
     """Compare training steps on ``device`` with the same steps on the CPU."""
 
     def plain() -> str | None:
@@ -139,22 +139,22 @@ def copy_bandwidth(device: torch.device, count: int = 1 << 26) -> float:
     return 10 * 8 * count / 1e9 / (time.perf_counter() - start)
 
 
-def gpu() -> Iterator[Finding]:
+def gpu() -> Iterator[Check]:
     """Describe the GPU and check that its kernels compile and agree with the CPU."""
     if not torch.cuda.is_available():
         built = (
             f"torch was built for CUDA {torch.version.cuda}" if torch.version.cuda else "torch was built without CUDA"
         )
-        yield Finding("GPU", f"none ({built}); everything runs on the CPU")
+        yield Check("GPU", f"none ({built}); everything runs on the CPU")
         return
     properties = torch.cuda.get_device_properties(0)
     memory = f"{properties.total_memory / 2**30:.0f} GiB"
     capability = f"compute capability {properties.major}.{properties.minor}"
-    yield Finding("GPU", f"{properties.name}, {memory}, {capability}", properties.major >= 7)
+    yield Check("GPU", f"{properties.name}, {memory}, {capability}", properties.major >= 7)
     triton = has_triton()
     text = version("triton") if triton else "not installed: neurons run in plain torch, which is slow"
-    yield Finding("triton", text, triton)
-    yield Finding("copy", f"{copy_bandwidth(torch.device('cuda')):.0f} GB/s")
+    yield Check("triton", text, triton)
+    yield Check("copy", f"{copy_bandwidth(torch.device('cuda')):.0f} GB/s")
     yield from steps(torch.device("cuda"))
 
 

@@ -17,6 +17,7 @@ CLASSES = {
     "spikefit.networks.from_nir": "spikefit.nir",
     "spikefit.prune.activity_scores": "spikefit.prune",
     "spikefit.prune.oracle": "spikefit.prune",
+    "spikefit.prune.scores.FSC": "spikefit.prune.FSC",
     "spikefit.prune.synapse_scores": "spikefit.prune",
     "spikefit.prune.weight_scores": "spikefit.prune",
     "spikefit.quantize.axon": "spikefit.quantize",

@@ -61,7 +61,7 @@ class FromNIR(Network):
     The following holds up to float32 rounding. Weights and biases are copied (multiplied by k**2 after a SumPool2d,
     which becomes an average). The gain G of a LIF changes its threshold, never the weights. Neurons of a layer share
     one threshold here; if thresholds differ between channels, a norm with fixed statistics
-    (:class:`~spikefit.networks.blocks.FixedNorm`) precedes the neurons, so that M distinct weights stay M distinct
+    (:class:`~spikefit.networks.norms.FixedNorm`) precedes the neurons, so that M distinct weights stay M distinct
     weights, and lowering restores the threshold of each channel. A neuron that fires above its threshold gets the next
     larger float32 (float64 for a float64 file) as its threshold and fires at this value, since no number lies in
     between. Membranes start at ``v_reset``, and ``v_leak`` must be equal to ``v_reset``: NIR does not specify the

@@ -17,6 +17,7 @@ from spikefit.cli.moved import CLASSES, moved_classes
         ("given class_path 'spikefit.networks.FromNIR'", "spikefit.nir.FromNIR"),
         ("given class_path 'spikefit.deploy.costs.EnergyCost'", "spikefit.deploy.unit_cost.EnergyCost"),
         ("given class_path 'spikefit.prune.weight_scores.Magnitude'", "spikefit.prune.Magnitude"),
+        ("module 'spikefit.prune.scores' has no attribute 'FSC': spikefit.prune.scores.FSC", "spikefit.prune.FSC"),
     ],
 )
 def test_a_class_path_of_before_names_the_new_one(message, hint):

@@ -6,10 +6,11 @@ import pytest
 from helpers.joules import joules
 
 from spikefit.errors import ConfigurationError
+from spikefit.hardware.chip_fields import EnergyConstants
 from spikefit.hardware.energy import ENERGY_MODELS, HOROWITZ_AC_J, HOROWITZ_MAC_J, estimate
 from spikefit.hardware.placement import Placement
 from spikefit.hardware.sourced_value import SourcedValue
-from spikefit.hardware.target import EnergyConstants, HardwareTarget
+from spikefit.hardware.target import HardwareTarget
 from spikefit.program.ir import LayerActivity
 
 ENCODER = LayerActivity("conv1", neurons=100, synapses=900, spikes=50, synops=0, macs=3600, updates=400)

@@ -382,9 +382,7 @@ def test_residual_networks_are_placed_the_same_way_twice(chain, target):
 def test_a_core_smaller_than_a_neuron_is_a_finding(chain):
     """A neuron that subtracts takes two of Loihi's compartments; a core of one compartment holds none."""
     program = chain((3,), (torch.ones(2, 3, dtype=torch.int64), {"bits": 8}, {"reset": "subtract"}))
-    loihi = HardwareTarget.load("loihi")
-    target = replace(loihi, limits=replace(loihi.limits, neurons_per_core=SourcedValue(1)))
-    placement = place(target, program)
+    placement = place(shrunk(LOIHI, neurons_per_core=1), program)
     (finding,) = placement.findings
     assert (finding.limit, finding.where, finding.needed, finding.available) == ("neurons per core", "l1", 2, 1)
     assert placement.unplaced == ("l1",)
@@ -393,9 +391,7 @@ def test_a_core_smaller_than_a_neuron_is_a_finding(chain):
 def test_cores_of_one_neuron_cannot_split(chain):
     """A relay needs two neurons to send to two places: without them there are no splitters, but a finding."""
     program = chain((2,), (torch.ones(2, 2, dtype=torch.int64), {}, {}), (torch.ones(2, 2, dtype=torch.int64), {}, {}))
-    truenorth = HardwareTarget.load("truenorth")
-    target = replace(truenorth, limits=replace(truenorth.limits, neurons_per_core=SourcedValue(1)))
-    placement = place(target, program)
+    placement = place(shrunk(TRUENORTH, neurons_per_core=1), program)
     (finding,) = placement.findings
     assert (finding.limit, finding.needed, finding.available) == ("neurons per core", 2, 1)
     assert placement.splitter_neurons == 0

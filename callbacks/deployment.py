@@ -53,7 +53,7 @@ class DeploymentSimulation(pl.Callback):
             (operations and the memory that they read and write).
         at_fit_end: whether to run when ``fit`` ends.
         max_samples: number of samples to simulate, from the start of the test set; None for all. If the test set is
-            sorted by class, they only cover the first classes.
+            sorted by class, they only cover the first classes. Several processes share them.
         parity_samples: number of samples on which the exact program is compared with the network, spike for spike.
 
     Attributes:
@@ -94,6 +94,7 @@ class DeploymentSimulation(pl.Callback):
         self.parity_samples = parity_samples
         self.reports: dict[str, Report] = {}
         self._deployments: list[Deployment] = []
+        self._left: int | None = None  # samples that this process still simulates
         self._paths: dict[str, Path] = {}
 
     @property
@@ -128,7 +129,7 @@ class DeploymentSimulation(pl.Callback):
     def on_test_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Lower the network for each chip."""
         assert isinstance(pl_module, SpikingClassifier)
-        self._begin(pl_module, pl_module.network)
+        self._begin(pl_module, pl_module.network, trainer.global_rank, trainer.world_size)
 
     def on_test_batch_end(
         self,
@@ -179,25 +180,30 @@ class DeploymentSimulation(pl.Callback):
             self._finish(trainer, pl_module, folder, path, epoch)
         trainer.strategy.barrier("deployment")
 
-    def _begin(self, module: SpikingClassifier, network: Network) -> None:
-        """Discard the results of an earlier run and lower ``network`` for every chip."""
+    def _begin(self, module: SpikingClassifier, network: Network, rank: int = 0, processes: int = 1) -> None:
+        """Discard the results of an earlier run and lower ``network`` for every chip.
+
+        Of several processes, each simulates every ``processes``-th sample, from sample ``rank`` on.
+        """
         on_cpu = copy.deepcopy(network).cpu()
+        self._left = None if self.max_samples is None else len(range(rank, self.max_samples, processes))
+        parity_samples = len(range(rank, self.parity_samples, processes))
         self.reports, self._deployments = {}, []
         for context in self.contexts(module):
             if module.hardware is not None and context.chip.name != module.hardware.name:
                 rank_zero_info(f"Deploying on {context.chip.name}, although the run is for {module.hardware.name}.")
-            options = {"energy_model": self.energy_model, "parity_samples": self.parity_samples}
+            options = {"energy_model": self.energy_model, "parity_samples": parity_samples}
             self._deployments.append(Deployment(on_cpu, context, **options))  # type: ignore[arg-type]
 
     def _update(self, batch: tuple[Tensor, Tensor], logits: Tensor) -> bool:
         """Simulate a batch and return whether more samples are needed."""
         inputs, labels = batch
-        done = self._deployments[0].tally.samples
-        left = None if self.max_samples is None else self.max_samples - done
-        if left is None or left > 0:
+        if self._left != 0:
             for deployment in self._deployments:
-                deployment.update(inputs[:, :left], labels[:left], logits[:left])
-        return left is None or left > len(labels)
+                deployment.update(inputs[:, : self._left], labels[: self._left], logits[: self._left])
+        if self._left is not None:
+            self._left = max(0, self._left - len(labels))
+        return self._left != 0
 
     def _finish(
         self, trainer: pl.Trainer, module: SpikingClassifier, run: Path, path: str | None, epoch: int | None

@@ -53,7 +53,7 @@ class SpikeMonitor(pl.Callback):
             if block.neuron is not None:
                 rate = self._spikes[name].mean() / block.neuron.alive.float().mean()
                 samples = self._spikes[name].shape[1]
-                pl_module.log(f"spikes/{name}", rate, on_epoch=True, batch_size=samples)
+                pl_module.log(f"spikes/{name}", rate, on_epoch=True, batch_size=samples, sync_dist=True)
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Stop recording spikes."""

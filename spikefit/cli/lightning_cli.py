@@ -29,6 +29,8 @@ EXPECTED_WARNINGS = (
     r".*isinstance\(treespec, LeafSpec\)",  # Lightning's own use of a deprecated torch name
     r"Total length of `list` across ranks is zero",  # val_fraction: 0 asks for no validation
     "The AccumulateGrad node's stream does not match",  # a recorded CUDA graph holds nodes of its own stream
+    # The same number in every process, or that of process 0 by intention.
+    r"It is recommended to use `self.log\('(quantizer|codebook|prune|fit|time)/",
     "The dirpath has changed",  # every run has a directory of its own, and CompressedCheckpoint keeps its best
 )
 COMMANDS = ("fit", "validate", "test", "predict")
@@ -57,7 +59,21 @@ class ConciseParser(IncludingParser):
 
 
 class SpikeFitCLI(LightningCLI):
-    """``LightningCLI`` with the data's shape linked to the model, a directory a run, and early checks."""
+    """``LightningCLI`` with the data's shape linked to the model, a directory a run, and early checks.
+
+    Args:
+        only: the only command that gets a parser, which saves time. None for all commands.
+        options: arguments of ``LightningCLI``.
+    """
+
+    def __init__(self, only: str | None = None, **options: Any) -> None:
+        self._only = only
+        super().__init__(**options)
+
+    def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]
+        """The commands that are parsed, with the arguments that are no options of theirs."""
+        every = super().subcommands()
+        return every if self._only is None else {self._only: every[self._only]}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Link what the model must know of the data; add ``cpu_threads``."""
@@ -178,8 +194,9 @@ def main(args: list[str] | None = None) -> None:
         return
     try:
         SpikeFitCLI(
-            SpikingClassifier,
-            SpikeDataModule,
+            only=next((word for word in arguments[:1] if word in COMMANDS), None),
+            model_class=SpikingClassifier,
+            datamodule_class=SpikeDataModule,
             subclass_mode_model=True,
             subclass_mode_data=True,
             save_config_callback=SaveConfig,
@@ -191,11 +208,26 @@ def main(args: list[str] | None = None) -> None:
             args=args,
         )
     except Exception as error:
-        mendable = _user_error(error)
-        if mendable is None:
+        reason = _user_error(error)
+        if reason is None and _lost_process(error):
+            print(f"spikefit: error: {_rank()}another process of this run has ended; see its message.", file=sys.stderr)
+            sys.exit(1)
+        if reason is None:
             raise
-        print(f"spikefit: error: {mendable}", file=sys.stderr)
+        print(f"spikefit: error: {_rank()}{reason}", file=sys.stderr)
         sys.exit(2)
+
+
+def _lost_process(error: Exception) -> bool:
+    """Whether a collective failed because a process at its other end is gone (gloo: RuntimeError; NCCL: its own)."""
+    distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
+    return distributed and (isinstance(error, torch.distributed.DistBackendError) or " by peer" in str(error))
+
+
+def _rank() -> str:
+    """Name of this process in messages; empty for a process that is alone."""
+    distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
+    return f"process {torch.distributed.get_rank()}: " if distributed else ""
 
 
 def _user_error(error: BaseException | None) -> SpikeFitError | None:

@@ -7,6 +7,7 @@ from typing import Any, Literal, cast
 import lightning.pytorch as pl
 import numpy as np
 import torch
+from lightning.pytorch.overrides.distributed import UnrepeatedDistributedSampler
 from lightning_utilities.core.rank_zero import rank_zero_info
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, DistributedSampler, Sampler, SequentialSampler, Subset
@@ -203,8 +204,13 @@ class SpikeDataModule(pl.LightningDataModule):
         return self._evaluation("val") if "val" in self._parts else []
 
     def test_dataloader(self) -> Iterable[Any]:
-        """Test batches in a fixed order."""
-        return self._evaluation("test")
+        """Test batches in a fixed order; in a test on several processes, every sample is in one of them once."""
+        trainer, part = self.trainer, self._parts["test"]
+        if trainer is None or trainer.world_size == 1 or not trainer.testing:
+            return self._evaluation("test")
+        # Lightning's own sampler would repeat samples until all processes have as many.
+        share = UnrepeatedDistributedSampler(part, trainer.world_size, trainer.global_rank, shuffle=False)
+        return self._tensor_batches("test", share) or self._loader("test", sampler=share)
 
     def predict_dataloader(self) -> DataLoader[Any]:
         """The test set as a ``DataLoader``, from which Lightning reports the indices of a batch's samples."""

@@ -86,15 +86,26 @@ SYNAPSE_SCORES = {
     "magnitude": prune.SynapseMagnitude(),
     "random": prune.SynapseRandom(3),
 }
+LAYERS = ("conv1", "conv2", "fc1", "readout")
+
+
+def mixed(*names):
+    """A network with one of ``QUANTIZERS`` per layer."""
+    quantizers = {layer: QUANTIZERS[name] for layer, name in zip(LAYERS, names, strict=True)}
+    return Case(None, recluster(schedule=Schedule(1)), {"layer_quantizers": quantizers})
+
+
 CASES: dict[str, Case] = {
-    **{f"quantizer-{name}": Case(quantizer, recluster(schedule=Schedule(1))) for name, quantizer in QUANTIZERS.items()},
+    "quantizers-of-scopes": mixed("layer", "channel", "core", "axon"),
+    "quantizers-of-grids": mixed("learned_grid", "power_of_two", "lsq", "rescaled"),
+    "quantizers-without-a-codebook": mixed("ternary", "post_training", "lsq", "layer"),
     "ramp": Case(Codebook, recluster(schedule=Schedule(1), ramp=2.5)),
     "by-step": Case(Codebook, recluster(schedule=Schedule(3, every=3, interval="step"))),
     "frozen": Case(Codebook, recluster(schedule=Schedule(1, 1), freeze=2)),
     "currents": Case(Codebook, recluster(schedule=Schedule(1, 3, every=2), metric="currents", batches=2)),
     "currents-frozen": Case(Codebook, recluster(schedule=Schedule(1), freeze=1, metric="currents", batches=2)),
     **{f"score-{name}": Case(callbacks=fsc(score=score)) for name, score in SCORES.items()},
-    **{f"growth-{name}": Case(callbacks=fsc(growth=name)) for name in ("one_shot", "linear", "cubic")},
+    "growth-linear": Case(callbacks=fsc(growth="linear")),  # the others are cubic
     "prune-by-step": Case(callbacks=fsc(schedule=Schedule(4, 14, every=5, interval="step"))),
     "prune-recovery": Case(callbacks=fsc(schedule=Schedule(1, 2), recovery=1)),
     "cost-synapses": Case(callbacks=fsc(cost=SynapseCost())),

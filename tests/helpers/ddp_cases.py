@@ -1,4 +1,7 @@
-"""Program of two processes that trains every case and saves the results of each process. Argument: a folder."""
+"""Program of two processes that trains every case, saves the results of each process, and tests a trained network.
+
+Arguments: a folder for the results, and the folder in which the quickstart was trained.
+"""
 
 import sys
 import warnings
@@ -10,6 +13,7 @@ import torch
 from callbacks import DeploymentSimulation
 from helpers.compression_cases import CASES
 from helpers.tiny_fit import TinyData, TinyDataWithTest, module
+from spikefit.cli import main as spikefit
 from spikefit.data import SpikeDataModule
 from spikefit.data.augment import RandomCrop
 from spikefit.data.images import Digits
@@ -82,12 +86,20 @@ def main(folder: Path) -> None:
     torch.save(held, folder / f"rank{trainer.global_rank}.pt")
     torch.save(batches_of_images(), folder / f"batches{trainer.global_rank}.pt")
     # With and without the accuracy of the float network, which process 0 alone measures.
-    _, _, without = train(folder, CASES["growth-cubic"], TinyDataWithTest())
-    _, model, measured = train(folder, CASES["growth-cubic"], TinyDataWithTest(), DeploymentSimulation(max_samples=30))
+    _, _, without = train(folder, CASES["score-fsc"], TinyDataWithTest())
+    _, model, measured = train(folder, CASES["score-fsc"], TinyDataWithTest(), DeploymentSimulation(max_samples=30))
     before = model.accuracy_before_compression
     figure = (before.correct, before.samples)
     torch.save({"without": without, "measured": measured, "figure": figure}, folder / f"float{trainer.global_rank}.pt")
 
 
+def commands(trained: Path) -> None:
+    """Test and predict with the best checkpoint of the quickstart."""
+    run = trained / "runs" / "quickstart" / "version_0"
+    for command in ("test", "predict"):
+        spikefit([command, f"--config={run / 'config.yaml'}", f"--ckpt_path={run / 'checkpoints' / 'best.ckpt'}"])
+
+
 if __name__ == "__main__":
     main(Path(sys.argv[1]))
+    commands(Path(sys.argv[2]))

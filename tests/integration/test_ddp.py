@@ -1,14 +1,20 @@
-"""Two gloo processes hold the same codebooks and the same living units."""
+"""Two gloo processes hold the same codebooks and the same living units, and write one report of all samples."""
 
+import csv
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
+import yaml
 from helpers.compression_cases import CASES
 from torch.utils.data import DistributedSampler
 
+import callbacks
+from spikefit.cli import lightning_cli
 from spikefit.data import SpikeDataModule
 from spikefit.data.images import Digits
 from spikefit.seeding import derived_seed
@@ -16,35 +22,39 @@ from spikefit.seeding import derived_seed
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def test_two_processes_hold_identical_tensors(tmp_path):
-    """Reclustering at epoch 1, 2 and 3, pruning at 2 and 3; what each process holds is compared to the last bit."""
-    (tmp_path / "dump").mkdir()
-    command = [
-        sys.executable,
-        "-m",
-        "spikefit.cli",
-        "fit",
-        "--config",
-        str(ROOT / "configs" / "quickstart.yaml"),
-        "--config",
-        str(ROOT / "tests" / "helpers" / "two_processes.yaml"),
-        "--trainer.logger.init_args.save_dir",
-        str(tmp_path / "runs"),
-    ]
-    environment = {
-        **os.environ,
-        "DUMP_STATE_DIR": str(tmp_path / "dump"),
-        "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")]),
-        "OMP_NUM_THREADS": "1",
-    }
-    done = subprocess.run(
-        command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+def environment(**variables):
+    paths = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+    return {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1", **variables}
+
+
+def quickstart(folder, *options):
+    """The command that trains the quickstart on two processes with every callback, in ``folder``."""
+    (folder / "dump").mkdir()
+    configs = (ROOT / "configs" / "quickstart.yaml", ROOT / "tests" / "helpers" / "two_processes.yaml")
+    words = [sys.executable, "-m", "spikefit.cli", "fit", *(f"--config={path}" for path in configs), *options]
+    return {"args": words, "cwd": folder, "env": environment(DUMP_STATE_DIR=str(folder / "dump"))}
+
+
+def completed(args, **options):
+    done = subprocess.run(args, capture_output=True, text=True, timeout=400, check=False, **options)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return done
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """The folder in which the quickstart was trained, by processes that Lightning started."""
+    folder = tmp_path_factory.mktemp("quickstart")
+    completed(**quickstart(folder))
+    return folder
+
+
+def test_two_processes_hold_identical_tensors(trained):
+    """At the start of each epoch, after reclustering and pruning, to the last bit."""
     alive, codebooks = [], []
-    for epoch in range(4):
+    for epoch in range(6):
         first, second = (
-            torch.load(tmp_path / "dump" / f"epoch{epoch}-rank{rank}.pt", weights_only=True) for rank in range(2)
+            torch.load(trained / "dump" / f"epoch{epoch}-rank{rank}.pt", weights_only=True) for rank in range(2)
         )
         # Running statistics of a batch norm differ until the next forward copies them from process 0.
         same = [name for name in first if "running_" not in name]
@@ -55,22 +65,21 @@ def test_two_processes_hold_identical_tensors(tmp_path):
     assert alive[0] == alive[1] == 136
     assert alive[3] < alive[2] < 136
     assert not torch.equal(codebooks[0], codebooks[1])
-    assert len(list((tmp_path / "runs" / "ddp").iterdir())) == 1, "the processes share one run directory"
 
 
-def test_two_processes_agree_on_every_quantizer_score_and_schedule(tmp_path):
-    """One pair of processes trains all cases, one after the other."""
+def test_every_callback_that_ships_is_in_the_quickstart_of_two_processes():
+    content = yaml.safe_load((ROOT / "tests" / "helpers" / "two_processes.yaml").read_text())
+    named = {entry["class_path"] for entry in content["trainer"]["callbacks"]}
+    missing = {name for name in callbacks.__all__ if f"callbacks.{name}" not in named}
+    # The last two read the checkpoint of another run, in the cases below.
+    assert missing == {"Place", "Schedule", "ScheduledCallback", "InitialWeights", "PostTrainingQuantization"}
+
+
+def test_two_processes_agree_on_every_quantizer_score_and_schedule(tmp_path, trained):
+    """One pair of processes, started by torchrun, trains all cases, then tests and predicts from a checkpoint."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    command += [str(ROOT / "tests" / "helpers" / "ddp_cases.py"), str(tmp_path)]
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")]),
-        "OMP_NUM_THREADS": "1",
-    }
-    done = subprocess.run(
-        command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=600, check=False
-    )
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    command += [str(ROOT / "tests" / "helpers" / "ddp_cases.py"), str(tmp_path), str(trained)]
+    completed(command, env=environment(DUMP_STATE_DIR=str(tmp_path)), cwd=tmp_path)
     first, second = (torch.load(tmp_path / f"rank{rank}.pt", weights_only=True) for rank in range(2))
     assert first.keys() == second.keys() == CASES.keys()
     for name, state in first.items():
@@ -84,6 +93,42 @@ def test_two_processes_agree_on_every_quantizer_score_and_schedule(tmp_path):
         for key, value in state["without"].items():
             assert torch.equal(value, state["measured"][key]), f"measuring changed {key}"
     require_shards([torch.load(tmp_path / f"batches{rank}.pt", weights_only=True) for rank in range(2)])
+    require_one_report(trained / "runs" / "quickstart" / "version_0", tmp_path / "runs" / "quickstart")
+
+
+def require_one_report(alone, together):
+    """One process deployed 101 samples after training; two processes counted each of them once, and wrote once."""
+    (folder,) = together.glob("*/deployment")
+    expected, found = (json.loads((path / "report.json").read_text()) for path in (alone / "deployment", folder))
+    assert expected["samples"] == 101
+    assert expected["parity"]["mismatches"] == expected["target_agreement"]["mismatches"] == 0
+    for report in (expected, found):
+        for key in ("run", "configuration", "checkpoint"):
+            del report["provenance"][key]
+    assert found == expected
+    rows = [row for rank in range(2) for (path,) in [list(together.glob(f"*/predictions-{rank}.csv"))]
+            for row in csv.DictReader(path.open())]  # fmt: skip
+    assert sorted(int(row["sample"]) for row in rows) == list(range(360))
+
+
+def test_a_process_that_lost_another_says_so(tmp_path, monkeypatch, capsys):
+    """What gloo raises in the others when a process is killed is one message, not a traceback."""
+
+    def lost(*args, **options):
+        raise RuntimeError("[gloo/transport/tcp/pair.cc:545] Read error [127.0.0.1]:4: Connection reset by peer.")
+
+    monkeypatch.setattr(lightning_cli, "SpikeFitCLI", lost)
+    with pytest.raises(RuntimeError):  # not in a run of several processes
+        lightning_cli.main(["fit"])
+    store = torch.distributed.FileStore(str(tmp_path / "store"), 1)
+    torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
+    try:
+        with pytest.raises(SystemExit) as ended:
+            lightning_cli.main(["fit"])
+    finally:
+        torch.distributed.destroy_process_group()
+    assert ended.value.code == 1
+    assert "process 0: another process of this run has ended" in capsys.readouterr().err
 
 
 def require_shards(found):

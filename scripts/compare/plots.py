@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Annotation
@@ -95,11 +96,13 @@ def ticks(low: float, high: float) -> list[float]:
 def _label(axes: Axes, text: str, point: tuple[float, float], colour: str, taken: list[Bbox]) -> None:
     """Write ``text`` near ``point``, where it covers none of ``taken`` if possible, and add its box to ``taken``."""
     note = axes.annotate(text, point, (0, 0), textcoords="offset points", fontsize=8, color=colour)
+    corners = np.array([other.extents for other in taken]).reshape(-1, 4)
 
     def cost(offset: tuple[float, float]) -> float:
         box = _place(note, *offset)
         outside = box.width * box.height - shared(box, axes.bbox)
-        return sum(shared(box, other) for other in taken) + outside + 2 * offset[0]
+        low, high = np.maximum(corners[:, :2], box.min), np.minimum(corners[:, 2:], box.max)
+        return float((high - low).clip(0).prod(axis=1).sum()) + outside + 2 * offset[0]
 
     best = min(OFFSETS, key=cost)
     taken.append(_place(note, *best))

@@ -30,7 +30,7 @@ def environment(**variables):
 def quickstart(folder, *options):
     """The command that trains the quickstart on two processes with every callback, in ``folder``."""
     (folder / "dump").mkdir()
-    configs = (ROOT / "configs" / "quickstart.yaml", ROOT / "tests" / "helpers" / "two_processes.yaml")
+    configs = (ROOT / "configs" / "quickstart.yaml", ROOT / "tests" / "helpers" / "every_callback.yaml")
     words = [sys.executable, "-m", "spikefit.cli", "fit", *(f"--config={path}" for path in configs), *options]
     return {"args": words, "cwd": folder, "env": environment(DUMP_STATE_DIR=str(folder / "dump"))}
 
@@ -68,7 +68,7 @@ def test_two_processes_hold_identical_tensors(trained):
 
 
 def test_every_callback_that_ships_is_in_the_quickstart_of_two_processes():
-    content = yaml.safe_load((ROOT / "tests" / "helpers" / "two_processes.yaml").read_text())
+    content = yaml.safe_load((ROOT / "tests" / "helpers" / "every_callback.yaml").read_text())
     named = {entry["class_path"] for entry in content["trainer"]["callbacks"]}
     missing = {name for name in callbacks.__all__ if f"callbacks.{name}" not in named}
     # The last two read the checkpoint of another run, in the cases below.

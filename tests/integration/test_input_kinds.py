@@ -75,6 +75,8 @@ def test_events(run, csv_only, data_dir, monkeypatch, kind, chip):
     content = torch.load(f"{folder}/checkpoints/last.ckpt", weights_only=True)["spikefit"]
     assert (content["input_kind"], content["time_steps"]) == (kind, 6)
 
+    if chip != "loihi":
+        return
     # The report does not depend on how the samples are cut into batches.
     status, printed = run(
         "test", "--config", f"{folder}/config.yaml", "--data.init_args.batch_size=7",

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 import yaml
 
+EVERY_CALLBACK = Path(__file__).resolve().parents[1] / "helpers" / "every_callback.yaml"
 QUICK = ("--config", "configs/quickstart.yaml", "--trainer.enable_progress_bar=false")
 REQUIRED = {
     "accuracy_float",
@@ -115,20 +116,21 @@ def test_a_second_run_overwrites_nothing_and_its_config_can_be_used_again(run, c
     assert figures_of(Path("runs/quickstart/version_1")) == figures_of(first)
 
 
-def test_an_interrupted_run_resumes_bit_for_bit(run, csv_only):
-    """Stopped in the middle of epoch 17, with codebook and pruning at work; resumed from the end of epoch 16."""
-    short = (*QUICK, csv_only, "--trainer.limit_train_batches=12")
+def test_an_interrupted_run_resumes_bit_for_bit(run, csv_only, tmp_path, monkeypatch):
+    """With every callback; stopped in the middle of epoch 3, while they act; resumed from the end of epoch 2."""
+    monkeypatch.setenv("DUMP_STATE_DIR", str(tmp_path))
+    short = (*QUICK, "--config", EVERY_CALLBACK, csv_only, "--trainer.devices=1", "--trainer.strategy=auto")
     assert run("fit", *short)[0] == 0
-    interrupt = '--trainer.callbacks+={"class_path": "helpers.dump_state.Interrupt", "init_args": {"epoch": 17}}'
+    interrupt = '--trainer.callbacks+={"class_path": "helpers.dump_state.Interrupt", "init_args": {"epoch": 3}}'
     run("fit", *short, interrupt)
     whole, part = Path("runs/quickstart/version_0"), Path("runs/quickstart/version_1")
-    assert torch.load(part / "checkpoints" / "last.ckpt", weights_only=True)["epoch"] == 16
+    assert torch.load(part / "checkpoints" / "last.ckpt", weights_only=True)["epoch"] == 2
     status, printed = run("fit", *short, "--ckpt_path", part / "checkpoints" / "last.ckpt")
     assert status == 0, printed
     resumed = Path("runs/quickstart/version_2")
     expected = torch.load(whole / "checkpoints" / "last.ckpt", weights_only=True)
     found = torch.load(resumed / "checkpoints" / "last.ckpt", weights_only=True)
-    assert expected["epoch"] == found["epoch"] == 29
+    assert expected["epoch"] == found["epoch"] == 5
     names = expected["state_dict"].keys()
     assert names == found["state_dict"].keys()
     assert any(name.endswith("codebook") for name in names)

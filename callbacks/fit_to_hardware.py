@@ -124,7 +124,7 @@ class FitToHardware(ScheduledCallback):
         self._checked = True
         context = module.context
         chip = context.chip
-        require_structure(module.network, context)
+        require_structure(module.network, context, training=True)
         findings = findings_on(module.network, context)
         if findings:
             rank_zero_info(f"{chip.name}: the dense network violates {_listed(findings)}")

@@ -122,7 +122,7 @@ class CoreCost(UnitCost):
     """Number of cores per unit: the cores of the unit's population, divided by its living units.
 
     Computed from the placement of the lowered network. A core that several populations share is divided in proportion
-    to their neurons; cores of splitters are not counted. A population that does not fit counts as many cores as its
+    to their neurons; cores of relays are not counted. A population that does not fit counts as many cores as its
     neurons alone would fill.
 
     Example:

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+import torch
 from helpers.joules import joules
 
 from spikefit.errors import ConfigurationError
@@ -39,9 +40,17 @@ def test_no_encoder_costs_nothing():
 
 
 def test_truenorth_has_one_constant_for_everything():
-    energy = estimate(HardwareTarget.load("truenorth"), [HIDDEN], None, time_steps=4)
-    assert energy.terms == {"synops": joules(26e-9), "encoder": 0.0}
+    placement = Placement("crossbar", (), relays={"fc1": torch.tensor([3, 0])})
+    energy = estimate(HardwareTarget.load("truenorth"), [HIDDEN], placement, time_steps=4, relay_synops=500.0)
+    assert energy.terms == {"synops": joules(26e-9), "encoder": 0.0, "relays": joules(13e-9)}
+    assert energy.total_j == joules(39e-9)
     assert energy.unknown == ()
+
+
+def test_a_chip_with_relays_has_unknown_relays_without_a_placement():
+    energy = estimate(HardwareTarget.load("truenorth"), [HIDDEN], None, time_steps=4)
+    assert energy.terms["relays"] is None
+    assert energy.unknown == ("relays",)
 
 
 def test_speck_is_unknown_and_not_zero():

@@ -389,9 +389,9 @@ def test_a_core_smaller_than_a_neuron_is_a_finding(chain):
 
 
 def test_cores_of_one_neuron_cannot_split(chain):
-    """A relay needs two neurons to send to two places: without them there are no splitters, but a finding."""
+    """A relay needs two neurons to send to two places: without them there are no relays, but a finding."""
     program = chain((2,), (torch.ones(2, 2, dtype=torch.int64), {}, {}), (torch.ones(2, 2, dtype=torch.int64), {}, {}))
     placement = place(shrunk(TRUENORTH, neurons_per_core=1), program)
     (finding,) = placement.findings
     assert (finding.limit, finding.needed, finding.available) == ("neurons per core", 2, 1)
-    assert placement.splitter_neurons == 0
+    assert placement.splitter_neurons is None

@@ -118,6 +118,7 @@ class FitToHardware(ScheduledCallback):
         """Report violated limits, replace quantizers, and raise if the network can't fit; only once."""
         super().preflight(check)
         if check.fitting and not self._checked:  # a test takes the quantizers from the checkpoint
+            self.pruning.require_cost(check.module)
             self._prepare(check.module)
 
     def _prepare(self, module: SpikingClassifier) -> None:

@@ -84,8 +84,8 @@ class Tally:
         self.checksum += other.checksum
         self.correct_float += other.correct_float
         self.correct_deployed += other.correct_deployed
-        known = self.relay_synops is not None and other.relay_synops is not None
-        self.relay_synops = self.relay_synops + other.relay_synops if known else None
+        if self.relay_synops is not None:
+            self.relay_synops = None if other.relay_synops is None else self.relay_synops + other.relay_synops
         self.activity += other.activity
         self.parity += other.parity
         self.agreement += other.agreement

@@ -30,7 +30,7 @@ class Simulation:
             counts.
         activity: one entry per population after the input, averaged over the batch.
         samples: batch size B.
-        fired: how often each neuron fired in the whole batch, by spiking population, float64, in the population's shape.
+        fired: how often each neuron fired in the whole batch, by spiking population, float64, in its shape.
         spikes: by population, ``[T, B, ...]``; empty unless ``record`` was set.
         membranes: by population, before the reset, ``[T, B, ...]``; empty unless ``record`` was set.
     """

@@ -69,8 +69,8 @@ class Placement:
         relay_ticks: ticks that the relays add on the longest path through the network; None if unknown.
         layer_ticks: ticks that the layers after the first take on this path; None for a family that does not define
             when a spike arrives.
-        hops_per_spike: hops that a spike causes on the way to all of its cores, averaged over the neurons that fire, and
-            without detours to relays; None if it was not computed, or the chip has no mesh.
+        hops_per_spike: hops that a spike causes on the way to all of its cores, without detours to relays, averaged
+            over the neurons that fire; None if it was not computed, or the chip has no mesh.
         positions: row and column of each core on the mesh, int64 ``[cores, 2]``; None without a mesh.
 
     Example:

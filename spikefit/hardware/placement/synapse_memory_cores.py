@@ -40,9 +40,9 @@ def place_in_memory(target: HardwareTarget, program: Program) -> Placement:
     If no core can hold a neuron, its population gets a finding. A neuron takes an output axon for each core that it
     reaches, which depends on the placement of its targets; the last population is therefore placed first.
 
-    The lower bound holds for every placement of the placed populations: each of their neurons takes its hardware neurons
-    and its synapse memory on exactly one core, and each of their distinct constants is on some core, while a core has
-    room for a fixed number of each. Input and output axons can be shared by neurons and are not part of the bound.
+    The lower bound holds for every placement of the placed populations: each of their neurons takes its hardware
+    neurons and its synapse memory on exactly one core, and each of their distinct constants is on some core, while a
+    core has room for a fixed number of each. Axons can be shared by neurons and are not part of the bound.
     """
     filled: list[list[CoreLoad]] = []
     findings: list[Finding] = []

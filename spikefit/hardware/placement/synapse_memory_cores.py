@@ -39,6 +39,10 @@ def place_in_memory(target: HardwareTarget, program: Program) -> Placement:
 
     If no core can hold a neuron, its population gets a finding. A neuron takes an output axon for each core that it
     reaches, which depends on the placement of its targets; the last population is therefore placed first.
+
+    The lower bound holds for every placement of the placed populations: each of their neurons takes its hardware
+    neurons and its synapse memory on exactly one core, and each of their distinct constants is on some core, while a
+    core has room for a fixed number of each. Axons can be shared by neurons and are not part of the bound.
     """
     filled: list[list[CoreLoad]] = []
     findings: list[Finding] = []
@@ -47,13 +51,13 @@ def place_in_memory(target: HardwareTarget, program: Program) -> Placement:
     reached = {p.name: torch.zeros(map_shape(p.shape), dtype=torch.int64) for p in program.populations}
     for population in reversed(program.populations[1:]):
         fill = _Fill(target, program, population, reached[population.name])
-        used_cells += population.neurons * fill.cells
-        used_bits += int(fill.bits.sum())
         finding = fill.too_large()
         if finding is not None:
             findings.insert(0, finding)
             unplaced.insert(0, population.name)
             continue
+        used_cells += population.neurons * fill.cells
+        used_bits += int(fill.bits.sum())
         filled.insert(0, fill.cores())
         for core in filled[0]:
             fill.reach(core, reached)
@@ -63,7 +67,7 @@ def place_in_memory(target: HardwareTarget, program: Program) -> Placement:
         math.ceil(used_cells / (known(target.limits.neurons_per_core) or math.inf)),
         math.ceil(used_bits / (known(target.limits.synapse_bits_per_core) or math.inf)),
         *(
-            math.ceil(len(_distinct(constant, *program.populations)) / room)
+            math.ceil(len(_distinct(constant, *(p for p in program.populations if p.name not in unplaced))) / room)
             for constant, room in _shared_constants(target).items()
         ),
     )

@@ -10,7 +10,7 @@ from torch import Tensor
 from spikefit.errors import check_range
 from spikefit.hardware.deployment_context import DeploymentContext
 from spikefit.hardware.placement import Placement, place
-from spikefit.hardware.sourced_value import known
+from spikefit.hardware.sourced_value import known_or
 from spikefit.hardware.target import HardwareTarget
 from spikefit.networks.blocks import Network
 from spikefit.program.ir import Program
@@ -161,7 +161,7 @@ def cores_by_population(target: HardwareTarget, program: Program, placement: Pla
     for core in placement.cores:
         for part in core.parts:
             cores[part.population] += len(part.neurons) / core.neurons
-    room = known(target.limits.neurons_per_core) or math.inf
+    room = max(1, known_or(math.inf, target.limits.neurons_per_core))  # an empty core holds no neuron at all
     for name in placement.unplaced:
         population = program.population(name)
         cores[name] = max(1.0, math.ceil(population.neurons * target.cells(population) / room))

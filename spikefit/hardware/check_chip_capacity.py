@@ -1,6 +1,7 @@
 """Check of a program against the capacity of a chip as a whole; :mod:`spikefit.hardware.placement` checks the cores."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -10,7 +11,7 @@ from spikefit.hardware.check_supported_features import check_structure
 from spikefit.hardware.finding import Finding, plain
 from spikefit.hardware.host import chip_projections, on_host
 from spikefit.hardware.remedies import fewer_inputs, fewer_targets, fewer_units, prunable, receivers, senders
-from spikefit.hardware.sourced_value import known
+from spikefit.hardware.sourced_value import known, known_or
 from spikefit.hardware.target import HardwareTarget
 from spikefit.program.ir import Population, Program, Projection
 from spikefit.program.stored_weights import joined
@@ -29,9 +30,8 @@ def check_capacity(target: HardwareTarget, program: Program) -> list[Finding]:
     """
     findings = [*_neuron_count(target, program), *_chip_counts(target, program)]
     findings += [*_fans(target, program), *_destinations(target, program)]
+    findings += [*_unique_values(target, program), *_signs(target, program)]
     for population in program.populations[1:]:
-        findings += _unique_values(target, program, population)
-        findings += _signs(target, program, population)
         findings += _channels(target, program, population)
     if program.precision == "target":
         for projection in chip_projections(target, program):
@@ -54,7 +54,7 @@ def _capacity(
 
 def _chip_counts(target: HardwareTarget, program: Program) -> Iterator[Finding]:
     """Hidden neurons and synapses of a chip that limits them as a whole."""
-    hidden = sum(population.neurons for population in program.populations[1:-1])
+    hidden = target.all_cells(program.populations[1:-1])
     synapses = sum(program.synapses(projection) for projection in chip_projections(target, program))
     for limit, needed, available in (
         ("hidden neurons", hidden, known(target.limits.hidden_neurons)),
@@ -67,7 +67,7 @@ def _chip_counts(target: HardwareTarget, program: Program) -> Iterator[Finding]:
 
 def _neuron_count(target: HardwareTarget, program: Program) -> Iterator[Finding]:
     available = known(target.limits.neurons_per_chip)
-    needed = sum(population.neurons * target.cells(population) for population in program.populations)
+    needed = target.all_cells(program.populations)
     if available is not None and needed > available:
         remedy = f"prune {needed - available} neurons"
         if needed > program.neurons:
@@ -106,32 +106,49 @@ def _channels(target: HardwareTarget, program: Program, population: Population) 
         yield _capacity("channels", population.name, needed, available, remedy, own)
 
 
-def _unique_values(target: HardwareTarget, program: Program, population: Population) -> Iterator[Finding]:
-    """Distinct weights of the worst neuron, or of the whole population if the limit is per core or layer."""
+def _unique_values(target: HardwareTarget, program: Program) -> Iterator[Finding]:
+    """Distinct weights of the worst neuron of each population, or of each core or layer.
+
+    A population counts as a whole for a core, although it may take several cores; a single core holds all populations.
+    """
     rule = target.weights.unique_values
-    projections = chip_projections(target, program, population.name)
-    if rule is None or rule.count.value is None or not projections:
+    if rule is None:
         return
-    stored = joined([projection.stored for projection in projections])
-    stored = stored.by_output() if rule.scope.value == "neuron" else stored
-    needed = int(stored.distinct(zero_counts=not rule.zero_is_free.value).max())
-    if needed > rule.count.value:
-        limit = f"unique weights per {rule.scope.value}"
-        remedy = f"use a codebook of {rule.count.value} values"
-        yield _capacity(limit, population.name, needed, rule.count.value, remedy)
+    scope, count = known(rule.scope), known_or(0, rule.count)
+    one_core = scope == "core" and target.family == "single_core"
+    for where in (None,) if one_core else tuple(population.name for population in program.populations[1:]):
+        projections = chip_projections(target, program, where)
+        if not projections:
+            continue
+        if scope == "neuron":
+            stored = joined([projection.stored for projection in projections]).by_output()
+            needed = int(stored.distinct(zero_counts=not known(rule.zero_is_free)).max())
+        else:
+            values = torch.cat([projection.stored.values.flatten() for projection in projections]).unique()
+            needed = int((values != 0).sum()) if known(rule.zero_is_free) else len(values)
+        if needed > count:
+            remedy = f"use a codebook of {count} values" if where else f"use at most {count} values in all layers"
+            yield _capacity(f"unique weights per {scope}", where or target.name, needed, count, remedy)
 
 
-def _signs(target: HardwareTarget, program: Program, population: Population) -> Iterator[Finding]:
-    """Sources that have both excitatory and inhibitory weights; for a convolution, a source is a channel."""
+def _signs(target: HardwareTarget, program: Program) -> Iterator[Finding]:
+    """Sources that have both excitatory and inhibitory weights; of a map that only convolutions read, channels."""
     if not known(target.weights.sign_by_source):
         return
-    for projection in chip_projections(target, program, population.name):
-        by_group = projection.weight.flatten(2).chunk(projection.groups) if projection.kind == "conv" else None
-        parts = by_group or (projection.weight.unsqueeze(2),)  # [out, in, taps] each
-        mixed = sum(int(((part > 0).any(2).any(0) & (part < 0).any(2).any(0)).sum()) for part in parts)
-        if mixed:
-            remedy = f"split {mixed} of its sources into excitatory and inhibitory ones"
-            yield _capacity("signs per source", projection.name, 2, 1, remedy)
+    for population in program.populations:
+        leaving = [p for p in chip_projections(target, program) if p.source == population.name]
+        excite = [replace(p, weight=p.weight.clamp(min=0), codebook=None) for p in leaving]
+        inhibit = [replace(p, weight=p.weight.clamp(max=0), codebook=None) for p in leaving]
+        if not leaving:
+            continue
+        mixed = torch.ones(population.shape, dtype=torch.bool)
+        for part in (excite, inhibit):
+            mixed &= torch.stack([program.fan_out(p).view(population.shape) for p in part]).sum(dim=0) > 0
+        if all(projection.kind == "conv" for projection in leaving):
+            mixed = mixed.flatten(1).any(dim=1)
+        if number := int(mixed.sum()):
+            remedy = f"split {number} of its sources into excitatory and inhibitory ones"
+            yield _capacity("signs per source", ", ".join(p.name for p in leaving), 2, 1, remedy)
 
 
 def _weight_range(target: HardwareTarget, projection: Projection) -> Iterator[Finding]:
@@ -155,7 +172,7 @@ def _weight_range(target: HardwareTarget, projection: Projection) -> Iterator[Fi
 
 
 def _constants(target: HardwareTarget, program: Program, population: Population) -> Iterator[Finding]:
-    """Ranges and steps of threshold, bias (unless the host adds it to the current) and linear leak."""
+    """Ranges and steps of threshold, bias (unless the host adds it to the current), linear leak and decays."""
     neuron = target.neuron
     fewer = "lower the common factor of its weights"
     if population.threshold is not None:
@@ -168,8 +185,17 @@ def _constants(target: HardwareTarget, program: Program, population: Population)
         low, high = known(neuron.bias_min), known(neuron.bias_max)
         yield from _within("bias", population, population.bias, low, high, f"{fewer} or its norm's shift")
         yield from _representable("bias", population, population.bias, target.round_bias(population.bias))
-    if population.leak is not None and neuron_model(population.model).leak == "linear":
+    if not population.spiking:
+        return
+    leak = neuron_model(population.model).leak
+    if population.leak is not None and leak == "linear":
         yield from _within("leak", population, population.leak, 0, known(neuron.leak_max), fewer)
+    decays = (population.leak if leak == "decay" else None, population.synaptic_leak)
+    shifts = known(neuron.decay) == "shift"
+    low, high = (1, known(neuron.shift_max)) if shifts else (0, 2 ** target.arithmetic().decay_bits)
+    for values in decays:
+        if values is not None:
+            yield from _within("decay", population, values, low, high, "choose a decay that the register holds")
 
 
 def _within(

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from spikefit.functional.neuron_models import lacks_integer, names_of, neuron_model
 from spikefit.hardware.finding import Finding, plain
 from spikefit.hardware.host import on_host
-from spikefit.hardware.sourced_value import known
+from spikefit.hardware.sourced_value import known, known_or
 from spikefit.hardware.target import HardwareTarget
 from spikefit.program.ir import Population, Program, Projection
 
@@ -36,7 +36,7 @@ def _neuron_structure(target: HardwareTarget, population: Population) -> Iterato
         remedy = f"use {names_of(models)} neurons" if models else none
         remedy = f"{entry.neuron} {lacks_integer(entry)}; {remedy}" if lacks_integer(entry) else remedy
         yield _structure("neuron model", population.name, population.model, models or "none", remedy)
-    often = known(target.neuron.spikes_max) or 1
+    often = known_or(1, target.neuron.spikes_max)
     if population.max_spikes > often:
         yield _structure("spikes a step", population.name, population.max_spikes, often, f"use max_spikes {often}")
     if population.synaptic_bias is not None:
@@ -114,7 +114,9 @@ def _ends(target: HardwareTarget, program: Program) -> Iterator[Finding]:
     first, last = program.populations[0], program.populations[-1]
     remedy = "shrink the input"
     yield from _at_most("inputs", first.name, first.neurons, known(target.limits.inputs), remedy)
-    yield from _at_most("outputs", last.name, last.neurons, known(target.limits.outputs), "split the classes")
+    yield from _at_most(
+        "outputs", last.name, target.all_cells((last,)), known(target.limits.outputs), "split the classes"
+    )
     often = known(target.layers.readout_spikes_max)
     yield from _at_most("spikes a step", last.name, last.max_spikes, often, f"use max_spikes {often} in the readout")
     if known(target.layers.biases_after_neurons) is False:

@@ -9,9 +9,12 @@ from spikefit.hardware.sourced_value import (
     BOOLEAN,
     COUNT,
     INTEGER,
+    POSITIVE,
     Amount,
     Count,
     Integer,
+    Positive,
+    PositiveAmount,
     SourcedValue,
     any_of,
     choice,
@@ -35,7 +38,7 @@ class Limits:
     the neurons of a core may have.
     """
 
-    cores: Count = None
+    cores: Positive = None
     neurons_per_core: Count = None
     neurons_per_chip: Count = None
     inputs: Count = None
@@ -60,7 +63,7 @@ class Limits:
 class UniqueValues:
     """Limit on the number of distinct weights of a neuron, core or layer, and whether zero counts."""
 
-    count: Annotated[SourcedValue[int], COUNT]
+    count: Annotated[SourcedValue[int], POSITIVE]
     scope: Annotated[SourcedValue[UniqueValuesScope], choice("neuron", "core", "layer")]
     zero_is_free: Annotated[SourcedValue[bool], BOOLEAN]
 
@@ -110,22 +113,22 @@ class NeuronLimits:
 
     models: Annotated[SourcedValue[tuple[str, ...]], any_of(key_of(MODELS, _REGISTERED))]
     resets: Annotated[SourcedValue[tuple[str, ...]], any_of(choice("subtract", "zero"))]
-    cells_for_subtract: Count = None
+    cells_for_subtract: Positive = None
     threshold_min: Integer = None
     threshold_max: Integer = None
-    threshold_step: Count = None
+    threshold_step: Positive = None
     threshold_offset: Integer = None
     bias_min: Integer = None
     bias_max: Integer = None
-    bias_mantissa_max: Count = None
+    bias_mantissa_max: Positive = None
     leak_max: Count = None
     state_min: Integer = None
     state_max: Integer = None
     overflow: Annotated[SourcedValue[Literal["saturate", "wrap"]] | None, choice("saturate", "wrap")] = None
     decay: Annotated[SourcedValue[Literal["scale", "shift"]] | None, choice("scale", "shift")] = None
     decay_bits: Annotated[SourcedValue[int] | None, BITS] = None
-    shift_max: Count = None
-    spikes_max: Count = None
+    shift_max: Positive = None
+    spikes_max: Positive = None
     decay_rounding: Annotated[SourcedValue[Literal["toward_zero", "floor"]] | None, choice("toward_zero", "floor")] = (
         None
     )
@@ -158,18 +161,18 @@ class LayerLimits:
     readouts: Annotated[SourcedValue[tuple[str, ...]], some(choice("membrane", "spikes"))]
     pooling: Annotated[SourcedValue[tuple[str, ...]], some(choice("sum", "max"))]
     graded_input: Annotated[SourcedValue[Literal["host", "chip"]], choice("host", "chip")]
-    input_scale: Amount = None
+    input_scale: PositiveAmount = None
     input_min: Integer = None
     input_max: Count = None
-    input_spikes_max: Count = None
-    readout_spikes_max: Count = None
+    input_spikes_max: Positive = None
+    readout_spikes_max: Positive = None
     biases_after_neurons: Annotated[SourcedValue[bool] | None, BOOLEAN] = None
     dense_as_conv: Annotated[SourcedValue[bool] | None, BOOLEAN] = None
     kernel_max: Count = None
-    strides: Annotated[SourcedValue[tuple[int, ...]] | None, some(COUNT)] = None
+    strides: Annotated[SourcedValue[tuple[int, ...]] | None, some(POSITIVE)] = None
     padding_max: Count = None
     dilation_max: Count = None
-    pool_sizes: Annotated[SourcedValue[tuple[int, ...]] | None, some(COUNT)] = None
+    pool_sizes: Annotated[SourcedValue[tuple[int, ...]] | None, some(POSITIVE)] = None
     input_size_max: Count = None
     output_size_max: Count = None
     channels_max: Count = None
@@ -184,4 +187,4 @@ class EnergyConstants:
     hop_j: Amount = None
     encoder_mac_j: Amount = None
     static_w: Amount = None
-    time_step_s: Amount = None
+    time_step_s: PositiveAmount = None

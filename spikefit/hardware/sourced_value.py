@@ -48,6 +48,12 @@ def known(figure: SourcedValue[Value] | None) -> Value | None:
     return None if figure is None else figure.value
 
 
+def known_or(default: Value, figure: SourcedValue[Value] | None) -> Value:
+    """The value of ``figure``, which may be 0; ``default`` if it is unknown or does not apply."""
+    value = known(figure)
+    return default if value is None else value
+
+
 @dataclass(frozen=True)
 class Kind:
     """A type of value: its description in messages (text, or a function that returns it) and its validator."""
@@ -93,17 +99,21 @@ def any_of(kind: Kind) -> Kind:
 
 INTEGER = Kind("an integer", _is_integer)
 COUNT = Kind("an integer of at least 0", lambda value: _is_integer(value) and value >= 0)
+POSITIVE = Kind("an integer of at least 1", lambda value: _is_integer(value) and value >= 1)
 BOOLEAN = Kind("true or false", lambda value: isinstance(value, bool))
 AMOUNT = Kind(
     "a number of at least 0 (YAML requires the decimal point and the exponent's sign: 2.0e-12)",
     lambda value: not isinstance(value, bool) and isinstance(value, int | float) and 0 <= value < math.inf,
 )
+POSITIVE_AMOUNT = Kind("a number above 0", lambda value: AMOUNT.accepts(value) and value > 0)
 BITS = Kind("an integer from 1 to 32", lambda value: _is_integer(value) and 1 <= value <= 32)
 
 
 Count: TypeAlias = Annotated[SourcedValue[int] | None, COUNT]
+Positive: TypeAlias = Annotated[SourcedValue[int] | None, POSITIVE]
 Integer: TypeAlias = Annotated[SourcedValue[int] | None, INTEGER]
 Amount: TypeAlias = Annotated[SourcedValue[float] | None, AMOUNT]
+PositiveAmount: TypeAlias = Annotated[SourcedValue[float] | None, POSITIVE_AMOUNT]
 
 
 def expect(kind: Kind, value: Any, file: str, path: str) -> None:

@@ -5,7 +5,7 @@ that is omitted does not apply to the chip.
 """
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -17,6 +17,7 @@ from torch import Tensor
 from spikefit.errors import TargetError
 from spikefit.functional.neuron_models import MODELS, lacks_integer
 from spikefit.hardware.chip_fields import EnergyConstants, LayerLimits, Limits, NeuronLimits, Weights
+from spikefit.hardware.chip_rules import FAMILIES, refuse_contradictions, refuse_unchecked
 from spikefit.hardware.sourced_value import (
     Kind,
     SourcedValue,
@@ -24,6 +25,7 @@ from spikefit.hardware.sourced_value import (
     expect,
     expect_keys,
     known,
+    known_or,
     read_section,
     sourced_values_of,
     to_plain,
@@ -31,8 +33,6 @@ from spikefit.hardware.sourced_value import (
 from spikefit.program.ir import Arithmetic, Population
 
 Value = TypeVar("Value")
-
-FAMILIES = ("memory", "crossbar", "layer_per_core", "single_core")
 
 
 @dataclass(frozen=True)
@@ -105,6 +105,8 @@ class HardwareTarget:
                 raise TargetError(
                     f"{file}: neuron.models.value: {MODELS[model]} {lacks_integer(MODELS[model])}; no chip computes it."
                 )
+        refuse_unchecked(family, parsed["limits"], file)
+        refuse_contradictions(parsed["limits"], parsed["weights"], parsed["neuron"], parsed["layers"], file)
         return cls(name, description, family, **parsed)
 
     def to_dict(self) -> dict[str, Any]:
@@ -144,12 +146,12 @@ class HardwareTarget:
     def exponent_range(self, bits: int) -> tuple[int, int]:
         """Smallest and largest exponent of weights of ``bits`` bits; (0, 0) for a chip without exponents."""
         shift = self.widest_bits - bits if known(self.weights.left_aligned) else 0
-        return (known(self.weights.exponent_min) or 0) + shift, self.exponent_max + shift
+        return known_or(0, self.weights.exponent_min) + shift, self.exponent_max + shift
 
     @property
     def exponent_max(self) -> int:
         """The largest exponent that weights of the widest width may have: a factor of ``2**exponent``."""
-        return known(self.weights.exponent_max) or 0
+        return known_or(0, self.weights.exponent_max)
 
     @property
     def threshold_max(self) -> int | None:
@@ -164,7 +166,7 @@ class HardwareTarget:
 
     def round_threshold(self, threshold: Tensor) -> Tensor:
         """Round ``threshold`` (membrane units) to the nearest values that its register can hold, int64."""
-        step, offset = known(self.neuron.threshold_step) or 1, known(self.neuron.threshold_offset) or 0
+        step, offset = known_or(1, self.neuron.threshold_step), known_or(0, self.neuron.threshold_offset)
         return ((threshold.double() - offset) / step).round().to(torch.int64) * step + offset
 
     def round_bias(self, bias: Tensor) -> Tensor:
@@ -190,7 +192,11 @@ class HardwareTarget:
         if population.model == "input":
             return 0
         subtracts = population.spiking and population.reset == "subtract"
-        return (known(self.neuron.cells_for_subtract) or 1) if subtracts else 1
+        return known_or(1, self.neuron.cells_for_subtract) if subtracts else 1
+
+    def all_cells(self, populations: Iterable[Population]) -> int:
+        """Number of hardware neurons that ``populations`` take together."""
+        return sum(population.neurons * self.cells(population) for population in populations)
 
     def differing_arithmetic(self, other: "HardwareTarget") -> list[str]:
         """Dotted names of the values of weights, neurons and layers in which ``other`` differs.
@@ -208,11 +214,11 @@ class HardwareTarget:
             integer=True,
             state_min=known(neuron.state_min),
             state_max=known(neuron.state_max),
-            overflow=known(neuron.overflow) or plain.overflow,
-            decay=known(neuron.decay) or plain.decay,
-            decay_bits=known(neuron.decay_bits) or plain.decay_bits,
-            decay_rounding=known(neuron.decay_rounding) or plain.decay_rounding,
-            input_scale=known(self.layers.input_scale) or plain.input_scale,
+            overflow=known_or(plain.overflow, neuron.overflow),
+            decay=known_or(plain.decay, neuron.decay),
+            decay_bits=known_or(plain.decay_bits, neuron.decay_bits),
+            decay_rounding=known_or(plain.decay_rounding, neuron.decay_rounding),
+            input_scale=known_or(plain.input_scale, self.layers.input_scale),
             input_min=known(self.layers.input_min),
             input_max=known(self.layers.input_max),
         )

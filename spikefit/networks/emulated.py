@@ -37,10 +37,7 @@ class FoldedInput:
     @property
     def largest(self) -> int:
         """Largest magnitude of an input, in units of the input."""
-        if self.kind.graded:
-            low, high = self.arithmetic.input_min or 0, self.arithmetic.input_max
-            return 2**53 if high is None else max(-low, high)
-        return self.spikes_max
+        return self.arithmetic.largest_input if self.kind.graded else self.spikes_max
 
     def units(self, x: Tensor) -> Tensor:
         """Inputs as integers: real numbers in the chip's units, counts clipped to ``spikes_max``, spikes unchanged."""

@@ -14,7 +14,7 @@ def largest_current(program: Program, projection: Projection) -> int:
     if projection.pool_kind == "sum":
         bound *= projection.pool**2
     bound *= program.population(projection.source).max_spikes
-    return bound * (program.arithmetic.input_max or 1) if program.is_encoder(projection) else bound
+    return bound * program.arithmetic.largest_input if program.is_encoder(projection) else bound
 
 
 def common_factor(weight: Tensor) -> int:

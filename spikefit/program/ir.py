@@ -245,6 +245,13 @@ class Arithmetic:
             alpha=alpha,
         )
 
+    @property
+    def largest_input(self) -> int:
+        """Largest magnitude of a graded input, in units; 2**53, the integers of a float64, if there is no range."""
+        if self.input_max is None:
+            return 2**53
+        return self.input_max if self.input_min is None else max(-self.input_min, self.input_max)
+
     def input_units(self, inputs: Tensor) -> Tensor:
         """Graded ``inputs`` in units, clamped to their range; halves are rounded the same way in every dtype."""
         units = round_ste(inputs.double() / self.input_scale).to(inputs.dtype)

@@ -256,7 +256,7 @@ class TestLayerPerCore:
         assert len(taken) == best
 
     def test_core_table(self):
-        cores = core_sizes(SPECK)
+        cores = core_sizes(SPECK, 0)
         assert [core.kernel / 1024 for core in cores] == [16, 16, 16, 32, 32, 64, 64, 16, 16]
         assert sum(core.neurons for core in cores) == 327_680
 

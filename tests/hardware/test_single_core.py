@@ -17,7 +17,7 @@ CUBA = {"model": "cuba_lif", "max_spikes": 31, "synaptic_leak": torch.ones(1, dt
 def layer(out, source, live=None, **neurons):
     weight = torch.ones(out, source, dtype=torch.int64)
     weight.view(-1)[live:] = 0 if live is not None else 1
-    return weight, {"bits": 8}, {**CUBA, **neurons}
+    return weight, {"bits": 8}, {**CUBA, "leak": torch.ones(out, dtype=torch.int64), **neurons}
 
 
 def found(program, target=XYLO):

@@ -12,7 +12,7 @@ from spikefit.functional.convolution import ungrouped
 from spikefit.hardware.finding import Finding
 from spikefit.hardware.sourced_value import known
 from spikefit.hardware.target import HardwareTarget
-from spikefit.program.ir import Program, Projection
+from spikefit.program.ir import Population, Program, Projection
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,6 +102,39 @@ def too_many_cores(target: HardwareTarget, cores: int, prune_blocks: tuple[str, 
     share = math.ceil(100 * (1 - available / cores))
     remedy = f"prune about {share} % of its neurons or synapses, or spread the network over more chips{other}"
     return [Finding("cores", target.name, cores, available, remedy, "capacity", prune_blocks)]
+
+
+def cells_too_large(name: str, cells: int, available: int) -> Finding:
+    """The finding for population ``name``, whose neurons of ``cells`` hardware neurons each exceed an empty core."""
+    remedy = "reset to zero, which takes one hardware neuron" if cells > 1 else "use a chip with larger cores"
+    return Finding("neurons per core", name, cells, available, remedy, "capacity")
+
+
+def shared_constants(target: HardwareTarget) -> dict[str, int]:
+    """Limits on the distinct values of a constant on a core, by the constant's name in a population."""
+    rooms = {
+        "threshold": known(target.limits.threshold_configurations_per_core),
+        "leak": known(target.limits.decay_configurations_per_core),
+    }
+    return {name: room for name, room in rooms.items() if room is not None}
+
+
+def configurations_by_channel(constant: str, population: Population) -> list[tuple[float, ...]]:
+    """The values of ``constant`` in each channel; a ``leak`` includes that of the synaptic current. [] if none."""
+    tensors = [getattr(population, constant), population.synaptic_leak if constant == "leak" else None]
+    return list(zip(*(tensor.tolist() for tensor in tensors if tensor is not None), strict=True))
+
+
+def configurations(constant: str, *populations: Population) -> set[tuple[float, ...]]:
+    """The distinct values of ``constant`` in all channels of ``populations``."""
+    return {values for population in populations for values in configurations_by_channel(constant, population)}
+
+
+def too_many_configurations(constant: str, where: str, needed: int, available: int) -> Finding:
+    """The finding for more distinct values of ``constant`` than a core holds."""
+    limit = {"threshold": "threshold configurations per core", "leak": "decay configurations per core"}[constant]
+    remedy = f"use at most {available} different values of the {constant} of the neurons on a core"
+    return Finding(limit, where, needed, available, remedy, "capacity")
 
 
 @dataclass(frozen=True, eq=False)

@@ -30,6 +30,7 @@ from spikefit.hardware.placement.base import (
     Part,
     Placement,
     add_pooled,
+    cells_too_large,
     kernels_of,
     map_shape,
     too_many_cores,
@@ -40,6 +41,8 @@ from spikefit.hardware.target import HardwareTarget
 from spikefit.program.ir import Population, Program
 from spikefit.program.stored_weights import StoredWeights, joined
 
+_UNLIMITED = 2**62
+
 
 def place_on_crossbars(target: HardwareTarget, program: Program) -> Placement:
     """Tile every population over crossbar cores and add the splitters.
@@ -49,7 +52,7 @@ def place_on_crossbars(target: HardwareTarget, program: Program) -> Placement:
     """
     limits = target.limits
     max_neurons, max_axons = known(limits.neurons_per_core), known(limits.axons_in_per_core)
-    size = _Core(max_neurons or 10**9, max_axons or 10**9)
+    size = _Core(*(_UNLIMITED if most is None else most for most in (max_neurons, max_axons)))
     cores: list[CoreLoad] = []
     findings: list[Finding] = []
     unplaced: list[str] = []
@@ -60,22 +63,28 @@ def place_on_crossbars(target: HardwareTarget, program: Program) -> Placement:
         copied += [population.name] if layer.copies_axons else []
         side, groups = layer.best_tiling(size)
         if not groups:
-            findings.append(_too_many_axons(layer, program, size.axons, senders(program, population.name)))
+            small = layer.cells > size.neurons
+            findings.append(
+                cells_too_large(population.name, layer.cells, size.neurons)
+                if small
+                else _too_many_axons(layer, program, size.axons, senders(program, population.name))
+            )
             unplaced.append(population.name)
             continue
         for tile in layer.tiles(side, groups):
             cores.append(layer.load(len(cores), tile, size, destinations))
-    splitters = 0
-    splits = any(bool((destinations[p.name] > 1).any()) for p in program.populations[1:])
-    if known(limits.axons_out_per_neuron) == 1 and splits and size.neurons < 2:
+    splitters, most = 0, known(limits.axons_out_per_neuron)
+    worst = max(int(destinations[p.name].max()) for p in program.populations[1:])
+    if most is not None and worst > most and most * size.neurons < 2:
         remedy = "a neuron that sends to several cores needs relays, which need at least two neurons per core"
-        findings.append(Finding("neurons per core", target.name, 2, size.neurons, remedy, "capacity"))
-    elif known(limits.axons_out_per_neuron) == 1:
-        rows = [r for p in program.populations[1:] for r in _splitter_rows(destinations[p.name], size.neurons)]
+        short = ("neurons per core", 2, size.neurons) if most else ("output axons per neuron", worst, most)
+        findings.append(Finding(short[0], target.name, *short[1:], remedy, "capacity"))
+    elif most is not None:
+        rows = [r for p in program.populations[1:] for r in _splitter_rows(destinations[p.name], most, size.neurons)]
         splitters = sum(rows)
         cores += _splitter_cores(rows, size, len(cores))
     findings += too_many_cores(target, len(cores), prunable(program), _one_axon_a_source(copied))
-    bound = math.ceil(program.neurons / size.neurons)
+    bound = math.ceil(target.all_cells(program.populations) / max(1, size.neurons))
     return Placement("crossbar", tuple(cores), tuple(findings), bound, tuple(unplaced), splitters)
 
 
@@ -147,6 +156,11 @@ class _Core:
     neurons: int
     axons: int
 
+    def shares(self, neurons: int, axons: int) -> dict[str, float]:
+        """The shares of the core's limits that ``neurons`` and ``axons`` use."""
+        used = {"neurons": (neurons, self.neurons), "axons": (axons, self.axons)}
+        return {name: amount / most for name, (amount, most) in used.items() if 0 < most < _UNLIMITED}
+
 
 @dataclass(frozen=True)
 class _Tile:
@@ -170,8 +184,11 @@ class _Tile:
 class _Layer:
     """A population, its kernels, and the axon types of each kernel: bool ``[out, types * in, kh, kw]``."""
 
-    def __init__(self, population: Population, kernels: list[Kernel], types: list[Tensor], fan_in: Tensor) -> None:
-        self.population, self.kernels, self.types, self.fan_in = population, kernels, types, fan_in
+    def __init__(
+        self, population: Population, cells: int, kernels: list[Kernel], types: list[Tensor], fan_in: Tensor
+    ) -> None:
+        self.population, self.cells, self.fan_in = population, cells, fan_in
+        self.kernels, self.types = kernels, types
         self.shape = map_shape(population.shape)
         self._recent = lru_cache(maxsize=16)(self._pattern)
 
@@ -183,12 +200,12 @@ class _Layer:
         for projection in projections:
             fan_in += program.fan_in(projection).view(fan_in.shape)
         if not kernels:
-            return cls(population, [], [], fan_in)
+            return cls(population, target.cells(population), [], [], fan_in)
         rule = target.weights.unique_values
         found = _types_of_population(kernels, None if rule is None else rule.count.value)
         count = max(1, *(int(types.max()) for types in found))
         types = [torch.cat([own == kind for kind in range(1, count + 1)], dim=1) for own in found]
-        return cls(population, kernels, types, fan_in)
+        return cls(population, target.cells(population), kernels, types, fan_in)
 
     @property
     def copies_axons(self) -> bool:
@@ -200,7 +217,7 @@ class _Layer:
         """Side and channel groups of the tiles that need the fewest cores; no groups if no tile fits."""
         best: tuple[int, int, list[tuple[int, int]]] | None = None
         longest = max(self.shape[1:])
-        for side in range(1, min(longest, math.isqrt(size.neurons)) + 1):
+        for side in range(1, min(longest, math.isqrt(size.neurons // self.cells)) + 1):
             groups = self._groups(side, size)
             if groups is None:
                 break
@@ -215,7 +232,7 @@ class _Layer:
         groups: list[tuple[int, int]] = []
         start = 0
         while start < self.shape[0]:
-            low, high = start, min(self.shape[0], start + size.neurons // (height * width))
+            low, high = start, min(self.shape[0], start + size.neurons // (height * width * self.cells))
             while low < high:  # bisection: more channels never need fewer axons
                 middle = (low + high + 1) // 2
                 fits = self._most_axons(start, middle, height, width) <= size.axons
@@ -297,7 +314,7 @@ class _Layer:
         block = (slice(*tile.channels), slice(tile.top, tile.bottom), slice(tile.left, tile.right))
         numbers = np.arange(self.population.neurons).reshape(self.shape)[block].flatten()
         synapses = int(self.fan_in[block].sum())
-        shares = {"neurons": tile.neurons / size.neurons, "axons": axons / size.axons}
+        shares = size.shares(tile.neurons * self.cells, axons)
         return CoreLoad(index, (Part(self.population.name, numbers),), synapses, shares)
 
 
@@ -321,12 +338,15 @@ def _too_many_axons(layer: _Layer, program: Program, available: int, prune_block
     )
 
 
-def _splitter_rows(destinations: Tensor, largest: int) -> list[int]:
-    """Number of relays in each row of splitters (driven by one axon), for all neurons with several destinations."""
+def _splitter_rows(destinations: Tensor, axons_out: int, largest: int) -> list[int]:
+    """Number of relays in each row of splitters (driven by one axon), for neurons with over ``axons_out`` destinations.
+
+    A relay sends to ``axons_out`` destinations, as every neuron does, and a row has at most ``largest`` relays.
+    """
     rows: list[int] = []
     for count in destinations.flatten().tolist():
-        while count > 1:
-            full, rest = divmod(count, largest)
+        while count > axons_out:
+            full, rest = divmod(math.ceil(count / axons_out), largest)
             rows += [largest] * full + [rest] * (rest > 0)
             count = full + (rest > 0)
     return rows
@@ -341,12 +361,6 @@ def _splitter_cores(rows: list[int], size: _Core, first: int) -> list[CoreLoad]:
         else:
             filled.append((row, 1))
     return [
-        CoreLoad(
-            first + offset,
-            (),
-            0,
-            {"neurons": relays / size.neurons, "axons": axons / size.axons},
-            splitters=relays,
-        )
+        CoreLoad(first + offset, (), 0, size.shares(relays, axons), splitters=relays)
         for offset, (relays, axons) in enumerate(filled)
     ]

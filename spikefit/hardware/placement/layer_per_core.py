@@ -5,7 +5,7 @@ A layer with ``c`` input channels, ``f`` output channels, a kernel of ``kx`` x `
 * kernel entries ``c * 2**(ceil(log2(kx * ky)) + ceil(log2 f))``; a dense layer is a kernel as large as its
   map;
 * neuron entries ``f * fx * fy`` with ``fx``, ``fy`` rounded up to powers of two (the stricter of sinabs's
-  validators);
+  validators), times the hardware neurons that a neuron takes;
 * bias entries ``f``, if any bias is not zero.
 
 Two inputs of a residual layer count as one convolution over the channels of both.
@@ -21,7 +21,7 @@ from spikefit.hardware.finding import Finding
 from spikefit.hardware.host import chip_projections, on_host
 from spikefit.hardware.placement.base import CoreLoad, Part, Placement, kernels_of, map_shape, too_many_cores
 from spikefit.hardware.remedies import fewer_inputs, fewer_units, prunable, senders
-from spikefit.hardware.sourced_value import known
+from spikefit.hardware.sourced_value import known, known_or
 from spikefit.hardware.target import HardwareTarget
 from spikefit.program.ir import Population, Program, Projection
 
@@ -45,8 +45,8 @@ def place_layers(target: HardwareTarget, program: Program) -> Placement:
     For an encoder that the host computes, only the neurons are on the core. Layers for which no core is left are
     findings.
     """
-    cores = core_sizes(target)
     populations = program.populations[1:]
+    cores = core_sizes(target, len(populations))
     needs = [layer_needs(target, program, population) for population in populations]
     chosen = assign(needs, cores)
     loads = []
@@ -64,11 +64,11 @@ def place_layers(target: HardwareTarget, program: Program) -> Placement:
     return Placement("layer_per_core", tuple(loads), tuple(findings), len(populations), tuple(unplaced))
 
 
-def core_sizes(target: HardwareTarget) -> list[Needs]:
-    """Memory entries of each core of ``target``; an unknown size is unlimited."""
+def core_sizes(target: HardwareTarget, layers: int) -> list[Needs]:
+    """Memory entries of each core of ``target``; an unknown size is unlimited, unknown cores are one for each layer."""
     limits = target.limits
-    count = known(limits.cores) or 0
     lists = (known(limits.kernel_entries), known(limits.neuron_entries), known(limits.bias_entries))
+    count = known_or(next((len(values) for values in lists if values is not None), layers), limits.cores)
     columns = [list(values) if values is not None else [math.inf] * count for values in lists]
     return [Needs(*sizes) for sizes in zip(*columns, strict=True)]
 
@@ -80,7 +80,7 @@ def layer_needs(target: HardwareTarget, program: Program, population: Population
         filters, channels, height, width = entry.weight.shape
         kernel += channels * (_power_of_two(height * width) * _power_of_two(filters))
     filters, height, width = map_shape(population.shape)
-    neurons = filters * _power_of_two(height) * _power_of_two(width)
+    neurons = filters * _power_of_two(height) * _power_of_two(width) * target.cells(population)
     biased = population.bias is not None and bool((population.bias != 0).any())
     return Needs(kernel, neurons, filters if biased and not _encoded(target, program, population) else 0)
 
@@ -115,7 +115,7 @@ def _utilisation(need: Needs, core: Needs) -> dict[str, float]:
         "neurons": (need.neurons, core.neurons),
         "biases": (need.biases, core.biases),
     }
-    return {name: amount / size for name, (amount, size) in parts.items() if math.isfinite(size)}
+    return {name: amount / size for name, (amount, size) in parts.items() if 0 < size < math.inf}
 
 
 def _homeless(

@@ -23,13 +23,18 @@ from spikefit.hardware.placement.base import (
     Part,
     Placement,
     add_pooled,
+    cells_too_large,
+    configurations,
+    configurations_by_channel,
     kernels_of,
     map_shape,
+    shared_constants,
     sources_used,
+    too_many_configurations,
     too_many_cores,
 )
 from spikefit.hardware.remedies import fewer_inputs, prunable, senders
-from spikefit.hardware.sourced_value import known
+from spikefit.hardware.sourced_value import known_or
 from spikefit.hardware.target import HardwareTarget
 from spikefit.program.ir import Population, Program
 
@@ -59,14 +64,14 @@ def place_in_memory(target: HardwareTarget, program: Program) -> Placement:
             fill.reach(core, reached)
     cores = [replace(core, index=index) for index, core in enumerate(itertools.chain(*filled))]
     findings += too_many_cores(target, len(cores), prunable(program))
-    bound = max(
-        math.ceil(used_cells / (known(target.limits.neurons_per_core) or math.inf)),
-        math.ceil(used_bits / (known(target.limits.synapse_bits_per_core) or math.inf)),
-        *(
-            math.ceil(len(_distinct(constant, *program.populations)) / room)
-            for constant, room in _shared_constants(target).items()
-        ),
-    )
+    chip = program.populations[1:]
+    needs = [
+        (used_cells, known_or(math.inf, target.limits.neurons_per_core)),
+        (used_bits, known_or(math.inf, target.limits.synapse_bits_per_core)),
+        *((len(configurations(constant, *chip)), room) for constant, room in shared_constants(target).items()),
+    ]
+    # A room of 0 is a finding; no number of cores suffices then.
+    bound = max(math.ceil(used / max(1, room)) for used, room in needs)
     return Placement("memory", tuple(cores), tuple(findings), bound, tuple(unplaced))
 
 
@@ -74,14 +79,15 @@ class _Fill:
     """Fills cores with one population: the needs of each of its neurons, in the order of placement."""
 
     def __init__(self, target: HardwareTarget, program: Program, population: Population, reached: Tensor) -> None:
-        self.population, self.program, limits = population, program, target.limits
+        self.target, self.population, self.program, limits = target, population, program, target.limits
         self.senders = senders(program, population.name)
         self.shape = map_shape(population.shape)
         self.cells = target.cells(population)
-        self.max_cells = known(limits.neurons_per_core) or math.inf
-        self.max_bits = known(limits.synapse_bits_per_core) or math.inf
-        self.max_axons = known(limits.axons_in_per_core) or math.inf
-        self.max_outputs = known(limits.axons_out_per_core) or math.inf
+        self.max_cells = known_or(math.inf, limits.neurons_per_core)
+        self.max_bits = known_or(math.inf, limits.synapse_bits_per_core)
+        self.max_axons = known_or(math.inf, limits.axons_in_per_core)
+        self.max_outputs = known_or(math.inf, limits.axons_out_per_core)
+        self.max_destinations = known_or(math.inf, limits.axons_out_per_neuron)
         projections = chip_projections(target, program, population.name)
         self.kernels = kernels_of(program, projections)
         numbers = np.arange(population.neurons).reshape(self.shape[0], -1)
@@ -98,10 +104,12 @@ class _Fill:
     def too_large(self) -> Finding | None:
         """A finding if a single neuron exceeds the limits of an empty core."""
         worst_bits, worst_fan = int(self.bits.max()), int(self.fan_in.max())
+        name = self.population.name
         if self.cells > self.max_cells:
-            remedy = "reset to zero, which takes one hardware neuron"
-            name, room = self.population.name, int(self.max_cells)
-            return Finding("neurons per core", name, self.cells, room, remedy, "capacity")
+            return cells_too_large(name, self.cells, int(self.max_cells))
+        for constant, room in shared_constants(self.target).items():
+            if room < 1 and (needed := len(configurations(constant, self.population))):
+                return too_many_configurations(constant, name, needed, 0)
         if worst_fan > self.max_axons:
             remedy = fewer_inputs(self.program, self.population.name, worst_fan, int(self.max_axons))
             return Finding(
@@ -119,10 +127,14 @@ class _Fill:
                 "capacity",
                 self.senders,
             )
-        if (worst := int(self.outputs.max())) > self.max_outputs:
-            remedy, own = "prune so that the next layers fit into fewer cores", prunable(self.program)
-            where, room = self.population.name, int(self.max_outputs)
-            return Finding("output axons per core", where, worst, room, remedy, "capacity", own)
+        worst = int(self.outputs.max())
+        for limit, most in (
+            ("output axons per neuron", self.max_destinations),
+            ("output axons per core", self.max_outputs),
+        ):
+            if worst > most:
+                remedy, own = "prune so that the next layers fit into fewer cores", prunable(self.program)
+                return Finding(limit, name, worst, int(most), remedy, "capacity", own)
         return None
 
     def cores(self) -> list[CoreLoad]:
@@ -177,22 +189,8 @@ class _Fill:
             "output axons": (int(self.outputs[start:stop].sum()), self.max_outputs),
         }
         part = Part(self.population.name, np.sort(self.order[start:stop]))
-        shares = {name: amount / limit for name, (amount, limit) in used.items() if math.isfinite(limit)}
+        shares = {name: amount / limit for name, (amount, limit) in used.items() if 0 < limit < math.inf}
         return CoreLoad(index, (part,), int(self.fan_in[start:stop].sum()), shares)
-
-
-def _shared_constants(target: HardwareTarget) -> dict[str, int]:
-    """Limits on the distinct values of a constant on a core, by the constant's name in a population."""
-    rooms = {
-        "threshold": known(target.limits.threshold_configurations_per_core),
-        "leak": known(target.limits.decay_configurations_per_core),
-    }
-    return {name: room for name, room in rooms.items() if room is not None}
-
-
-def _distinct(constant: str, *populations: Population) -> set[float]:
-    tensors = [getattr(population, constant) for population in populations]
-    return {value for tensor in tensors if tensor is not None for value in tensor.tolist()}
 
 
 def _channel_groups(target: HardwareTarget, population: Population) -> list[np.ndarray]:
@@ -201,19 +199,19 @@ def _channel_groups(target: HardwareTarget, population: Population) -> list[np.n
     Channels are sorted by their constants, so that equal ones are in the same group, and each group is as large as the
     limits allow.
     """
-    rooms = _shared_constants(target)
-    if all(len(_distinct(constant, population)) <= room for constant, room in rooms.items()):
-        return [np.arange(map_shape(population.shape)[0])]
-    constants = np.stack([getattr(population, constant).numpy() for constant in rooms])
+    channels = map_shape(population.shape)[0]
+    rooms = shared_constants(target)
+    own = {name: values for name in rooms if (values := configurations_by_channel(name, population))}
+    if all(len(set(values)) <= rooms[name] for name, values in own.items()):
+        return [np.arange(channels)]
     groups: list[list[int]] = []
-    used: list[set[float]] = []
-    for channel in np.lexsort(constants[::-1]).tolist():
-        own = [{value} for value in constants[:, channel].tolist()]
-        wider = [values | value for values, value in zip(used, own, strict=True)] if groups else []
-        if groups and all(len(values) <= room for values, room in zip(wider, rooms.values(), strict=True)):
+    used: dict[str, set[tuple[float, ...]]] = {}
+    for channel in sorted(range(channels), key=lambda channel: [values[channel] for values in own.values()]):
+        wider = {name: used.get(name, set()) | {values[channel]} for name, values in own.items()}
+        if groups and all(len(values) <= rooms[name] for name, values in wider.items()):
             used = wider
         else:
             groups.append([])
-            used = own
+            used = {name: {values[channel]} for name, values in own.items()}
         groups[-1].append(channel)
     return [np.sort(group) for group in groups]

@@ -18,6 +18,7 @@ from spikefit.module import SpikingClassifier
 from spikefit.preflight import Preflight
 from spikefit.program.emulation import Emulator
 from spikefit.prune.fraction_schedule import Growth, growth_progress
+from spikefit.prune.groups import require_whole_groups
 from spikefit.prune.scores.base import Score
 from spikefit.prune.selection import Masks
 
@@ -54,7 +55,8 @@ class FitToHardware(ScheduledCallback):
         name: distinguishes two callbacks of the same schedule in a checkpoint.
 
     Raises:
-        ConfigurationError: for options that are not allowed.
+        ConfigurationError: for options that are not allowed; before training, for a grouped convolution that is not
+            depthwise.
         TargetError: before training, if the network can't fit the chip; the message lists the findings.
 
     Example:
@@ -134,6 +136,7 @@ class FitToHardware(ScheduledCallback):
             rank_zero_info(f"{chip.name}: the quantizer of {layer} is now {description['class']}({options}).")
         module.replace_quantizers(wanted)
         groups, alive = self.pruning.prunable(module.network)
+        require_whole_groups(module.network, groups)
         trial = Trial(module.network, context, groups)
         left = trial.findings(fewest_units(groups, alive, self.pruning.min_units))
         if left:

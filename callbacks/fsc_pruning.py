@@ -19,7 +19,7 @@ from spikefit.networks.blocks import Network
 from spikefit.preflight import Preflight
 from spikefit.prune.budget import Budget
 from spikefit.prune.fraction_schedule import Growth
-from spikefit.prune.groups import UnitGroup, alive_units, set_alive, unit_groups
+from spikefit.prune.groups import UnitGroup, alive_units, require_whole_groups, set_alive, unit_groups
 from spikefit.prune.resources import ResourceUse, alive_by_block, with_groups
 from spikefit.prune.scores.base import Score
 from spikefit.prune.scores.fsc import FSC
@@ -57,8 +57,9 @@ class FSCPruning(PruningCallback):
             shortcuts) and removes the same share of each, for scores whose scale differs between layers.
 
     Raises:
-        ConfigurationError: for values that are not allowed, or for a budget that ``min_units`` makes unreachable. The
-            latter is raised before training where it does not depend on weights or firing rates, else at the event.
+        ConfigurationError: for values that are not allowed; before training, for a grouped convolution that is not
+            depthwise; for a budget that ``min_units`` makes unreachable, before training where it does not depend on
+            weights or firing rates, else at the event.
 
     Example:
         >>> from callbacks import FSCPruning, Schedule
@@ -99,9 +100,11 @@ class FSCPruning(PruningCallback):
         return ("prune/units_alive", "prune/fraction", *more) if self.schedule.interval == "epoch" else ()
 
     def preflight(self, check: Preflight) -> None:
-        """Raise if training is too short for the schedule, or if the budget can't be met."""
+        """Raise if training is too short for the schedule, the budget can't be met, or groups would become unequal."""
         super().preflight(check)
         network = check.module.network
+        if check.fitting:
+            require_whole_groups(network, self.prunable(network)[0])
         if check.fitting and self.cost is not None and self.cost.needs_chip:
             self.cost.require(check.module.context)
         if not check.fitting or self.budget is None or not self.budget.depends_on_units_alone(network):

@@ -17,7 +17,7 @@ from spikefit.networks.blocks import Block, IdentitySkip, Network
 from spikefit.networks.emulated import FoldedBlock, FoldedSynapses
 from spikefit.program.fold import fold, spikes_of_inputs
 from spikefit.program.ir import Arithmetic, Population, Precision, Program, Projection
-from spikefit.prune.groups import input_alive, source_alive
+from spikefit.prune.groups import input_alive, living_groups, source_alive
 from spikefit.prune.synapse_mask import masked
 from spikefit.quantize.base import IntegerWeights, latent_weight, quantizer_of
 
@@ -35,8 +35,8 @@ def lower(network: Network, context: DeploymentContext, precision: Precision = "
 
     Raises:
         ConfigurationError: for weights that are not finite, ``target`` precision without a chip, a norm in a readout
-            without neurons, a grouped convolution with dead units, or an identity shortcut between blocks with
-            different dead units.
+            without neurons, a grouped convolution with dead units in a living group, or an identity shortcut between
+            blocks with different dead units.
     """
     for name, layer in network.named_synapses():
         if not bool(latent_weight(layer).isfinite().all()):
@@ -108,10 +108,9 @@ def _projection(
     if isinstance(layer, IdentitySkip):
         weight = (weight if columns is None else weight[columns]).view(-1, 1, 1, 1)
         return Projection(name, source, target, "conv", weight, groups=len(weight), **options)
-    if getattr(layer, "groups", 1) > 1:
-        if not all(mask is None or bool(mask.all()) for mask in (rows, columns)):
-            raise ConfigurationError(f"{name} is a grouped convolution with dead units, which can't be made smaller.")
-        rows = columns = None
+    groups = 1
+    if isinstance(layer, nn.Conv2d) and layer.groups > 1:
+        groups, columns = int(living_groups(name, layer, rows, columns).sum()), None
     weight = weight if rows is None else weight[rows]
     weight = weight if columns is None else weight[:, columns]
     types, stored = _quantised(layer, rows, columns)
@@ -131,9 +130,9 @@ def _projection(
         _pair(layer.stride),
         _pair(layer.padding),
         _pair(layer.dilation),
-        layer.groups,
+        groups,
         # The groups of a convolution share the columns of its weight, and therefore their types.
-        axon_types=None if types is None else types.repeat(layer.groups),
+        axon_types=None if types is None else types.repeat(groups),
         **options,
     )
 

@@ -5,10 +5,9 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from spikefit.errors import ConfigurationError
 from spikefit.networks.blocks import Block, Network
 from spikefit.networks.norms import PositiveBatchNorm
-from spikefit.prune.groups import input_alive, source_alive
+from spikefit.prune.groups import input_alive, living_groups, source_alive
 from spikefit.prune.synapse_mask import attach_mask, mask_of
 from spikefit.quantize.base import attach, latent_weight, quantizer_of
 
@@ -20,7 +19,7 @@ def compact(network: Network) -> Network:
         network: the pruned network; not changed.
 
     Raises:
-        ConfigurationError: for a grouped convolution with dead units, whose groups would become unequal.
+        ConfigurationError: for a grouped convolution with dead units in a living group: groups would become unequal.
 
     Example:
         >>> from spikefit.networks import MLP
@@ -50,23 +49,21 @@ def _slice_layer(
     weight = latent_weight(layer).detach()
     rows = torch.ones(len(weight), dtype=torch.bool) if outputs is None else outputs.cpu()
     columns = torch.ones(weight.shape[1], dtype=torch.bool) if inputs is None else inputs.cpu()
+    groups = 1
     if isinstance(layer, nn.Conv2d) and layer.groups > 1:
-        if not (bool(rows.all()) and (inputs is None or bool(inputs.all()))):
-            raise ConfigurationError(
-                f"compact: {name} is a grouped convolution with dead units; it can't be made smaller."
-            )
+        groups = int(living_groups(name, layer, outputs, inputs).sum())
         columns = torch.ones(weight.shape[1], dtype=torch.bool)
     weight = weight[rows.to(weight.device)][:, columns.to(weight.device)].clone()
     fresh: nn.Conv2d | nn.Linear
     if isinstance(layer, nn.Conv2d):
         fresh = nn.Conv2d(
-            int(columns.sum()) * layer.groups,
+            int(columns.sum()) * groups,
             len(weight),
             layer.kernel_size,  # type: ignore[arg-type]
             layer.stride,  # type: ignore[arg-type]
             layer.padding,  # type: ignore[arg-type]
             layer.dilation,  # type: ignore[arg-type]
-            layer.groups,
+            groups,
             bias=layer.bias is not None,
         )
     else:

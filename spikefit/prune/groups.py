@@ -1,5 +1,6 @@
 """Groups of units that are pruned together, and the masks of living units and synapses."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,6 +9,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor, nn
 
+from spikefit.errors import ConfigurationError
 from spikefit.networks.blocks import Block, IdentitySkip, Network
 from spikefit.prune.synapse_mask import mask_of
 from spikefit.quantize.base import latent_weight
@@ -15,9 +17,10 @@ from spikefit.quantize.base import latent_weight
 
 @dataclass(frozen=True)
 class UnitGroup:
-    """Blocks whose units are pruned together, because identity shortcuts tie their channels.
+    """Blocks whose units are pruned together: identity shortcuts and depthwise convolutions tie their channels.
 
-    Unit ``k`` of all members counts as one unit.
+    Unit ``k`` of all members counts as one unit. A depthwise convolution is one whose groups have one input channel
+    and one output channel each.
 
     Attributes:
         name: the members' names, joined by ``+``.
@@ -41,7 +44,8 @@ def unit_groups(network: Network) -> list[UnitGroup]:
     """The groups of prunable units, in network order. The readout is never pruned."""
     *hidden, _ = network.named_blocks()
     position = {name: place for place, (name, _) in enumerate(hidden)}
-    ties = [(name, str(block.skip_from)) for name, block in hidden if isinstance(block.skip, IdentitySkip)]
+    between = [(str(source), target) for _, layer, source, target in _between_blocks(network) if _ties(layer)]
+    ties = [tie for tie in between if set(tie) <= set(position)]
     rows, columns = ([position[tie[end]] for tie in ties] for end in (0, 1))
     matrix = coo_array((np.ones(len(ties)), (rows, columns)), shape=(len(hidden), len(hidden)))
     labels = connected_components(matrix, directed=False)[1]
@@ -52,6 +56,63 @@ def unit_groups(network: Network) -> list[UnitGroup]:
         kind = "channel" if first.is_conv else "neuron"
         groups.append(UnitGroup("+".join(names), tuple(names), first.units, kind))
     return groups
+
+
+def _between_blocks(network: Network) -> Iterator[tuple[str, nn.Module, str | None, str]]:
+    """Name, layer, source block (None for the input) and target block of all synapses, shortcuts included."""
+    previous = None
+    for name, block in network.named_blocks():
+        yield name, block.synapses, previous, name
+        if block.skip is not None:
+            yield f"{name}.skip", block.skip, block.skip_from, name
+        previous = name
+
+
+def _ties(layer: nn.Module) -> bool:
+    """Whether output ``k`` of ``layer`` reads input ``k`` alone."""
+    depthwise = isinstance(layer, nn.Conv2d) and 1 < layer.groups == layer.in_channels == layer.out_channels
+    return depthwise or isinstance(layer, IdentitySkip)
+
+
+def require_whole_groups(network: Network, groups: list[UnitGroup]) -> None:
+    """Check that channels of ``groups`` can be pruned without making the groups of a convolution unequal.
+
+    Raises:
+        ConfigurationError: for a grouped convolution that reads or has channels in ``groups``, and does not tie them.
+    """
+    group_of = {name: group.name for group in groups for name in group.blocks}
+    for name, layer, source, target in _between_blocks(network):
+        if not isinstance(layer, nn.Conv2d) or layer.groups == 1:
+            continue
+        ends = [group_of.get(end) for end in (source, target) if end is not None]
+        if any(ends) and not (_ties(layer) and len(ends) == 2 and ends[0] == ends[1]):
+            raise ConfigurationError(
+                f"units: got 'channel', but {name} is a convolution from {layer.in_channels} to {layer.out_channels} "
+                f"channels in {layer.groups} groups, which pruning would make unequal; expected units: [neuron], or a "
+                "network whose convolutions have no groups or are depthwise (one channel in, one channel out in each "
+                "group) and read another layer, not the input."
+            )
+
+
+def living_groups(name: str, layer: nn.Conv2d, outputs: Tensor | None, inputs: Tensor | None) -> Tensor:
+    """Which groups of the convolution ``layer`` live, bool ``[groups]``, on the CPU.
+
+    Args:
+        name: of the layer, for the error.
+        layer: the convolution.
+        outputs, inputs: which of its output and input channels live; None for all.
+
+    Raises:
+        ConfigurationError: for a group with living and dead channels, whose removal would make the groups unequal.
+    """
+    ends = ((outputs, layer.out_channels), (inputs, layer.in_channels))
+    masks = [(torch.ones(size, dtype=torch.bool) if mask is None else mask.cpu()) for mask, size in ends]
+    channels = torch.cat([mask.view(layer.groups, -1) for mask in masks], dim=1)
+    if not torch.equal(channels.all(dim=1), channels.any(dim=1)):
+        raise ConfigurationError(
+            f"{name} is a grouped convolution with dead units in a living group; it can't be made smaller."
+        )
+    return channels.all(dim=1)
 
 
 def alive_units(network: Network, group: UnitGroup) -> Tensor:

@@ -50,6 +50,17 @@ def grouped():
     return Network(blocks, (2, 10, 10))
 
 
+def depthwise():
+    """``a`` and ``b`` are tied: channel k of ``b`` reads channel k of ``a``."""
+    blocks = {
+        "a": Block(nn.Conv2d(2, 4, 3, bias=False), neuron=IF(4), pool=2),
+        "b": Block(nn.Conv2d(4, 4, 3, padding=1, groups=4, bias=False), neuron=IF(4)),
+        "c": Block(nn.Conv2d(4, 5, 1, bias=False), neuron=IF(5)),
+        "out": Block(nn.Linear(5 * 16, 3, bias=False)),
+    }
+    return Network(blocks, (2, 10, 10))
+
+
 NETWORKS = {
     "average pool of 3": partial(ConvSNN, (2, 9, 9), 3, (4, 5), (6,), pool=3),
     "max pool": partial(ConvSNN, (2, 9, 9), 3, (4, 5), (6,), pool_kind="max", readout="spikes"),
@@ -57,6 +68,7 @@ NETWORKS = {
     "residual": partial(ResidualSNN, (2, 9, 9), 3, channels=(4, 5), depth=2, stem_pool=2),
     "tied": tied,
     "grouped": grouped,
+    "depthwise": depthwise,
 }
 
 
@@ -91,7 +103,7 @@ def without(network, group, unit):
     alive = alive_units(gone, group).clone()
     alive[unit] = False
     set_alive(gone, group, alive)
-    if any(getattr(layer, "groups", 1) > 1 for _, layer in gone.named_synapses()):
+    if any(1 < getattr(layer, "groups", 1) < len(layer.weight) for _, layer in gone.named_synapses()):
         live = {name: live_synapses(gone, name) for name, _ in gone.named_synapses()}
         for name, layer in gone.named_synapses():
             layer.parametrizations.weight[1].live.copy_(live[name])

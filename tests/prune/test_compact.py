@@ -110,13 +110,39 @@ def test_biases_and_the_constants_of_a_norm_come_along(wake):
         torch.testing.assert_close(kept, full[:, :, network.block(name).neuron.alive])
 
 
-def test_a_grouped_convolution_with_dead_units_is_refused():
+def grouped(channels: int, groups: int) -> Network:
     blocks = {
-        "a": Block(nn.Conv2d(1, 4, 3, padding=1, bias=False), neuron=IF(4)),
-        "b": Block(nn.Conv2d(4, 4, 3, padding=1, groups=2, bias=False), neuron=IF(4)),
-        "out": Block(nn.Linear(64, 2)),
+        "a": Block(nn.Conv2d(1, 4, 3, padding=1, bias=False), PositiveBatchNorm(4), IF(4)),
+        "b": Block(
+            nn.Conv2d(4, channels, 3, padding=1, groups=groups, bias=False), PositiveBatchNorm(channels), IF(channels)
+        ),
+        "out": Block(nn.Linear(16 * channels, 2)),
     }
-    network = Network(blocks, (1, 4, 4))
+    return Network(blocks, (1, 4, 4))
+
+
+@pytest.mark.parametrize(
+    ("channels", "groups", "dead_in", "dead_out"),
+    [(4, 4, [1, 3], [1, 3]), (6, 2, [0, 1], [0, 1, 2]), (8, 4, [2], [4, 5])],
+)
+def test_whole_groups_of_a_convolution_are_left_out(wake, channels, groups, dead_in, dead_out):
+    torch.manual_seed(0)
+    network = grouped(channels, groups)
+    x = (torch.rand(4, 5, 1, 4, 4) < 0.4).double()
+    attach(network.block("b").synapses, Codebook(network.block("b").synapses.weight.detach(), scope="channel"))
+    network.block("a").neuron.alive[dead_in] = False
+    network.block("b").neuron.alive[dead_out] = False
+    wake(network, x.float()).double()
+    small = compact(network)
+    assert small.block("b").synapses.groups == groups - len(dead_in) // (4 // groups)
+    with recorded_spikes(network) as before, recorded_spikes(small) as after:
+        torch.testing.assert_close(small(x), network(x), rtol=1e-9, atol=1e-9)
+    assert 0 < before["b"].mean() < 1
+    assert torch.equal(before["b"][:, :, network.block("b").neuron.alive], after["b"])
+
+
+def test_a_group_with_living_and_dead_units_is_refused():
+    network = grouped(4, 2)
     assert compact(network).block("b").synapses.groups == 2
     network.block("a").neuron.alive[1] = False
     with pytest.raises(ConfigurationError, match="b is a grouped convolution"):

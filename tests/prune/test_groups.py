@@ -94,3 +94,14 @@ def test_identity_skip_ties_only_what_it_joins():
         "out": Block(nn.Linear(64, 2)),
     }
     assert [group.name for group in unit_groups(Network(blocks, (1, 4, 4)))] == ["a+c", "b"]
+
+
+def test_a_depthwise_convolution_ties_its_channels_to_those_that_it_reads():
+    blocks = {
+        "a": Block(nn.Conv2d(1, 4, 3, padding=1, bias=False), neuron=IF(4)),
+        "b": Block(nn.Conv2d(4, 4, 3, padding=1, groups=4, bias=False), neuron=IF(4)),
+        "c": Block(nn.Conv2d(4, 6, 1, bias=False), neuron=IF(6)),
+        "d": Block(nn.Conv2d(6, 6, 3, padding=1, groups=6, bias=False), neuron=IF(6)),
+        "out": Block(nn.Linear(6 * 16, 2)),
+    }
+    assert [group.blocks for group in unit_groups(Network(blocks, (1, 4, 4)))] == [("a", "b"), ("c", "d")]

@@ -37,9 +37,14 @@ ignores R with a warning, sinabs without one).
 
 Problems of the libraries that can't be fixed here:
 
-* snnTorch reads ``IF`` as a leaky neuron with a decay of 0.9. It writes neither a reset by subtraction nor a delayed
-  reset, which in ``Synaptic`` discards the input of a step: build ``Leaky`` with ``reset_mechanism="zero"``, and
-  ``Synaptic`` also with ``reset_delay=False``.
+* No library writes whether its neurons reset to ``v_reset`` or subtract the threshold, which is the same in the
+  continuous time of NIR but not in steps. SpikingJelly refuses to export neurons that subtract, the others export both
+  alike: the dialect's reset is then assumed, with a warning, unless the option ``reset`` or the nodes' metadata (which
+  ``spikefit.nir.write`` adds) name one.
+* snnTorch reads ``IF`` as a leaky neuron with a decay of 0.9. Its default, ``reset_mechanism="subtract"``, subtracts
+  the threshold after the leak of the next step; neurons of spikefit do as it does with ``reset_delay=False``. A delayed
+  reset in ``Synaptic`` discards the input of a step. Neither is written: build ``Leaky`` with
+  ``reset_mechanism="zero"``, and ``Synaptic`` also with ``reset_delay=False``.
 * sinabs limits the membrane of an ``IF`` that it reads to at least minus the threshold (set ``min_v_mem`` to None),
   can't read a LIF on a map, and writes R = 1 for a LIF with ``norm_input=False``, whose G is 1.
 * Norse writes ``tau * dt`` for ``tau`` unless its ``to_nir`` is called with ``dt=1``.
@@ -70,6 +75,7 @@ class Dialect:
         if_gain: whether an IF adds ``R * dt * I`` (``per_second``) or ``R * I`` (``per_step``) in a step.
         fires: ``above`` the threshold only, or also ``at`` the threshold.
         reset: to ``zero``, or ``subtract`` the threshold (which NIR's equations do not include).
+        exported: resets of the neurons that the library exports alike, its default first.
         thresholds: whether the library supports one threshold per ``neuron`` or per ``layer``.
         pooling: the node of average pooling that the library reads.
         nodes: the neuron nodes that the library reads as NIR defines them.
@@ -87,6 +93,7 @@ class Dialect:
     if_gain: Literal["per_second", "per_step"] = "per_second"
     fires: Fires = "above"
     reset: Literal["zero", "subtract"] = "zero"
+    exported: tuple[Literal["zero", "subtract"], ...] = ("zero", "subtract")
     thresholds: Literal["neuron", "layer"] = "neuron"
     pooling: Literal["avg", "sum"] = "avg"
     nodes: tuple[str, ...] = tuple(NIR_LEAKS)
@@ -97,8 +104,8 @@ DIALECTS = {
     dialect.name: dialect
     for dialect in (
         Dialect("nir"),
-        Dialect("snntorch", thresholds="layer", nodes=("LIF",)),
-        Dialect("spikingjelly", fires="at", thresholds="layer"),
+        Dialect("snntorch", exported=("subtract", "zero"), thresholds="layer", nodes=("LIF",)),
+        Dialect("spikingjelly", fires="at", exported=("zero",), thresholds="layer"),
         Dialect("norse", dt=1e-3, resistance="one", if_gain="per_step", pooling="sum"),
         Dialect(
             "sinabs",
@@ -107,6 +114,7 @@ DIALECTS = {
             if_gain="per_step",
             fires="at",
             reset="subtract",
+            exported=("subtract", "zero"),
             pooling="sum",
             linear=False,
         ),

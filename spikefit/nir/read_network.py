@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from lightning_utilities.core.rank_zero import rank_zero_warn
 from torch import nn
 
 from spikefit.errors import ConfigurationError, ExchangeError, check_choice
@@ -77,7 +78,7 @@ class FromNIR(Network):
         dialect: conventions of the file: ``nir``, ``snntorch``, ``spikingjelly``, ``norse`` or ``sinabs``.
         dt: length of a step, seconds; None for ``dt`` in the file's metadata, or else the dialect's default.
         reset: ``zero`` (NIR's reset to ``v_reset``) or ``subtract``; None for ``reset`` in the nodes' metadata, or else
-            the dialect's default.
+            the dialect's default, with a warning.
         ignore_resistance: use G = 1 whatever R is: for LIF neurons of sinabs with ``norm_input=False``, whose R is not
             written.
         learn_decay: whether the decay of LIF neurons is trained, one per layer.
@@ -166,6 +167,21 @@ class FromNIR(Network):
             main = _module(layer.main)
             blocks[names[index]] = Block(main, norm, neuron, layer.pool, "avg", source, skip)
         super().__init__(blocks, input_shape)
+        _warn_of_assumed_resets(reader, layers, reading)
+
+
+def _warn_of_assumed_resets(reader: Reader, layers: list[Layer], reading: _Reading) -> None:
+    """Warn of neurons whose reset neither the caller nor the file names."""
+    dialect = reading.dialect
+    nodes = [layer.node for layer in layers if layer.node and _named_reset(reader, layer.node, reading) is None]
+    if not nodes or dialect.exported == (dialect.reset,):
+        return
+    usual = f" (neurons of {dialect.name} use {dialect.exported[0]!r} by default)"
+    rank_zero_warn(
+        f"{reader.name} does not say whether the neurons of {', '.join(map(repr, nodes))} reset to v_reset ('zero') or "
+        f"subtract the threshold ('subtract'). Assumed {dialect.reset!r}, by the dialect {dialect.name!r}"
+        f"{usual if dialect.exported[0] != dialect.reset else ''}. Set the option reset to confirm or change it."
+    )
 
 
 def _read(path: Any) -> tuple[Any, str]:
@@ -281,7 +297,7 @@ def _neurons(reader: Reader, node: str, shape: Shape, reading: _Reading) -> _Neu
         gain = np.ones_like(gain)
     if not (gain > 0).all():
         reader.refuse(node, f"its gain is {gain.min():g}; expected a value above 0.")
-    reset = reading.reset or _text(getattr(content, "metadata", {}).get("reset", reading.dialect.reset))
+    reset = _named_reset(reader, node, reading) or reading.dialect.reset
     if reset not in ("zero", "subtract"):
         reader.refuse(node, f"its metadata contain the reset {reset!r}; expected 'zero' or 'subtract'.")
     if reset == "subtract" and rest.any():
@@ -293,6 +309,12 @@ def _neurons(reader: Reader, node: str, shape: Shape, reading: _Reading) -> _Neu
         wide = getattr(content.v_threshold, "dtype", None)
         threshold = np.nextafter(threshold.astype(np.float64 if "64" in str(wide) else np.float32), np.inf)
     return _Neurons(decay, threshold.astype(np.float64), reset)  # type: ignore[arg-type]
+
+
+def _named_reset(reader: Reader, node: str, reading: _Reading) -> str | None:
+    """The reset of the option ``reset`` or of the node's metadata; None if neither has one."""
+    metadata = getattr(reader.nodes[node], "metadata", None) or {}
+    return reading.reset or (_text(metadata["reset"]) if "reset" in metadata else None)
 
 
 def _decay(reader: Reader, node: str, tau: np.ndarray, reading: _Reading) -> tuple[float, float]:

@@ -6,7 +6,7 @@ one input to one output. Each layer may also read one earlier layer's spikes thr
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from graphlib import CycleError, TopologicalSorter
 from typing import Any, NoReturn
 
@@ -124,6 +124,8 @@ class Reader:
     def layers(self) -> tuple[Shape, list[Layer]]:
         """The shape of the input, and the layers in order."""
         order = self._order()
+        for node in order:
+            self._require_finite(node)
         signals: dict[str, Signal] = {}
         synapses: dict[str, Synapses] = {}
         found: list[Layer] = []
@@ -169,6 +171,20 @@ class Reader:
             if len(self.before[node]) > 1 and self.kind(node) not in NEURONS:
                 self.refuse(node, f"it reads several nodes, {self.before[node]}; only neurons may add up currents.")
         return order
+
+    def _require_finite(self, node: str) -> None:
+        """Refuse a node whose numbers are NaN, infinite, or too large for a float32."""
+        for entry in fields(self.nodes[node]):
+            value = getattr(self.nodes[node], entry.name)
+            if isinstance(value, float | np.ndarray | np.generic) or hasattr(value, "detach"):
+                numbers = array(value)
+                wrong = int((~(abs(numbers) <= np.finfo(np.float32).max)).sum())
+                if wrong:
+                    self.refuse(
+                        node,
+                        f"{wrong} of {numbers.size} values of {entry.name} are NaN, infinite or beyond float32; "
+                        "expected finite numbers.",
+                    )
 
     def _input_shape(self, node: str) -> Shape:
         shape = tuple(int(side) for side in np.asarray(self.nodes[node].input_type["input"]).reshape(-1))

@@ -231,6 +231,17 @@ def test_who_fires_at_the_threshold(tmp_path, writer, dialect, other):
     assert mismatches(ours(FromNIR((1, 8, 8), 2, source, dialect=other)), expected) > 20
 
 
+@pytest.mark.parametrize("reset", ["zero", "subtract"])
+def test_a_reset_that_snntorch_does_not_write_is_a_warning(tmp_path, reset):
+    """Both files are equal: who reads one must say which it is."""
+    source, _ = quiet(partial(written_by_snntorch, reset=reset), tmp_path / "network.nir")
+    with pytest.warns(UserWarning, match="does not say whether .*Assumed 'zero'.*use 'subtract' by default"):
+        assert FromNIR((1, 8, 8), 2, source, dialect="snntorch").block("conv1").neuron.reset == "zero"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert FromNIR((1, 8, 8), 2, source, dialect="snntorch", reset=reset).block("conv1").neuron.reset == reset
+
+
 def test_synapses_with_a_memory_are_refused(tmp_path):
     source, _ = quiet(partial(written_by_snntorch_with_synapses, alpha=0.4), tmp_path / "network.nir")
     with pytest.raises(ExchangeError, match=r"node '2' \(CubaLIF\): tau_syn is not dt"):

@@ -1,12 +1,21 @@
 """Unsupported NIR graphs are refused with the name of the node and what is expected."""
 
+import re
+import warnings
+
 import numpy as np
 import pytest
 from helpers import nir_graphs
+from helpers.deployment_contexts import context
 from helpers.nir_graphs import DT, affine, conv, flatten, graph, integrator, lif, pool, rng
 
 from spikefit.errors import ConfigurationError, ExchangeError
+from spikefit.networks import MLP
+from spikefit.neurons import LIF
 from spikefit.nir import FromNIR
+from spikefit.nir.dialects import dialect_called
+from spikefit.nir.write import to_nir
+from spikefit.program.lower import lower
 
 nir = pytest.importorskip("nir", reason="nir is not installed")
 
@@ -258,3 +267,65 @@ def test_options_and_files_that_do_not_fit_are_named(tmp_path):
     nir.write(tmp_path / "node.nir", affine(3, 3))
     with pytest.raises(ExchangeError, match=r"node\.nir holds a single Affine|can't be read"):
         FromNIR((10,), 3, str(tmp_path / "node.nir"))
+
+
+def spoiled(node, name, number):
+    """``node`` with one value of the field ``name`` replaced."""
+    values = np.array(getattr(node, name), dtype=np.float64)
+    values.flat[0] = number
+    setattr(node, name, values)
+    return node
+
+
+@pytest.mark.parametrize("number", [np.nan, -np.inf, 1e39])
+@pytest.mark.parametrize(
+    ("position", "field"),
+    [(0, "weight"), (0, "bias"), (1, "tau"), (1, "r"), (1, "v_threshold"), (1, "v_leak"), (1, "v_reset"), (4, "scale")],
+)
+def test_numbers_that_are_not_finite_are_refused_by_node(tmp_path, number, position, field):
+    nodes = [affine(12, 10), lif((12,)), affine(12, 12), lif((12,)), nir.Scale(np.full(12, 0.5)), affine(3, 12)]
+    spoiled(nodes[position], field, number)
+    names = dict(zip("abcdef", nodes, strict=True))
+    edges = [("input", "a"), ("a", "b"), ("b", "c"), ("c", "d"), ("b", "e"), ("e", "d"), ("d", "f"), ("f", "output")]
+    source = graph(names, edges=edges)
+    nir.write(tmp_path / "spoiled.nir", source)
+    name = "abcdef"[position]
+    for path, where in ((source, "NIR graph"), (str(tmp_path / "spoiled.nir"), r".*spoiled\.nir")):
+        with pytest.raises(ExchangeError, match=rf"^{where}: node '{name}' .*: 1 of \d+ values of {field} are NaN"):
+            FromNIR((10,), 3, path)
+
+
+@pytest.mark.parametrize(
+    ("dialect", "assumed"),
+    [
+        ("nir", r"Assumed 'zero', by the dialect 'nir'\. Set"),
+        ("snntorch", r"Assumed 'zero', by the dialect 'snntorch' \(neurons of snntorch use 'subtract' by default\)\."),
+        ("norse", r"Assumed 'zero', by the dialect 'norse'\. Set"),
+        ("spikingjelly", None),
+    ],
+)
+def test_an_assumed_reset_is_a_warning(tmp_path, dialect, assumed):
+    dt = dialect_called(dialect).dt
+
+    def read(**options):
+        nodes = (affine(12, 10), lif((12,), tau=np.full(12, 4 * dt), r=np.full(12, 4.0)), affine(3, 12))
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            FromNIR((10,), 3, graph(*nodes, shape=(10,)), dialect=dialect, **options)
+        return [str(warning.message) for warning in caught if "subtract the threshold" in str(warning.message)]
+
+    found = read()
+    assert len(found) == (assumed is not None)
+    if assumed:
+        assert re.search(rf"neurons of '1' reset .* {assumed}", found[0])
+    assert read(reset="zero") == read(reset="subtract") == []
+
+
+def test_a_reset_in_the_metadata_is_no_assumption(tmp_path):
+    """As spikefit writes it."""
+    network = MLP((4,), 3, hidden=[5], neuron=lambda units: LIF(units, reset="zero")).eval()
+    path = tmp_path / "own.nir"
+    nir.write(path, to_nir(lower(network, context(4))))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        FromNIR((4,), 3, str(path))

@@ -31,6 +31,7 @@ _REGISTERED = "import the module that registers your own neuron first, see spike
 class Limits:
     """Sizes of a chip; the name of a count says whether it is per chip, core or neuron.
 
+    :data:`~spikefit.hardware.chip_rules.CHECKED_BY` lists the families of chips for which each limit is checked.
     ``kernel_entries``, ``neuron_entries`` and ``bias_entries`` list the memory sizes of each core (layer_per_core
     chips). ``axons_out_per_neuron`` is the number of axons that a neuron can send to (1 on TrueNorth). ``inputs``,
     ``hidden_neurons`` and ``outputs`` apply to chips that treat the first and the last layer differently.

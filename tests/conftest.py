@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import hypothesis
 import pytest
 import torch
 
@@ -16,6 +17,10 @@ from spikefit.networks.norms import PositiveBatchNorm
 
 # Programs of their own, which other environments run; --doctest-modules would import them.
 collect_ignore = ["interop/brian2_loihi_trace.py"]
+
+# An example that compiles a kernel takes seconds, and a busy machine any time.
+hypothesis.settings.register_profile("spikefit", deadline=None)
+hypothesis.settings.load_profile("spikefit")
 
 # One thread: the networks are small, and threads that wait for each other on a busy machine cost most of the time.
 torch.set_num_threads(1)

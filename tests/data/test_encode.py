@@ -3,7 +3,7 @@
 from itertools import pairwise
 
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from spikefit.data import encode
@@ -36,7 +36,6 @@ def test_latency_by_hand():
 
 
 @given(st.lists(st.floats(0, 1, width=32), min_size=2, max_size=8), st.integers(1, 9))
-@settings(deadline=None)
 def test_latency_is_one_spike_in_order_of_brightness(pixels, steps):
     spikes = encode.latency(torch.tensor(pixels).view(1, 1, 1, -1), steps)[:, 0, 0, 0]
     assert spikes.sum(0).tolist() == [float(pixel > 0) for pixel in pixels]

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from spikefit.data.images import stratified_split
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     users=st.integers(2, 30),
     classes=st.integers(1, 6),
@@ -31,7 +31,7 @@ def test_groups_that_hold_every_class(users, classes, repeats, fraction, seed):
     assert np.array_equal(kept, again[0])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(data=st.data())
 def test_any_groups_give_a_whole_split_or_a_reason(data):
     size = data.draw(st.integers(2, 40))

@@ -24,7 +24,7 @@ WEIGHTS = st.sampled_from([-2.0, -1.0, -0.7, -0.1, 0.0, 0.2, 0.9, 1.0, 3.0])
 
 
 @given(st.lists(WEIGHTS, min_size=1, max_size=8))
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 def test_a_centre_next_to_zero_is_the_best_over_all_subsets(row):
     """Brute force: every subset of the row is replaced by its mean, the rest by 0."""
     (centre,), (served,) = best_centres(torch.tensor([row], dtype=torch.float64))
@@ -47,7 +47,7 @@ def test_the_values_of_several_outputs_types_and_taps_at_once():
 
 
 @given(st.integers(0, 2**16), st.integers(1, 4), st.integers(1, 6), st.integers(1, 3), st.integers(1, 4))
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_types_are_the_best_of_all_given_the_values(seed, outputs, inputs, taps, count):
     """All types tried for each input; only an input that fills an empty type may have another one."""
     weight, values = normal(outputs, inputs, taps, seed=seed), normal(outputs, count, seed=seed + 1)
@@ -88,7 +88,7 @@ def test_an_input_without_weights_fills_no_type():
 
 
 @given(st.integers(0, 2**16), st.integers(1, 5), st.integers(1, 9), st.integers(1, 3), st.integers(1, 5), st.booleans())
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_the_error_never_grows(seed, outputs, inputs, taps, count, rounded):
     """Over all rounds, from the bad start of a single type; rounded weights have ties and zeros."""
     weight = normal(outputs, inputs, taps, seed=seed)
@@ -108,7 +108,7 @@ def test_the_error_never_grows(seed, outputs, inputs, taps, count, rounded):
 
 
 @given(st.integers(0, 2**16))
-@settings(deadline=None, max_examples=10)
+@settings(max_examples=10)
 def test_a_tiny_layer_is_fitted_almost_as_well_as_by_exhaustive_search(seed):
     """3 outputs, 6 inputs, 2 types: all 64 assignments. The worst start ends in a local optimum."""
     weight = normal(3, 6, 1, seed=seed)

@@ -10,7 +10,7 @@ from spikefit.functional.convolution import output_size, ungrouped
 pairs = st.tuples
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     size=pairs(st.integers(1, 20), st.integers(1, 20)),
     kernel=pairs(st.integers(1, 4), st.integers(1, 4)),

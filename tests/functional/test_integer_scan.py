@@ -64,7 +64,7 @@ def python_scan(currents, threshold, leak, rule):
     threshold=st.integers(1, 60) | st.integers(1, 2**29),
     share=st.floats(0, 1),
 )
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_the_reference_equals_python(rule, values, threshold, share):
     """In int64 and in float64, for every leak, bound and reset."""
     if rule.state_max is not None and rule.overflow == "wrap":
@@ -109,7 +109,7 @@ def test_without_rounding_a_decay_is_a_factor():
     dtype=st.sampled_from([torch.float32, torch.float64]),
     seed=st.integers(0, 10**6),
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_kernel_equals_the_reference(rule, steps, constant, batch, channels, sides, window, pruned, dtype, seed):
     """Spikes to the last bit, gradients within rounding, also where windows leave a remainder of rows and columns."""
     window = min(window, *sides) if sides else 1
@@ -180,7 +180,7 @@ def autograd_scan(y, steps, bias, threshold, leak, slope, rule):
     kernel=st.booleans(),
     seed=st.integers(0, 10**6),
 )
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_gradients_are_straight_through(rule, steps, constant, spatial, kernel, seed):
     """Against autograd through real numbers that have the values of integers."""
     sides = (2, 3) if spatial else ()
@@ -239,7 +239,7 @@ def test_the_compiler_calls_the_kernel_as_it_is():
     rule=dynamics(leaks=("truncated", "floored", "shifted")),
     share=st.floats(0, 1),
 )
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_synaptic_currents_equal_python(values, rule, share):
     """The input is bounded, then decays, for every leak of the membrane; overflows are counted."""
     if rule.overflow == "wrap" and rule.state_max is not None:

@@ -56,7 +56,7 @@ def best_inertia(values, clusters):
 
 @given(st.lists(st.floats(-10, 10, width=32), min_size=1, max_size=9), st.integers(1, 5))
 @example([0.0, 0.0, 0.0, 3.0, 2.6470122913962838e-21], 3)  # the mean of the tiny one was a rounding error below 0
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_no_partition_is_better(values, clusters):
     centroids, counts = kmeans_1d(torch.tensor(values, dtype=torch.float64), clusters)
     assert len(centroids) == clusters
@@ -103,7 +103,7 @@ def small_rounds(monkeypatch):
     exponent=st.integers(-15, 15),
     dtype=st.sampled_from([np.float32, np.float64]),
 )
-@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_every_round_keeps_the_optimum(shape, seed, size, clusters, exponent, dtype):
     values = SHAPES[shape](np.random.default_rng(seed).standard_normal(size)) * 10.0**exponent
     assert_as_good_as_kmeans1d(values.astype(dtype), clusters)

@@ -37,7 +37,7 @@ def plain_scan(current, *, amount, **options):
     function=st.sampled_from([multi_step, plain_scan]),
     **DRAWS,
 )
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_forward_and_gradients_equal_the_loop(shape, dtype, function, steps, amount, seed, **options):
     """Float64 to 1e-10, float32 to 1e-5, of a kernel and of plain torch; no spike differs in either."""
     generator = torch.Generator().manual_seed(seed)
@@ -47,7 +47,7 @@ def test_forward_and_gradients_equal_the_loop(shape, dtype, function, steps, amo
 
 
 @given(order=st.permutations([1, 2, 3, 4]), steps=st.integers(1, 4), seed=st.integers(0, 99))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_any_memory_format_is_taken_and_kept(order, steps, seed):
     stored = torch.randn(steps, 2, 3, 1, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
     current = stored.permute(0, *order)
@@ -65,7 +65,7 @@ def test_any_memory_format_is_taken_and_kept(order, steps, seed):
     reset=st.sampled_from(["subtract", "zero"]),
     current=st.lists(st.integers(-4, 8), min_size=1, max_size=8),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_gradients_equal_the_loop_where_the_membrane_is_exactly_on_its_threshold(leak, reset, current):
     """Quarters, so that membranes land on the threshold, and on the border of the leak, to the last bit."""
     results = []

@@ -71,7 +71,7 @@ def test_weights_that_are_a_codebook_up_to_gains_are_found_again():
 
 
 @given(st.integers(0, 10**6), st.integers(2, 5), st.booleans(), st.booleans())
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_the_reported_error_is_the_error_and_no_nearest_value_is_better(seed, levels, free_gain, zero):
     weight, gram = problem(seed, out=6, n=8)
     match = match_codebook(weight, gram, levels, free_gain=free_gain, zero=zero)

@@ -1,14 +1,13 @@
 """Rounding, lookup and their gradients, compared with the documented formulae."""
 
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from spikefit.functional.quantize import assign, codebook_lookup, round_ste, scale_gradient, straight_through
 
 
 @given(st.integers(0, 10**6), st.integers(1, 3), st.integers(1, 9))
-@settings(deadline=None)
 def test_assignment_is_the_nearest_value(seed, groups, levels):
     generator = torch.Generator().manual_seed(seed)
     weight = torch.randn(groups, 40, dtype=torch.float64, generator=generator)
@@ -39,7 +38,6 @@ def test_gradients_of_the_lookup_are_the_written_ones():
 
 
 @given(st.lists(st.floats(-1000, 1000, width=32), min_size=1, max_size=20))
-@settings(deadline=None)
 def test_straight_through_gives_the_value_to_the_last_bit(values):
     x = torch.tensor(values, requires_grad=True)
     value = (x.detach() * 0.3).round() * 0.7

@@ -78,7 +78,7 @@ def test_a_dense_layer_behind_pooled_maps_counts_every_neuron_of_a_window(chain:
 
 
 @given(st.integers(0, 2**16), st.integers(1, 2), st.sampled_from([1, 2]), st.integers(40, 120))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_a_core_has_one_axon_for_each_source_that_reaches_it(
     chain: Chain, matrix: Callable[..., torch.Tensor], seed: int, groups: int, pool: int, size: int
 ) -> None:

@@ -165,7 +165,7 @@ def test_each_limit_says_who_checks_it():
 
 @pytest.mark.parametrize("limit", CHECKED_BY)
 @given(wired=layers(), data=st.data())
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_a_limit_holds_to_the_unit(chain, matrix, limit, wired, data):
     """The chip has as many cores as the network has layers, so that what a layer needs must fit a core."""
     family = data.draw(st.sampled_from(CHECKED_BY[limit]))
@@ -189,7 +189,7 @@ def test_a_family_that_can_not_check_a_limit_refuses_it(limit):
 
 
 @given(wired=layers(), for_subtract=st.integers(1, 3), slack=st.integers(-1, 1), family=st.sampled_from(FAMILIES))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_neurons_that_take_several_cells(chain, matrix, wired, for_subtract, slack, family):
     case = built(chain, matrix, wired)
     amounts = [cells(case, layer, for_subtract) for layer in range(len(case.sizes))]
@@ -207,7 +207,7 @@ def test_neurons_that_take_several_cells(chain, matrix, wired, for_subtract, sla
 
 
 @given(wired=layers(), free=st.booleans(), scope=st.sampled_from(["neuron", "core", "layer"]), data=st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_distinct_weights_of_each_scope(chain, matrix, wired, free, scope, data):
     family = data.draw(st.sampled_from(FAMILIES))
     case = built(chain, matrix, wired)
@@ -231,7 +231,7 @@ def test_distinct_weights_of_each_scope(chain, matrix, wired, free, scope, data)
 
 
 @given(wired=layers(), family=st.sampled_from(FAMILIES))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_signs_and_ranges_of_weights(chain, matrix, wired, family):
     case = built(chain, matrix, wired)
     mixed = any((column > 0).any() and (column < 0).any() for matrix in case.synapses for column in matrix.T)

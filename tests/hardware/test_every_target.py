@@ -129,7 +129,7 @@ def networks(draw):
 
 
 @given(network=networks(), name=st.sampled_from(TARGETS), data=st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_no_network_breaks_check_or_placement(network, name, data):
     """Whatever the limits are: findings, never another exception, and never fewer cores than needed."""
     target = HardwareTarget.load(name)
@@ -150,7 +150,7 @@ def test_no_network_breaks_check_or_placement(network, name, data):
 
 
 @given(name=st.sampled_from(TARGETS), data=st.data())
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_a_damaged_description_is_refused_by_field(name, data):
     """One entry is renamed, or replaced by something without value and source: the error names file and section."""
     content = HardwareTarget.load(name).to_dict()

@@ -60,7 +60,7 @@ def programs(draw):
 
 
 @given(program=programs(), neurons=st.integers(5, 60), family=st.sampled_from(["memory", "crossbar"]))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_messages_and_hops_against_brute_force(program, neurons, family):
     if family == "memory":
         target = small_cores(neurons, cores=400)

@@ -239,7 +239,7 @@ class TestLayerPerCore:
         st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=4),
         st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=4),
     )
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=150)
     def test_assignment_equals_brute_force(self, layers, sizes):
         needs = [Needs(kernel, neurons, 0) for kernel, neurons in layers]
         cores = [Needs(kernel, neurons, 1) for kernel, neurons in sizes]
@@ -313,7 +313,7 @@ def rows(placement: Placement, index: int) -> torch.Tensor:
 
 
 @given(wirings(), st.sampled_from([64, 100, 256]))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_crossbars_hold_every_neuron_once(chain, matrix, network, size):
     program = chain(network[0], *network[1])
     target = shrunk(TRUENORTH, neurons_per_core=size, axons_in_per_core=size)
@@ -340,7 +340,7 @@ def test_crossbars_hold_every_neuron_once(chain, matrix, network, size):
 
 
 @given(wirings(), st.integers(8, 60), st.integers(20, 120), st.integers(10, 200))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_memories_hold_every_neuron_once(chain, matrix, network, neurons, axons, outputs):
     program = chain(network[0], *network[1])
     sizes = {"neurons_per_core": neurons, "axons_in_per_core": axons, "axons_out_per_core": outputs}

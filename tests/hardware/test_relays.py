@@ -81,7 +81,7 @@ def walk(leaves: int, size: int, reach: int) -> tuple[int, int]:
     st.booleans(),
     st.integers(0, 2**16),
 )
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 def test_every_spike_is_walked_through_its_relays(chain, matrix, sizes, core, conv, seed):
     (size, reach), generator = core, torch.Generator().manual_seed(seed)
 

@@ -56,7 +56,7 @@ def test_few_constants_leave_the_order_of_places(chain):
     decays=st.one_of(st.none(), st.integers(1, 4)),
     neurons=st.integers(1, 40),
 )
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_no_core_holds_more_than_it_may(chain, constants, thresholds, decays, neurons):
     target = limited(thresholds, decays)
     target = replace(target, limits=replace(target.limits, neurons_per_core=SourcedValue(neurons, "test", "D")))

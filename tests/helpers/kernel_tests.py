@@ -15,7 +15,5 @@ def examples(interpreted: int, compiled: int = 8) -> settings:
     A GPU compiles kernels for nearly every example, which takes seconds. It does not look for a smaller example either.
     """
     if DEVICE == "cpu":
-        return settings(max_examples=interpreted, deadline=None)
-    return settings(
-        max_examples=compiled, deadline=None, phases=(Phase.explicit, Phase.reuse, Phase.generate), database=None
-    )
+        return settings(max_examples=interpreted)
+    return settings(max_examples=compiled, phases=(Phase.explicit, Phase.reuse, Phase.generate), database=None)

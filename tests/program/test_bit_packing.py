@@ -20,7 +20,7 @@ def same_bits(first, second):
     )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(width=st.integers(0, 20), count=st.integers(0, 70), seed=st.integers(0, 99))
 def test_bits_are_those_of_python_s_integers(width, count, seed):
     """Reference: the indices written one after the other as binary text."""
@@ -42,7 +42,7 @@ def test_chunks_join_without_a_seam(monkeypatch):
     assert (packed == pack_bits(indices, 3)).all()
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @given(
     dtype=st.sampled_from(list(DTYPES)),
     shape=st.lists(st.integers(0, 6), max_size=4),

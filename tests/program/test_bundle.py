@@ -164,7 +164,7 @@ def refused(path, content, expected):
     return False
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=400, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data(), header=st.booleans())
 def test_a_flipped_byte_never_gives_another_program(whole, tmp_path, data, header):
     """In the header (its length, the metadata, names and places of tensors) or in the numbers."""
@@ -176,7 +176,7 @@ def test_a_flipped_byte_never_gives_another_program(whole, tmp_path, data, heade
     assert refused(tmp_path / NAME, bytes(damaged), written) or header, "every number counts"
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_a_truncated_file_is_refused(whole, tmp_path, data):
     written, content = whole

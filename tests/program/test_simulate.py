@@ -141,7 +141,7 @@ def test_a_constant_image_is_computed_and_counted_once():
     rounding=st.sampled_from(["toward_zero", "floor"]),
     overflow=st.sampled_from(["saturate", "wrap"]),
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_integer_neurons_equal_plain_python(values, decay, threshold, reset, model, rounding, overflow):
     """Python's integers are the reference: unbounded, floor division, no tensors."""
     low, high = -(2**15), 2**15 - 1
@@ -209,7 +209,7 @@ def test_kernel_format_follows_the_bound():
     rows=st.lists(st.lists(st.integers(-(2**20), 2**20), min_size=15, max_size=15), min_size=1, max_size=4),
     seed=st.integers(0, 99),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_multiples_of_a_power_of_two_need_fewer_bits(factor, rows, seed):
     """float32 holds sums of 15 multiples of 2**factor below 2**(24 + factor): every sum, against int64."""
     weight = torch.tensor(rows) * 2**factor
@@ -261,7 +261,7 @@ def test_activity_is_averaged_over_samples():
     threshold=st.integers(1, 10**4),
     most=st.integers(2, 31),
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_current_based_neurons_equal_plain_python(values, shifts, threshold, most):
     """Xylo's neuron in Python's integers: shifts are floor divisions, and at least one unit goes."""
 

@@ -36,7 +36,7 @@ def population(model, reset, generator, shape=(3, 4, 5), decay="scale", max_spik
     dtype=st.sampled_from([torch.float32, torch.float64]),
     seed=st.integers(0, 999),
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_kernel_equals_int64(
     model, reset, overflow, rounding, decay, max_spikes, bits, steps, constant, flat, dtype, seed
 ):
@@ -64,7 +64,7 @@ def test_kernel_equals_int64(
     overflow=st.sampled_from(["saturate", "wrap"]),
     seed=st.integers(0, 999),
 )
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_windows_are_summed(side, height, width, channels, constant, overflow, seed):
     """Also where rows and columns remain, whose neurons fire and overflow like others, but send nothing."""
     assume(height >= side and width >= side)

@@ -50,7 +50,7 @@ def layout_sizes(rows, groups, types):
     return sizes
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     seed=st.integers(0, 10**6),
     outputs=st.integers(1, 12),

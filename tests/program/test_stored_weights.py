@@ -55,7 +55,7 @@ def same(first, second):
     )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(codebooks())
 def test_any_codebook_gives_its_weights_and_the_values_in_use(content):
     values, index, group = content
@@ -69,7 +69,7 @@ def test_any_codebook_gives_its_weights_and_the_values_in_use(content):
     assert same(stored.by_output(), from_weights(stored.weight(), torch.arange(len(index))))
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(codebooks(), st.integers(0, 999), st.integers(1, 5))
 def test_operations_on_values_are_those_on_weights(content, seed, factor):
     stored = store(*content)
@@ -81,7 +81,7 @@ def test_operations_on_values_are_those_on_weights(content, seed, factor):
     assert_canonical(stored.mapped(halved), torch.div(-weight, 2, rounding_mode="floor").flatten(1).tolist())
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(1, 5).flatmap(lambda n: st.lists(codebooks(outputs=n), min_size=1, max_size=3)))
 def test_projections_into_one_population_are_joined(contents):
     found = joined([store(*content) for content in contents])

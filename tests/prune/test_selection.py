@@ -22,7 +22,7 @@ def split(values):
     limit=st.integers(-1, 30),
     min_units=st.integers(1, 2),
 )
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_the_fewest_units_go_that_meet_the_limit(scores, sizes, alive, limit, min_units):
     """Every ``keep`` is tried; a pair of units that both live takes 2 more, so that the size is no plain sum."""
     weights = torch.tensor(sizes)
@@ -43,7 +43,7 @@ def test_the_fewest_units_go_that_meet_the_limit(scores, sizes, alive, limit, mi
     scores=st.lists(st.integers(-3, 5), min_size=8, max_size=8),
     alive=st.lists(st.booleans(), min_size=8, max_size=8),
 )
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_the_rank_of_a_unit_counts_the_lower_units_of_its_group(scores, alive):
     """The reference compares every pair: dead units rank below living ones, of equal scores the first ranks higher."""
     scores, alive = split([float(score) for score in scores]), split(alive)
@@ -78,7 +78,7 @@ def by_layer(values):
     least=st.tuples(st.integers(0, 4), st.integers(0, 4)),
     keep=st.integers(0, 14),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_synapses_stay_by_score_but_each_layer_keeps_its_least(scores, live, least, keep):
     """The reference sorts Python tuples: score first, then the place in the network."""
     spans = {"first": range(6), "second": range(6, 14)}
@@ -104,7 +104,7 @@ def test_synapses_stay_by_score_but_each_layer_keeps_its_least(scores, live, lea
     rest=st.integers(0, 5),
     limit=st.integers(0, 60),
 )
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_as_many_synapses_stay_as_the_limit_allows(scores, amounts, rest, limit):
     live = by_layer([True] * 14)
     order, _ = rank_synapses(by_layer([float(score) for score in scores]), live, {"first": 0, "second": 0})

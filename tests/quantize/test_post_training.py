@@ -99,7 +99,7 @@ def test_a_uniform_grid_lies_around_zero_if_the_bits_allow(levels, bits, expecte
     values=st.lists(st.floats(-2, 2, width=32).filter(lambda x: x == 0 or abs(x) > 1e-3), min_size=1, max_size=12),
     grid=st.sampled_from([[-1, 1], [-1, 0, 1], [-2, -1, 0, 1], [-3, -1, 1, 3], [-8, -7, -6, -5, -4, -3, -2, -1, 0, 1]]),
 )
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 def test_the_step_has_the_least_squared_error(values, grid):
     """Few values have many narrow optima; brute force over all assignments finds the least error."""
     values, grid = torch.tensor(values, dtype=torch.float64), torch.tensor(grid)

@@ -158,7 +158,7 @@ def test_attached_to_a_layer(case):
     constant=st.booleans(),
     training=st.booleans(),
 )
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_any_weights_give_few_finite_values_on_the_grid(name, values, constant, training):
     """One weight, constant weights, zeros, tiny ones: never NaN, never a value off the integer grid."""
     factory, most = QUANTIZERS[name]
@@ -182,7 +182,7 @@ def test_any_weights_give_few_finite_values_on_the_grid(name, values, constant, 
     zero=st.sampled_from(["counted", "free", "none"]),
     bits=st.sampled_from([4, 8]),
 )
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 def test_a_codebook_survives_any_weights(values, levels, zero, bits):
     """Constant weights, zeros alone, and more levels than distinct weights."""
     w = torch.tensor(values).view(-1, 1)

@@ -125,7 +125,7 @@ def damaged_folder(tmp_path_factory):
     return folder, files(folder)[0].read_bytes()
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(st.data())
 def test_no_damage_reaches_the_frames(damaged_folder, data):
     """A byte somewhere, or a piece that is missing."""

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from tonic import transforms
 
@@ -63,19 +63,16 @@ def turn(request):
         yield
 
 
-@settings(deadline=None)
 @given(batches(), st.integers(1, 9), st.sampled_from([0.0, 0.0, 0.1, 0.25, 0.5, 0.9]))
 def test_bins_of_time_equal_tonic(batch, steps, overlap):
     agree(batch, TimeBins(overlap), steps, n_time_bins=steps, overlap=overlap)
 
 
-@settings(deadline=None)
 @given(batches(), st.integers(1, 9), st.sampled_from([0.0, 0.0, 0.1, 0.25, 0.5, 0.9]))
 def test_bins_of_events_equal_tonic(batch, steps, overlap):
     agree(batch, EventBins(overlap), steps, n_event_bins=steps, overlap=overlap)
 
 
-@settings(deadline=None)
 @given(batches(), st.integers(1, 9), st.integers(1, 3000), st.booleans(), st.data())
 def test_windows_of_time_equal_tonic(batch, steps, window, incomplete, data):
     overlap = data.draw(st.one_of(st.just(0), st.integers(0, window - 1)))
@@ -86,7 +83,6 @@ def test_windows_of_time_equal_tonic(batch, steps, window, incomplete, data):
         agree(batch, TimeWindows(window, overlap, incomplete), steps, **options)
 
 
-@settings(deadline=None)
 @given(batches(), st.integers(1, 9), st.integers(1, 70), st.booleans(), st.data())
 def test_windows_of_events_equal_tonic(batch, steps, count, incomplete, data):
     overlap = data.draw(st.one_of(st.just(0), st.integers(0, count - 1)))
@@ -94,7 +90,6 @@ def test_windows_of_events_equal_tonic(batch, steps, count, incomplete, data):
     agree(batch, EventWindows(count, overlap, incomplete), steps, **options)
 
 
-@settings(deadline=None)
 @given(batches(fewest=2), st.integers(1, 9))
 def test_voxel_grids_equal_tonic(batch, steps):
     lasting = [events for events in batch if np.ptp(events["t"]) > 0]  # tonic divides by a duration of 0

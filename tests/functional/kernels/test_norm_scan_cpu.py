@@ -32,7 +32,7 @@ EPS = 1e-5
     dtype=st.sampled_from([torch.float64, torch.float32]),
     seed=st.integers(0, 10**6),
 )
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 def test_forward_and_gradients_equal_the_parts(
     steps, constant, batch, channels, sides, pool, statistics, leak, amount, reset, surrogate, dtype, seed
 ):

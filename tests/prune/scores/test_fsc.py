@@ -135,7 +135,7 @@ def test_the_dead_score_zero(small):
     keep=st.integers(0, 6),
     min_units=st.integers(1, 2),
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_the_choice_keeps_the_largest_sum_that_the_rules_allow(scores, dead, keep, min_units):
     """Brute force over all subsets of the living: at least min_units a group (or all it has left), `keep` in total if
     that is more, and among those the largest sum of scores. Different scores make it unique."""

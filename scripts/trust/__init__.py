@@ -1,0 +1,1 @@
+"""Long trials: what a run leaves when it is killed, when its files are damaged and when its configuration is wrong."""

@@ -58,7 +58,7 @@ class ChipEmulation(ScheduledCallback):
         """Raise if the chip can't run this kind of network at any size, before any data is loaded."""
         super().preflight(check)
         if check.fitting:  # a test takes the chip from the checkpoint
-            require_structure(check.module.network, check.module.context)
+            require_structure(check.module.network, check.module.context, training=True)
 
     def act(self, trainer: pl.Trainer, module: SpikingClassifier, position: int) -> None:
         """Begin the emulation. Nothing is measured or drawn at random, so all processes agree."""

@@ -113,7 +113,7 @@ class DeploymentSimulation(pl.Callback):
         known = self.targets or check.module.hardware is not None
         if check.fitting or (check.command == "test" and known):  # a test may get the chip from its checkpoint
             for context in self.contexts(check.module):
-                require_structure(check.module.network, context)
+                require_structure(check.module.network, context, training=check.fitting)
 
     def on_compression_start(self, trainer: pl.Trainer, module: SpikingClassifier) -> None:
         """Measure the accuracy of the float network, unless an earlier callback or run has done so."""

@@ -120,13 +120,14 @@ class FitToHardware(ScheduledCallback):
         """Report violated limits, replace quantizers, and raise if the network can't fit; only once."""
         super().preflight(check)
         if check.fitting and not self._checked:  # a test takes the quantizers from the checkpoint
+            self.pruning.require_cost(check.module)
             self._prepare(check.module)
 
     def _prepare(self, module: SpikingClassifier) -> None:
         self._checked = True
         context = module.context
         chip = context.chip
-        require_structure(module.network, context)
+        require_structure(module.network, context, training=True)
         findings = findings_on(module.network, context)
         if findings:
             rank_zero_info(f"{chip.name}: the dense network violates {_listed(findings)}")

@@ -10,7 +10,7 @@ from lightning_utilities.core.rank_zero import rank_zero_warn
 from torch import Tensor
 
 from callbacks.base import Place, broadcast, reduce_sum, side_effect_free, training_batches
-from callbacks.pruning_base import ROUNDING, PruningCallback
+from callbacks.pruning_base import ROUNDING, PruningCallback, say_left_out
 from callbacks.schedule import Schedule
 from spikefit.deploy.unit_cost import UnitCost
 from spikefit.errors import check_choice, check_range
@@ -39,7 +39,9 @@ class FSCPruning(PruningCallback):
     Before each event the score is computed on a few training batches in evaluation mode; ordinary training steps have
     no extra cost. A pruned unit is a False in the ``alive`` buffer of its neuron, which checkpoints restore;
     :func:`spikefit.prune.compact` makes the network physically smaller. The callback logs ``prune/units_alive`` and
-    ``prune/fraction``, and with a budget its quantity, such as ``prune/energy_j``.
+    ``prune/fraction``, and with a budget its quantity, such as ``prune/energy_j``. Next to an energy,
+    ``prune/energy_unknown_terms`` is the number of terms that it leaves out, and each of them is named by a metric of
+    value 1, such as ``prune/energy_unknown/hops``.
 
     Args:
         fraction: share of the prunable units to remove by the last event, in [0, 1); 0.5 by default.
@@ -105,14 +107,19 @@ class FSCPruning(PruningCallback):
         network = check.module.network
         if check.fitting:
             require_whole_groups(network, self.prunable(network)[0])
-        if check.fitting and self.cost is not None and self.cost.needs_chip:
-            self.cost.require(check.module.context)
+            self.require_cost(check.module)
         if not check.fitting or self.budget is None or not self.budget.depends_on_units_alone(network):
             return
         groups, alive = self.prunable(network)
         fewest = select({group.name: torch.zeros(group.units) for group in groups}, groups, alive, 0, self.min_units)
         least = self.budget.resource_use(network, None).total(with_groups(alive_by_block(network), groups, fewest))
         self._require(least, self.budget.amount, groups)
+
+    def require_cost(self, module: SpikingClassifier) -> None:
+        """Raise if the cost can't be computed on the run's chip, and say which terms of the energy it leaves out."""
+        if self.cost is not None and self.cost.needs_chip:
+            self.cost.require(module.context)
+            say_left_out(type(self.cost).__name__, module.context.chip, self.cost.left_out(module.context))
 
     def prune_to_fraction(self, trainer: pl.Trainer, module: SpikingClassifier, position: int, fraction: float) -> None:
         """Keep the units with the highest scores."""

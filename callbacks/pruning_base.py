@@ -8,11 +8,14 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
+from lightning_utilities.core.rank_zero import rank_zero_info
 from torch import Tensor
 
 from callbacks.base import Milestone, ScheduledCallback, broadcast, reduce_sum, side_effect_free, training_batches
 from callbacks.schedule import Schedule
 from spikefit.errors import ConfigurationError, check_choice, check_range
+from spikefit.hardware.energy import unknown_energy
+from spikefit.hardware.target import HardwareTarget
 from spikefit.module import SpikingClassifier
 from spikefit.preflight import Preflight
 from spikefit.prune.budget import Budget
@@ -93,16 +96,18 @@ class PruningCallback(ScheduledCallback):
             yield Milestone("recovery", self.recovery, done if self.schedule.interval == "epoch" else done - 1)
 
     def logged_metrics(self, module: SpikingClassifier) -> Iterable[str]:
-        """The budget's quantity; empty for a schedule of steps, which logs nothing."""
+        """The budget's quantity and what it leaves out; empty for a schedule of steps, which logs nothing."""
         if self.schedule.interval == "step" or self.budget is None:
             return ()
-        return (f"prune/{self.budget.quantity}",)
+        unknown = ("prune/energy_unknown*",) if self.budget.needs_traffic else ()
+        return (f"prune/{self.budget.quantity}", *unknown)
 
     def preflight(self, check: Preflight) -> None:
         """Raise if training is too short for the schedule, or if the budget's quantity can't be computed."""
         super().preflight(check)
         if check.fitting and self.budget is not None and self.budget.needs_traffic:
             self.budget.require(check.module.context)
+            say_left_out(self.budget.goal, check.module.context.chip, self.budget.left_out(check.module.context))
 
     def act(self, trainer: pl.Trainer, module: SpikingClassifier, position: int) -> None:
         """Measure, score and prune, identically in every process."""
@@ -118,7 +123,8 @@ class PruningCallback(ScheduledCallback):
         limit = budget_limit(self.first_size, self.budget.amount, event, events, self.growth)
         if size > limit * ROUNDING:
             size = self.prune_to_limit(trainer, module, position, resource_use, limit)
-        self.publish(module, {f"prune/{self.budget.quantity}": size})
+        unknown = unknown_energy("prune", self.budget.left_out(module.context)) if self.budget.needs_traffic else {}
+        self.publish(module, {f"prune/{self.budget.quantity}": size, **unknown})
 
     @abstractmethod
     def prune_to_fraction(self, trainer: pl.Trainer, module: SpikingClassifier, position: int, fraction: float) -> None:
@@ -178,6 +184,13 @@ class PruningCallback(ScheduledCallback):
         """Restore the state saved by :meth:`state_dict`."""
         super().load_state_dict(state_dict)
         self.first_size = state_dict["first_size"]
+
+
+def say_left_out(what: str, chip: HardwareTarget, terms: Mapping[str, str]) -> None:
+    """Say which ``terms`` of the energy on ``chip`` are left out of ``what``, with the reasons; nothing if none is."""
+    if terms:
+        listed = "; ".join(f"{term} ({reason})" for term, reason in terms.items())
+        rank_zero_info(f"{what}: the energy on {chip.name} is counted without {listed}.")
 
 
 def shared(trainer: pl.Trainer, found: Traffic) -> Traffic:

@@ -3,10 +3,11 @@
     python -m scripts.deploy_to_all_chips runs/NAME/version_0/checkpoints/best.ckpt --dataset FashionMNIST --out
     targets.json
 
-The table has a row for each chip: whether the network fits, the findings, the number and utilisation of cores, synops,
-energy, accuracy of the trained network and of the chip's integers, and the share of neuron steps in which their spikes
-agree. If a chip can't run this kind of network at any size (because of a neuron model or a readout), its row has the
-reasons. The data are the test set of an image data set of ``spikefit.data.images``, directly coded.
+The table has a row for each chip: whether the network fits, the findings, the number and utilisation of cores (without the
+layers that no core can hold), synops of the network and of relays, energy, accuracy of the trained network and of the
+chip's integers, and the share of neuron steps in which their spikes agree. If a chip can't run this kind of network at any
+size (because of a neuron model or a readout), its row has the reasons. The data are the test set of an image data set of
+``spikefit.data.images``, directly coded.
 """
 
 import argparse
@@ -55,6 +56,8 @@ def deployed(
         "findings": [finding.text for finding in report.findings],
         "cores": len(cores),
         "lower_bound": report.cores.lower_bound,
+        "unplaced": list(report.cores.unplaced),
+        "relay_synops": report.relay_synops_per_inference,
         "utilisation": sum(shares) / len(shares) if shares else None,
         "synops": report.synops_per_inference,
         "energy_j": report.energy_per_inference_j,
@@ -74,13 +77,16 @@ def shown(row: dict[str, Any]) -> dict[str, str]:
         return {"target": row["target"], "fits": f"can't run: {len(row['findings'])} findings"}
     unknown = " and unknown terms" if row["energy_unknown"] and row["energy_j"] is not None else ""
     partial = ", partial" if row["partial"] else ""
+    without = f", without {', '.join(row['unplaced'])}" if row["unplaced"] else ""
+    relays = "unknown" if row["relay_synops"] is None else f"{row['relay_synops']:,.0f}"
     agreement = "-" if row["agreement"] is None else f"{row['agreement']:.4%}"
     return {
         "target": row["target"],
         "fits": "yes" if row["fits"] else f"no, {len(row['findings'])} findings",
-        "cores": f"{row['cores']} (at least {row['lower_bound']}){partial}",
+        "cores": f"{row['cores']} (at least {row['lower_bound']}){without or partial}",
         "utilisation": "-" if row["utilisation"] is None else f"{row['utilisation']:.0%}",
         "synops": f"{row['synops']:,.0f}",
+        "synops of relays": relays,
         "energy": quantity(row["energy_j"], "J") + unknown + partial,
         "trained": f"{row['accuracy_float']:.2%}",
         "deployed": f"{row['accuracy_deployed']:.2%} of {row['samples']}",

@@ -1,8 +1,10 @@
 """Deployment of a trained network to one chip, and collection of the results for its report."""
 
+import copy
 import zlib
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
 
 from spikefit.deploy.report.build import build_report
@@ -16,23 +18,38 @@ from spikefit.hardware.energy import EnergyModelName
 from spikefit.hardware.finding import Finding
 from spikefit.hardware.placement import Placement, place
 from spikefit.networks.blocks import Network
+from spikefit.networks.norms import PositiveBatchNorm
 from spikefit.program.ir import LayerActivity
 from spikefit.program.lower import lower
 from spikefit.program.parity import Parity, compare
 from spikefit.program.simulate import Simulator
 
 
-def require_structure(network: Network, context: DeploymentContext) -> None:
+def require_structure(network: Network, context: DeploymentContext, training: bool = False) -> None:
     """Refuse a network with features that the chip lacks and that no training or pruning can change.
+
+    Args:
+        network: not changed.
+        context: the chip, steps of an inference, and what the network reads.
+        training: whether the network is going to be trained, so that its norms will add biases that are still 0.
 
     Raises:
         TargetError: names each neuron model, reset, layer, pooling or readout that the chip lacks, and what it has.
     """
     target = context.chip
-    findings = check_structure(target, lower(network, context))
+    findings = check_structure(target, lower(_with_biases(network) if training else network, context))
     if findings:
         lines = "\n".join(f"  - {finding}" for finding in findings)
         raise TargetError(f"target {target.name} can't run this network, however it is trained or pruned:\n{lines}")
+
+
+def _with_biases(network: Network) -> Network:
+    """A copy in which every norm with a trainable bias adds one."""
+    trained = copy.deepcopy(network)
+    for module in trained.modules():
+        if isinstance(module, PositiveBatchNorm) and module.bias.requires_grad:
+            torch.nn.init.ones_(module.bias)
+    return trained
 
 
 def samples_checksum(inputs: Tensor) -> int:
@@ -47,12 +64,16 @@ def samples_checksum(inputs: Tensor) -> int:
 
 @dataclass
 class Tally:
-    """Counts over samples, which can be added over batches and processes."""
+    """Counts over samples, which can be added over batches and processes.
+
+    ``relay_synops`` is None if the relays are unknown.
+    """
 
     samples: int = 0
     checksum: int = 0
     correct_float: int = 0
     correct_deployed: int = 0
+    relay_synops: float | None = 0.0
     activity: list[tuple[tuple[LayerActivity, ...], int]] = field(default_factory=list)
     parity: list[Parity] = field(default_factory=list)
     agreement: list[Parity] = field(default_factory=list)
@@ -63,6 +84,8 @@ class Tally:
         self.checksum += other.checksum
         self.correct_float += other.correct_float
         self.correct_deployed += other.correct_deployed
+        if self.relay_synops is not None:
+            self.relay_synops = None if other.relay_synops is None else self.relay_synops + other.relay_synops
         self.activity += other.activity
         self.parity += other.parity
         self.agreement += other.agreement
@@ -130,6 +153,7 @@ class Deployment:
                 samples_checksum(inputs),
                 int((logits.argmax(dim=1) == labels).sum()),
                 int((simulation.logits.argmax(dim=1) == labels).sum()),
+                self.placement.relay_synops(simulation.fired),
                 [(simulation.activity, simulation.samples)],
             )
         )

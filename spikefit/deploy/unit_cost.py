@@ -16,7 +16,7 @@ from spikefit.networks.blocks import Network
 from spikefit.program.ir import Program
 from spikefit.program.lower import lower
 from spikefit.prune.groups import unit_groups
-from spikefit.prune.resources import alive_by_block, energy, measure_traffic, require_prices, synapses
+from spikefit.prune.resources import alive_by_block, energy, measure_traffic, require_prices, synapses, terms_left_out
 from spikefit.prune.scores.base import Batch
 
 
@@ -46,6 +46,10 @@ class UnitCost(ABC):
             TargetError: for a chip whose constants are unknown.
         """
         _ = context.chip
+
+    def left_out(self, context: DeploymentContext) -> dict[str, str]:
+        """Terms of the energy that the cost leaves out although they need not be 0, each with the reason."""
+        return {}
 
     @abstractmethod
     def per_unit(
@@ -84,8 +88,8 @@ class SynapseCost(UnitCost):
 class EnergyCost(UnitCost):
     """Energy of a unit in an inference, joule: synops that the unit causes and receives, and its updates.
 
-    The firing rates of all units are measured on some batches and assumed constant when a unit is removed. Hops and
-    static power are not included, nor are multiplications of a real-valued input if the host computes them.
+    The firing rates of all units are measured on some batches and assumed constant when a unit is removed. Hops, relays
+    and static power are not included, nor are multiplications of a real-valued input if the host computes them.
 
     Args:
         batches: number of training batches on which firing rates are measured.
@@ -109,6 +113,11 @@ class EnergyCost(UnitCost):
         """Check that the chip's energy constants are known."""
         require_prices(context.chip)
 
+    def left_out(self, context: DeploymentContext) -> dict[str, str]:
+        """As :func:`~spikefit.prune.resources.terms_left_out`, without static power, to which no unit contributes."""
+        terms = terms_left_out(context.chip, context.input_kind)
+        return {term: reason for term, reason in terms.items() if term != "static"}
+
     def per_unit(
         self, network: Network, batches: Iterable[Batch], context: DeploymentContext | None
     ) -> dict[str, Tensor]:
@@ -122,7 +131,7 @@ class CoreCost(UnitCost):
     """Number of cores per unit: the cores of the unit's population, divided by its living units.
 
     Computed from the placement of the lowered network. A core that several populations share is divided in proportion
-    to their neurons; cores of splitters are not counted. A population that does not fit counts as many cores as its
+    to their neurons; cores of relays are not counted. A population that does not fit counts as many cores as its
     neurons alone would fill.
 
     Example:

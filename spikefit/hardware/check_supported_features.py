@@ -13,11 +13,12 @@ from spikefit.program.ir import Population, Program, Projection
 def check_structure(target: HardwareTarget, program: Program) -> list[Finding]:
     """Features of the network that the chip lacks, which no training or pruning can change.
 
-    These are neuron models, resets, kinds of layers, kernels, strides, paddings, pooling, sizes of maps, and the
-    readout.
+    These are neuron models, resets, registers with two uses, kinds of layers, kernels, strides, paddings, pooling,
+    sizes of maps, and the readout.
     """
     findings = [f for population in program.populations for f in _neuron_structure(target, population)]
     findings += _ends(target, program)
+    findings += _shared_registers(target, program)
     for projection in program.projections:
         findings += _layer_structure(target, program, projection)
     return findings + _readout_structure(target, program.populations[-1])
@@ -125,3 +126,21 @@ def _ends(target: HardwareTarget, program: Program) -> Iterator[Finding]:
             biased = 0 if population.bias is None else int((population.bias != 0).sum())
             remedy = "use the norm gain, which adds no bias"
             yield from _at_most("biases after neurons", population.name, biased if reads_neurons else 0, 0, remedy)
+
+
+def _shared_registers(target: HardwareTarget, program: Program) -> Iterator[Finding]:
+    """Channels with both a bias and a linear leak, on a chip with one register for the two.
+
+    The host adds the bias of a layer that it computes.
+    """
+    if not known(target.neuron.bias_shares_leak_register):
+        return
+    for population in program.populations[1:]:
+        bias, leak = population.bias, population.leak
+        if bias is None or leak is None or neuron_model(population.model).leak != "linear":
+            continue
+        both = int(((bias != 0) & (leak != 0)).sum())
+        if both and not any(on_host(target, program, projection) for projection in program.inputs_of(population.name)):
+            needed = f"both in {both} of {len(bias)} channels"
+            remedy = "use the norm gain, which adds no bias, IF neurons, or a leak of 0 in these channels"
+            yield _structure("bias and leak in one register", population.name, needed, "one of them", remedy)

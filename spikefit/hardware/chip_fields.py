@@ -105,6 +105,8 @@ class NeuronLimits:
         threshold_step, threshold_offset: thresholds are ``offset + k * step``.
         bias_mantissa_max: a bias is a mantissa of at most this magnitude, times a power of two.
         leak_max: largest linear leak.
+        bias_shares_leak_register: whether one register holds either the bias or the linear leak of a neuron, so that a
+            neuron can't have both (it can if omitted).
         decay: how a membrane decays, ``scale`` (the default) or ``shift``; see
             :class:`~spikefit.program.ir.Arithmetic`.
         decay_bits: fraction bits of a ``scale`` decay.
@@ -123,6 +125,7 @@ class NeuronLimits:
     bias_max: Integer = None
     bias_mantissa_max: Positive = None
     leak_max: Count = None
+    bias_shares_leak_register: Annotated[SourcedValue[bool] | None, BOOLEAN] = None
     state_min: Integer = None
     state_max: Integer = None
     overflow: Annotated[SourcedValue[Literal["saturate", "wrap"]] | None, choice("saturate", "wrap")] = None

@@ -1,7 +1,10 @@
 """Energy of an inference, estimated with a named energy model.
 
-``energy = synops * E_synop + updates * E_update + MACs * E_mac + hops * E_hop + static power * time``. A model omits
-the terms that it does not have. A term with an unknown constant is None and listed as unknown, never zero.
+``energy = synops * E_synop + updates * E_update + MACs * E_mac + relays + hops * E_hop + static power * time``. A model
+omits the terms that it does not have. A term with an unknown constant is None and listed as unknown, never zero.
+
+Relays (:mod:`spikefit.hardware.placement.relays`) are neurons of the chip, but not of the network: the term ``relays``
+has the prices of their synops and updates, and the chip's static power also lasts for the ticks that they add.
 """
 
 from collections.abc import Iterable, Sequence
@@ -29,10 +32,10 @@ class EnergyEstimate:
     Attributes:
         model: name of the energy model.
         total_j: sum of the known terms; None when none is known.
-        terms: ``synops``, ``updates``, ``encoder`` (multiplications of graded inputs), ``memory``, ``hops`` and
-            ``static``, joule; None for an unknown term. Terms that the model does not have are absent.
+        terms: ``synops``, ``updates``, ``encoder`` (multiplications of graded inputs), ``memory``, ``relays``, ``hops``
+            and ``static``, joule; None for an unknown term. Terms that the model does not have are absent.
         unknown: names of the unknown terms.
-        per_layer: by population, the sum of its known terms; static power and hops belong to no layer.
+        per_layer: by population, the sum of its known terms; static power, hops and relays belong to no layer.
         layer_terms: by population, the terms that belong to it.
     """
 
@@ -51,19 +54,21 @@ def estimate(
     time_steps: int,
     model: EnergyModelName = "target",
     program: Program | None = None,
+    relay_synops: float | None = None,
 ) -> EnergyEstimate:
     """Estimate the energy of one inference.
 
     Args:
         target: the chip.
         activities: activity of each population, averaged over inferences.
-        placement: provides the hops per spike; None if the network was not placed.
+        placement: provides the hops per spike and the relays; None if the network was not placed.
         time_steps: steps of the inference, for static power.
         model: ``target`` uses the chip's own constants. ``horowitz45`` counts operations in 45 nm CMOS (0.9 pJ per
             accumulate, 4.6 pJ per multiply-accumulate, without memory and neuron updates), as most papers do.
             ``memory`` (:mod:`spikefit.hardware.energy_of_memory`) is the only model that shows the savings of narrow
             weights.
         program: the simulated program; required for the model ``memory``.
+        relay_synops: synaptic operations of the relays, averaged over inferences; None if they were not counted.
 
     Raises:
         ConfigurationError: for an unknown model, or ``memory`` without a program.
@@ -86,7 +91,7 @@ def estimate(
         layers, names = {layer.name: _layer_terms(layer, prices) for layer in activities}, list(prices)
     terms = {name: _total([layer[name] for layer in layers.values()]) for name in names}
     if model == "target":
-        terms |= _chip_terms(target, activities, placement, time_steps)
+        terms |= _chip_terms(target, activities, placement, time_steps, relay_synops)
     shares = {name: _known(parts.values()) for name, parts in layers.items()}
     return EnergyEstimate(
         model,
@@ -112,6 +117,19 @@ def constants(target: HardwareTarget, model: EnergyModelName) -> dict[str, Sourc
     return {path.removeprefix("energy."): figure for path, figure in sourced_values_of(target.energy, "energy")}
 
 
+def unknown_energy(group: str, unknown: Iterable[str]) -> dict[str, float]:
+    """Metrics that say which terms an energy lacks: their number, and one metric of value 1 for each term.
+
+    Loggers take numbers only, so that the names of the terms are in the names of the metrics.
+
+    Example:
+        >>> unknown_energy("deploy", ["hops", "static"])
+        {'deploy/energy_unknown_terms': 2.0, 'deploy/energy_unknown/hops': 1.0, 'deploy/energy_unknown/static': 1.0}
+    """
+    named = {f"{group}/energy_unknown/{term}": 1.0 for term in unknown}
+    return {f"{group}/energy_unknown_terms": float(len(named)), **named}
+
+
 def _prices(target: HardwareTarget, model: EnergyModelName) -> dict[str, float | None]:
     """Energy per operation, joule, by the term that counts it."""
     figures: dict[str, SourcedValue[float] | None]
@@ -133,17 +151,33 @@ def _layer_terms(layer: LayerActivity, prices: dict[str, float | None]) -> dict[
 
 
 def _chip_terms(
-    target: HardwareTarget, activities: Sequence[LayerActivity], placement: Placement | None, time_steps: int
+    target: HardwareTarget,
+    activities: Sequence[LayerActivity],
+    placement: Placement | None,
+    time_steps: int,
+    relay_synops: float | None,
 ) -> dict[str, float | None]:
-    """The terms of hops and static power, if the chip has their constants."""
-    constants, terms = target.energy, {}
+    """The terms of relays, hops and static power, if the chip has their constants.
+
+    The hops of a network with relays are unknown, because the mesh does not route spikes through relays.
+    """
+    constants, terms = target.energy, dict[str, float | None]()
+    relaying = target.limits.axons_out_per_neuron is not None
+    relays, added = (None, None) if relaying else (0, 0)
+    if placement is not None:
+        relays, added = placement.splitter_neurons, placement.relay_ticks
+    if relaying:
+        performed = 0.0 if relays == 0 else relay_synops
+        prices = ((performed, constants.synop_j), (_product(relays, time_steps), constants.update_j))
+        terms["relays"] = _total([_product(count, price.value) for count, price in prices if price is not None])
     if constants.hop_j is not None:
-        per_spike = None if placement is None else placement.hops_per_spike
+        per_spike = None if placement is None or relays != 0 else placement.hops_per_spike
         spikes = sum(layer.spikes for layer in activities)
         terms["hops"] = _product(_product(spikes, per_spike), constants.hop_j.value)
     if constants.static_w is not None:
         step = None if constants.time_step_s is None else constants.time_step_s.value
-        terms["static"] = _product(_product(time_steps, step), constants.static_w.value)
+        ticks = None if added is None else time_steps + added
+        terms["static"] = _product(_product(ticks, step), constants.static_w.value)
     return terms
 
 

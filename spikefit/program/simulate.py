@@ -30,6 +30,7 @@ class Simulation:
             counts.
         activity: one entry per population after the input, averaged over the batch.
         samples: batch size B.
+        fired: how often each neuron fired in the whole batch, by spiking population, float64, in its shape.
         spikes: by population, ``[T, B, ...]``; empty unless ``record`` was set.
         membranes: by population, before the reset, ``[T, B, ...]``; empty unless ``record`` was set.
     """
@@ -37,6 +38,7 @@ class Simulation:
     logits: Tensor
     activity: tuple[LayerActivity, ...]
     samples: int
+    fired: dict[str, Tensor]
     spikes: dict[str, Tensor]
     membranes: dict[str, Tensor]
 
@@ -128,7 +130,8 @@ class Simulator:
             activity.append(self._activity(population, projections, signals, sent, steps, samples, overflows))
             if population is program.populations[-1]:
                 logits = self._logits(population, fired if population.spiking else current, fired)
-        return Simulation(logits, tuple(activity), samples, spikes, membranes)
+        fired_of = {name: counts for name, counts in sent.items() if program.population(name).spiking}
+        return Simulation(logits, tuple(activity), samples, fired_of, spikes, membranes)
 
     def _encode(self, inputs: Tensor) -> Tensor:
         """Inputs as the chip receives them: real numbers in the program's units, spikes up to the chip's maximum.

@@ -8,7 +8,7 @@ from torch.nn.utils import parametrize
 from spikefit.errors import ConfigurationError, check_range
 from spikefit.hardware.deployment_context import DeploymentContext
 from spikefit.networks.blocks import Network
-from spikefit.prune.resources import ResourceUse, Traffic, energy, neurons, require_prices, synapses
+from spikefit.prune.resources import ResourceUse, Traffic, energy, neurons, require_prices, synapses, terms_left_out
 
 Quantity = Literal["neurons", "synapses", "energy_j"]
 
@@ -21,7 +21,7 @@ class Budget:
         neurons: living neurons of the lowered network, including the readout; every position of a map counts.
         synapses: live synapses (in bounds, not zero, between living units), as a deployment report counts them.
         energy_j: energy of an inference on the run's chip, joule: synops at the measured firing rates, updates and
-            static power.
+            static power. Terms with unknown constants, hops and relays are left out; see :meth:`left_out`.
         batches: number of training batches on which a process measures the firing rates for ``energy_j``.
 
     Raises:
@@ -85,6 +85,10 @@ class Budget:
         """
         if self.quantity == "energy_j":
             require_prices(context.chip)
+
+    def left_out(self, context: DeploymentContext) -> dict[str, str]:
+        """Terms of the energy that the quantity does not contain although they need not be 0, each with the reason."""
+        return terms_left_out(context.chip, context.input_kind) if self.quantity == "energy_j" else {}
 
     def resource_use(
         self, network: Network, context: DeploymentContext | None, found: Traffic | None = None

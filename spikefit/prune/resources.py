@@ -188,9 +188,9 @@ def synapses(network: Network) -> ResourceUse:
 
 @torch.no_grad()
 def energy(network: Network, target: HardwareTarget, found: Traffic) -> ResourceUse:
-    """Energy of an inference, joule: synops, updates and static power, at the rates of ``found``, without hops.
+    """Energy of an inference, joule: synops, updates and static power, at the rates of ``found``.
 
-    Multiplications of a real-valued input cost nothing if the host computes them. Needs evaluation mode.
+    :func:`terms_left_out` names what it does not contain. Needs evaluation mode.
 
     Raises:
         TargetError: when a required constant is unknown.
@@ -209,6 +209,37 @@ def energy(network: Network, target: HardwareTarget, found: Traffic) -> Resource
     seconds, watt = known(target.energy.time_step_s), known(target.energy.static_w)
     fixed = 0.0 if seconds is None or watt is None else found.steps * seconds * watt
     return ResourceUse(own, pairs, fixed, by_weight)
+
+
+def terms_left_out(target: HardwareTarget, input_kind: InputKind) -> dict[str, str]:
+    """Terms of a deployment's energy that :func:`energy` leaves out although they need not be 0, each with the reason.
+
+    Args:
+        target: the chip.
+        input_kind: what the network reads.
+
+    Example:
+        >>> list(terms_left_out(HardwareTarget.load("loihi"), InputKind.SPIKES))
+        ['hops', 'static']
+    """
+    constants, found = target.energy, dict[str, str]()
+    if input_kind.graded and target.layers.graded_input.value == "host":
+        found |= _left_out("encoder", constants.encoder_mac_j, "encoder_mac_j", "the host multiplies the inputs")
+    if target.limits.axons_out_per_neuron is not None:
+        found["relays"] = "they depend on the whole placement"
+    found |= _left_out("hops", constants.hop_j, "hop_j", "they depend on the whole placement")
+    for name in ("static_w", "time_step_s"):
+        figure: SourcedValue[float] | None = getattr(constants, name)
+        if known(constants.static_w) != 0 and constants.static_w is not None and known(figure) is None:
+            found.setdefault("static", f"energy.{name} is unknown")
+    return found
+
+
+def _left_out(term: str, figure: SourcedValue[float] | None, constant: str, otherwise: str) -> dict[str, str]:
+    """``term`` with the reason why it is left out, unless it is 0 or contained in another one."""
+    if figure is None or figure.value == 0:
+        return {}
+    return {term: f"energy.{constant} is unknown" if figure.value is None else otherwise}
 
 
 def known_price(target: HardwareTarget, constant: str) -> float:

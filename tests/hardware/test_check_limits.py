@@ -43,6 +43,38 @@ def test_lif_on_truenorth(targets, chain):
     )
 
 
+@pytest.mark.parametrize(
+    ("bias", "leak", "channels"),
+    [
+        ([0, 3, 0, -1], [2, 0, 0, 0], 0),  # each channel uses the register once
+        ([0, 3, 0, -1], [2, 1, 0, 0], 1),
+        ([5, 3, 0, -1], [2, 1, 4, 7], 3),
+    ],
+)
+def test_one_register_holds_either_the_bias_or_the_leak(targets, chain, bias, leak, channels):
+    constants = {"bias": torch.tensor(bias), "leak": torch.tensor(leak), "model": "linear_leak_if"}
+    layer = (ONES[:4, :5], {"bits": 9}, constants)
+    findings = check(targets["truenorth"], chain((5,), layer))
+    if channels == 0:
+        assert findings == []
+    else:
+        (finding,) = findings
+        assert (finding.limit, finding.where, finding.needed, finding.available, finding.kind) == (
+            "bias and leak in one register",
+            "l1",
+            f"both in {channels} of 4 channels",
+            "one of them",
+            "structure",
+        )
+        for remedy in ("norm gain", "IF neurons", "leak of 0"):
+            assert remedy in finding.remedy
+    assert check(targets["truenorth"], chain((5,), layer, graded=True)) == [], "the host adds this bias"
+    separate = replace(
+        targets["truenorth"], neuron=replace(targets["truenorth"].neuron, bias_shares_leak_register=None)
+    )
+    assert check(separate, chain((5,), layer)) == []
+
+
 def test_membrane_readout_on_truenorth(targets, chain):
     program = chain((20,), (ONES, {}, IF), (ONES[:, :10], {}, {"model": "readout"}))
     (finding,) = check_structure(targets["truenorth"], program)

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+import torch
 from helpers.joules import joules
 
 from spikefit.errors import ConfigurationError
@@ -10,8 +11,10 @@ from spikefit.hardware.chip_fields import EnergyConstants
 from spikefit.hardware.energy import ENERGY_MODELS, HOROWITZ_AC_J, HOROWITZ_MAC_J, estimate
 from spikefit.hardware.placement import Placement
 from spikefit.hardware.sourced_value import SourcedValue
-from spikefit.hardware.target import HardwareTarget
+from spikefit.hardware.target import HardwareTarget, available_targets
+from spikefit.input_kind import InputKind
 from spikefit.program.ir import LayerActivity
+from spikefit.prune.resources import terms_left_out
 
 ENCODER = LayerActivity("conv1", neurons=100, synapses=900, spikes=50, synops=0, macs=3600, updates=400)
 HIDDEN = LayerActivity("fc1", neurons=20, synapses=2000, spikes=10, synops=1000, macs=0, updates=80)
@@ -39,9 +42,17 @@ def test_no_encoder_costs_nothing():
 
 
 def test_truenorth_has_one_constant_for_everything():
-    energy = estimate(HardwareTarget.load("truenorth"), [HIDDEN], None, time_steps=4)
-    assert energy.terms == {"synops": joules(26e-9), "encoder": 0.0}
+    placement = Placement("crossbar", (), relays={"fc1": torch.tensor([3, 0])})
+    energy = estimate(HardwareTarget.load("truenorth"), [HIDDEN], placement, time_steps=4, relay_synops=500.0)
+    assert energy.terms == {"synops": joules(26e-9), "encoder": 0.0, "relays": joules(13e-9)}
+    assert energy.total_j == joules(39e-9)
     assert energy.unknown == ()
+
+
+def test_a_chip_with_relays_has_unknown_relays_without_a_placement():
+    energy = estimate(HardwareTarget.load("truenorth"), [HIDDEN], None, time_steps=4)
+    assert energy.terms["relays"] is None
+    assert energy.unknown == ("relays",)
 
 
 def test_speck_is_unknown_and_not_zero():
@@ -80,3 +91,21 @@ def test_unknown_model():
     assert ENERGY_MODELS == ("target", "horowitz45", "memory")
     with pytest.raises(ConfigurationError, match="model: got 'lemaire', expected one of 'target', 'horowitz45'"):
         estimate(HardwareTarget.load("loihi"), [HIDDEN], None, 4, "lemaire")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", available_targets())
+@pytest.mark.parametrize("kind", list(InputKind))
+def test_what_a_budget_leaves_out_contains_all_that_a_deployment_does_not_know(name, kind):
+    """Constants of synapses and neurons must be known for a budget; the other unknown terms are named."""
+    target = HardwareTarget.load(name)
+    layers = [ENCODER, HIDDEN] if kind.graded else [HIDDEN]
+    unknown = set(estimate(target, layers, None, time_steps=4).unknown) - {"synops", "updates"}
+    if kind.graded and target.layers.graded_input.value == "chip":
+        unknown -= {"encoder"}  # a budget requires this constant
+    named = terms_left_out(target, kind)
+    assert unknown <= named.keys()
+    for term, reason in named.items():
+        constants = {"static": ("static_w", "time_step_s"), "hops": ("hop_j",), "encoder": ("encoder_mac_j",)}
+        figures = [getattr(target.energy, constant) for constant in constants.get(term, ())]
+        missing = any(figure is None or figure.value is None for figure in figures)
+        assert ("is unknown" in reason) == missing

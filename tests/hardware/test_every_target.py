@@ -131,7 +131,7 @@ def networks(draw):
 @given(network=networks(), name=st.sampled_from(TARGETS), data=st.data())
 @settings(max_examples=60, deadline=None)
 def test_no_network_breaks_check_or_placement(network, name, data):
-    """Whatever the limits are: findings, never another exception."""
+    """Whatever the limits are: findings, never another exception, and never fewer cores than needed."""
     target = HardwareTarget.load(name)
     limited = {}
     for field in ("neurons_per_chip", "fan_in", "fan_out", "axons_in_per_core", "neurons_per_core", "cores"):
@@ -139,7 +139,9 @@ def test_no_network_breaks_check_or_placement(network, name, data):
             limited[field] = SourcedValue(data.draw(st.integers(1, 60)), "drawn", "D")
     target = replace(target, limits=replace(target.limits, **limited))
     program = lower(network, context(3, data.draw(st.booleans()), target=target), "target")
-    findings = [*check(target, program), *place(target, program).findings]
+    placement = place(target, program)
+    assert placement.cores_used >= placement.lower_bound, "also where some populations are too large for a core"
+    findings = [*check(target, program), *placement.findings]
     hidden = {population.name for population in program.populations[1:-1]}
     for finding in findings:
         assert isinstance(finding, Finding)

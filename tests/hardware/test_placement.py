@@ -336,7 +336,7 @@ def test_crossbars_hold_every_neuron_once(chain, matrix, network, size):
     if max(destinations.values(), default=0) <= size:
         relays = sum(count for (name, _), count in destinations.items() if name != "input" and count > 1)
         assert placement.splitter_neurons == relays
-    assert placement.cores_used >= (0 if placement.unplaced else placement.lower_bound)
+    assert placement.cores_used >= placement.lower_bound
 
 
 @given(wirings(), st.integers(8, 60), st.integers(20, 120), st.integers(10, 200))
@@ -360,7 +360,7 @@ def test_memories_hold_every_neuron_once(chain, matrix, network, neurons, axons,
         )
         assert core.utilisation["output axons"] * outputs == pytest.approx(leaving)
         assert leaving <= outputs
-    assert placement.cores_used >= (0 if placement.unplaced else placement.lower_bound)
+    assert placement.cores_used >= placement.lower_bound
 
 
 @pytest.mark.parametrize("target", [LOIHI, SPECK, TRUENORTH], ids=lambda target: target.name)
@@ -379,6 +379,16 @@ def test_residual_networks_are_placed_the_same_way_twice(chain, target):
     assert sum(core.synapses for core in first.cores) == sum(map(residual.synapses, residual.projections))
 
 
+@pytest.mark.parametrize("target", [HardwareTarget.load("tianjic"), TRUENORTH, SPECK], ids=lambda target: target.name)
+def test_a_population_that_no_core_holds_counts_neither_as_used_nor_as_needed(chain, target):
+    """300 sources exceed 256 axons (and 300 x 256 entries exceed Speck's cores); 3 neurons remain, on one core."""
+    big = (ones(250, 300), {"bits": 8}, ZERO)
+    placement = place(target, chain((300,), big, (ones(3, 250), {"bits": 8}, ZERO)))
+    assert placement.unplaced == ("l1",)
+    assert placement.findings
+    assert (placement.cores_used, placement.lower_bound) == (1, 1)
+
+
 def test_a_core_smaller_than_a_neuron_is_a_finding(chain):
     """A neuron that subtracts takes two of Loihi's compartments; a core of one compartment holds none."""
     program = chain((3,), (torch.ones(2, 3, dtype=torch.int64), {"bits": 8}, {"reset": "subtract"}))
@@ -389,9 +399,9 @@ def test_a_core_smaller_than_a_neuron_is_a_finding(chain):
 
 
 def test_cores_of_one_neuron_cannot_split(chain):
-    """A relay needs two neurons to send to two places: without them there are no splitters, but a finding."""
+    """A relay needs two neurons to send to two places: without them there are no relays, but a finding."""
     program = chain((2,), (torch.ones(2, 2, dtype=torch.int64), {}, {}), (torch.ones(2, 2, dtype=torch.int64), {}, {}))
     placement = place(shrunk(TRUENORTH, neurons_per_core=1), program)
     (finding,) = placement.findings
     assert (finding.limit, finding.needed, finding.available) == ("neurons per core", 2, 1)
-    assert placement.splitter_neurons == 0
+    assert placement.splitter_neurons is None

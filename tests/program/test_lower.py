@@ -1,5 +1,6 @@
 """Lowering to a chip's integers: units, ranges, and refused networks."""
 
+from contextlib import nullcontext
 from functools import partial
 
 import pytest
@@ -109,6 +110,29 @@ def test_the_refusal_lists_everything_that_the_chip_lacks(wake):
         require_structure(net, context(4, target="truenorth"))
     for words in ("truenorth", "neuron model", "use IF or LinearLeakIF", "pooling", "average", "readout", "spiking"):
         assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("neuron", "norm", "refused"),
+    [
+        (LinearLeakIF, "batch", True),
+        (LinearLeakIF, "gain", False),
+        (partial(LinearLeakIF, leak_per_step=0.0), "batch", False),
+        (IF, "batch", False),
+    ],
+)
+def test_biases_that_training_adds_are_refused_before_it(neuron, norm, refused):
+    """The biases of an untrained batch norm are 0: the network only stops fitting once it is trained."""
+    neuron = partial(neuron, reset="zero")
+    net = ConvSNN((1, 8, 8), 10, (4,), (8,), neuron=neuron, readout="spikes", norm=norm).eval()
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    require_structure(net, context(4, target="truenorth"))
+    with nullcontext() if not refused else pytest.raises(TargetError, match="bias and leak in one register") as caught:
+        require_structure(net, context(4, target="truenorth"), training=True)
+    if refused:
+        assert "conv1" in str(caught.value)
+        assert "norm gain" in str(caught.value)
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
 
 
 def test_a_small_network_fits_loihi_and_its_report_adds_up(wake):

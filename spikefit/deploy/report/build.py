@@ -51,7 +51,8 @@ def build_report(
         raise ValueError("report: no batch has been simulated.")
     activity = merge_activity(tally.activity)
     placement, model = deployment.placement, deployment.energy_model
-    energy = estimate(target, activity, placement, program.time_steps, model, program)
+    relay_synops = None if tally.relay_synops is None else tally.relay_synops / tally.samples
+    energy = estimate(target, activity, placement, program.time_steps, model, program, relay_synops)
     total, alive = _units(deployment.network)
     size = model_size(program, deployment.exact)
     emulation = deployment.network.emulation
@@ -70,11 +71,12 @@ def build_report(
         input_kind=deployment.context.input_kind.value,
         units_total=total,
         units_alive=alive,
-        cores=_cores(target, placement),
+        cores=_cores(target, placement, program.time_steps),
         neurons=program.neurons,
         model_bytes=size.bytes,
         bits_per_weight=size.bits_per_weight,
         float_bytes=size.float_bytes,
+        relay_synops_per_inference=relay_synops,
         energy_per_inference_j=energy.total_j,
         energy=EnergyEntry(
             model=energy.model,
@@ -99,7 +101,8 @@ def _units(network: Network) -> tuple[int, int]:
     return sum(group.units for group in groups), sum(int(alive_units(network, group).sum()) for group in groups)
 
 
-def _cores(target: HardwareTarget, placement: Placement) -> CoresEntry:
+def _cores(target: HardwareTarget, placement: Placement, steps: int) -> CoresEntry:
+    layers, relays = placement.layer_ticks, placement.relay_ticks
     return CoresEntry(
         used=placement.cores_used,
         available=known(target.limits.cores),
@@ -108,6 +111,8 @@ def _cores(target: HardwareTarget, placement: Placement) -> CoresEntry:
         splitter_neurons=placement.splitter_neurons,
         hops_per_spike=placement.hops_per_spike,
         utilisation=utilisation(placement),
+        relay_ticks=relays,
+        ticks_per_inference=None if layers is None or relays is None else steps + layers + relays,
     )
 
 

@@ -52,7 +52,9 @@ class Report:
         bits_per_weight: average bits of a stored weight, without tables of values.
         float_bytes: size of the same network with 32 bits per weight and constant, bytes; None in reports of earlier
             versions.
-        synops_per_inference: synaptic operations. Derived.
+        synops_per_inference: synaptic operations of the network's neurons. Derived.
+        relay_synops_per_inference: synaptic operations of the relays, in addition; None if unknown, and in reports of
+            earlier versions.
         macs_per_inference: multiplications of graded inputs. Derived.
         spikes_per_inference: spikes of all populations. Derived.
         overflows_per_inference: how often a membrane left the state's range. Derived.
@@ -104,6 +106,7 @@ class Report:
     bits_per_weight: float
     float_bytes: int | None = None
     synops_per_inference: float = field(init=False)
+    relay_synops_per_inference: float | None = None
     macs_per_inference: float = field(init=False)
     spikes_per_inference: float = field(init=False)
     overflows_per_inference: float = field(init=False)

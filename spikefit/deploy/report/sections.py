@@ -94,20 +94,27 @@ class CoresEntry:
     Attributes:
         used: number of cores in use.
         available: number of cores of the chip; None if unknown.
-        lower_bound: number of cores that every placement needs.
-        unplaced: populations that no core can hold.
-        splitter_neurons: number of relay neurons, which copy spikes.
-        hops_per_spike: links that the messages of an average spike cross; None if the chip has no mesh.
+        lower_bound: number of cores that every placement of the placed populations needs.
+        unplaced: populations that no core can hold; neither ``used`` nor ``lower_bound`` includes them.
+        splitter_neurons: number of relay neurons, which copy spikes (:mod:`spikefit.hardware.placement.relays`); None
+            if unknown.
+        hops_per_spike: links that the messages of an average spike cross, without detours to relays; None if the chip
+            has no mesh.
         utilisation: utilisation of the cores, by limit.
+        relay_ticks: ticks that the relays add to an inference; None if unknown.
+        ticks_per_inference: ticks from the first step of the first layer to the last step of the last layer, relays
+            included; None if unknown, or if the chip's family does not define when a spike arrives.
     """
 
     used: int
     available: int | None
     lower_bound: int
     unplaced: tuple[str, ...]
-    splitter_neurons: int
+    splitter_neurons: int | None
     hops_per_spike: float | None
     utilisation: Mapping[str, Utilisation]
+    relay_ticks: int | None = None
+    ticks_per_inference: int | None = None
 
 
 @dataclass(frozen=True)

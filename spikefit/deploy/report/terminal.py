@@ -70,8 +70,9 @@ def summary(report: Report) -> list[tuple[str, str]]:
         ("unique weights, worst layer", str(report.unique_weights_max)),
         ("model size", f"{report.model_bytes:,} bytes, {report.bits_per_weight:.2f} bits a weight"),
         ("  in float32", "unknown" if report.float_bytes is None else f"{report.float_bytes:,} bytes"),
-        (f"cores used{_partial(report)}", f"{report.cores_used:,}"),
+        (f"cores used{_partial(report)}", _cores(report)),
         ("synops", f"{report.synops_per_inference:,.0f} per inference of {report.time_steps} steps"),
+        *_relays(report),
         ("MACs of the encoder", f"{report.macs_per_inference:,.0f} per inference"),
         *_energies(report),
         *_comparisons(report),
@@ -91,6 +92,26 @@ def _counted(items: Sequence[object], noun: str) -> str:
 
 def _partial(report: Report) -> str:
     return " (partial)" if report.partial else ""
+
+
+def _cores(report: Report) -> str:
+    without = f", without {', '.join(report.cores.unplaced)}" if report.cores.unplaced else ""
+    return f"{report.cores_used:,}{without}"
+
+
+def _relays(report: Report) -> list[tuple[str, str]]:
+    """Relays, if the chip needs any or may need some, and the ticks of an inference, if they are known."""
+    cores, label, rows = report.cores, f"synops of relays{_partial(report)}", list[tuple[str, str]]()
+    if cores.splitter_neurons is None:
+        rows.append((label, "unknown"))
+    elif cores.splitter_neurons:
+        synops = report.relay_synops_per_inference
+        performed = "unknown" if synops is None else f"{synops:,.0f} more per inference"
+        rows.append((label, f"{performed}, by {cores.splitter_neurons:,} relay neurons"))
+    if cores.ticks_per_inference is not None:
+        of_relays = f", {cores.relay_ticks} of them for relays" if cores.relay_ticks else ""
+        rows.append((f"latency{_partial(report)}", f"{cores.ticks_per_inference} ticks per inference{of_relays}"))
+    return rows
 
 
 def _accuracies(report: Report) -> list[tuple[str, str]]:
@@ -118,7 +139,8 @@ def _energies(report: Report) -> list[tuple[str, str]]:
     unknown = f"; unknown: {', '.join(energy.unknown)}" if energy.unknown else ""
     total = f"{quantity(report.energy_per_inference_j, 'J')} per inference (model {energy.model}{unknown})"
     terms = [
-        (f"  {name}{partial if name == 'hops' else ''}", quantity(joule, "J")) for name, joule in energy.terms_j.items()
+        (f"  {name}{partial if name in ('hops', 'relays') else ''}", quantity(joule, "J"))
+        for name, joule in energy.terms_j.items()
     ]
     return [(f"energy{partial}", total), *terms]
 

@@ -1,6 +1,7 @@
 """The result of a placement, and functions that its families share."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -29,8 +30,8 @@ class CoreLoad:
 
     Attributes:
         index: index of the core.
-        parts: the neurons on the core, by population; empty for a core of splitters.
-        synapses: live synapses of the network that reach the core's neurons, without those of splitters.
+        parts: the neurons on the core, by population; empty for a core of relays.
+        synapses: live synapses of the network that reach the core's neurons, without those of relays.
         utilisation: share of each of the core's limits that is used, 0 to 1.
         splitters: number of relay neurons on the core.
     """
@@ -60,11 +61,16 @@ class Placement:
         family: family of the chip.
         cores: the cores in use.
         findings: violated limits.
-        lower_bound: number of cores that every placement needs.
-        unplaced: populations that no core can hold.
-        splitter_neurons: number of relay neurons, which copy spikes for neurons with too many destinations.
-        hops_per_spike: hops that a spike causes on the way to all of its cores, averaged over the neurons that fire;
-            None if it was not computed, or the chip has no mesh.
+        lower_bound: number of cores that every placement of the placed populations needs.
+        unplaced: populations that no core can hold; they are neither in ``cores`` nor in ``lower_bound``.
+        relays: number of relay neurons that copy the spikes of each neuron, by population, int64 ``[C, H, W]``
+            (:mod:`spikefit.hardware.placement.relays`); empty for a chip whose neurons reach all their destinations,
+            None if it is unknown how many a neuron reaches.
+        relay_ticks: ticks that the relays add on the longest path through the network; None if unknown.
+        layer_ticks: ticks that the layers after the first take on this path; None for a family that does not define
+            when a spike arrives.
+        hops_per_spike: hops that a spike causes on the way to all of its cores, without detours to relays, averaged
+            over the neurons that fire; None if it was not computed, or the chip has no mesh.
         positions: row and column of each core on the mesh, int64 ``[cores, 2]``; None without a mesh.
 
     Example:
@@ -84,7 +90,9 @@ class Placement:
     findings: tuple[Finding, ...] = ()
     lower_bound: int = 0
     unplaced: tuple[str, ...] = ()
-    splitter_neurons: int = 0
+    relays: Mapping[str, Tensor] | None = field(default_factory=dict)
+    relay_ticks: int | None = 0
+    layer_ticks: int | None = None
     hops_per_spike: float | None = field(default=None)
     positions: np.ndarray | None = field(default=None)
 
@@ -92,6 +100,28 @@ class Placement:
     def cores_used(self) -> int:
         """Number of cores in use."""
         return len(self.cores)
+
+    @property
+    def splitter_neurons(self) -> int | None:
+        """Number of relay neurons; None if unknown."""
+        return None if self.relays is None else sum(int(counts.sum()) for counts in self.relays.values())
+
+    def relay_synops(self, fired: Mapping[str, Tensor]) -> float | None:
+        """Synaptic operations of the relays: each spike of a neuron reaches all of the neuron's relays.
+
+        Args:
+            fired: number of spikes of each neuron, by population; populations that never fire may be missing.
+
+        Returns:
+            The number of operations; None if the relays are unknown.
+        """
+        if self.relays is None:
+            return None
+        return sum(
+            float((fired[name].flatten() * relays.flatten()).sum())
+            for name, relays in self.relays.items()
+            if name in fired
+        )
 
 
 def too_many_cores(target: HardwareTarget, cores: int, prune_blocks: tuple[str, ...], other: str = "") -> list[Finding]:

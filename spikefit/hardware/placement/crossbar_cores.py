@@ -6,8 +6,8 @@ onto a core use several types needs a copy of its axon for each type, which is e
 each a block of channels over a rectangle of the map, such that a core's axons hold the tile's receptive field (after
 any pooling).
 
-A neuron sends to one axon of one core. A neuron with several destinations drives a row of *splitters* instead: relay
-neurons on another core, one for each destination, in a tree if one core is not enough. A relay takes a tick.
+A neuron that can't send to all of its destinations drives a tree of relays on other cores
+(:mod:`spikefit.hardware.placement.relays`).
 """
 
 import math
@@ -35,6 +35,7 @@ from spikefit.hardware.placement.base import (
     map_shape,
     too_many_cores,
 )
+from spikefit.hardware.placement.relays import RelayTrees, ticks_to_output
 from spikefit.hardware.remedies import fewer_inputs, prunable, senders
 from spikefit.hardware.sourced_value import known
 from spikefit.hardware.target import HardwareTarget
@@ -45,10 +46,13 @@ _UNLIMITED = 2**62
 
 
 def place_on_crossbars(target: HardwareTarget, program: Program) -> Placement:
-    """Tile every population over crossbar cores and add the splitters.
+    """Tile every population over crossbar cores and add the relays.
 
     All tiles of a population have the same sides, chosen for the fewest cores, and as many channels as fit. A
     population with a neuron that needs more axons than a core has is a finding and remains unplaced.
+
+    Every core holds at most ``neurons_per_core`` neurons, so that no placement of the placed populations needs fewer
+    cores than their neurons divided by that number. Relays can only add cores.
     """
     limits = target.limits
     max_neurons, max_axons = known(limits.neurons_per_core), known(limits.axons_in_per_core)
@@ -73,19 +77,22 @@ def place_on_crossbars(target: HardwareTarget, program: Program) -> Placement:
             continue
         for tile in layer.tiles(side, groups):
             cores.append(layer.load(len(cores), tile, size, destinations))
-    splitters, most = 0, known(limits.axons_out_per_neuron)
-    worst = max(int(destinations[p.name].max()) for p in program.populations[1:])
-    if most is not None and worst > most and most * size.neurons < 2:
-        remedy = "a neuron that sends to several cores needs relays, which need at least two neurons per core"
-        short = ("neurons per core", 2, size.neurons) if most else ("output axons per neuron", worst, most)
-        findings.append(Finding(short[0], target.name, *short[1:], remedy, "capacity"))
-    elif most is not None:
-        rows = [r for p in program.populations[1:] for r in _splitter_rows(destinations[p.name], most, size.neurons)]
-        splitters = sum(rows)
-        cores += _splitter_cores(rows, size, len(cores))
+    trees, found = _relay_trees(target, program, destinations, size)
+    findings += found
+    cores += [] if trees is None else _relay_cores(trees.rows, size, len(cores))
     findings += too_many_cores(target, len(cores), prunable(program), _one_axon_a_source(copied))
-    bound = math.ceil(target.all_cells(program.populations) / max(1, size.neurons))
-    return Placement("crossbar", tuple(cores), tuple(findings), bound, tuple(unplaced), splitters)
+    placed = target.all_cells(p for p in program.populations if p.name not in unplaced)
+    direct = ticks_to_output(program, {})
+    return Placement(
+        "crossbar",
+        tuple(cores),
+        tuple(findings),
+        math.ceil(placed / max(1, size.neurons)),
+        tuple(unplaced),
+        relays=None if trees is None else trees.relays,
+        relay_ticks=None if trees is None else ticks_to_output(program, trees.depths) - direct,
+        layer_ticks=direct,
+    )
 
 
 def axon_types(stored: StoredWeights, limit: int | None) -> Tensor:
@@ -338,22 +345,26 @@ def _too_many_axons(layer: _Layer, program: Program, available: int, prune_block
     )
 
 
-def _splitter_rows(destinations: Tensor, axons_out: int, largest: int) -> list[int]:
-    """Number of relays in each row of splitters (driven by one axon), for neurons with over ``axons_out`` destinations.
+def _relay_trees(
+    target: HardwareTarget, program: Program, destinations: dict[str, Tensor], size: _Core
+) -> tuple[RelayTrees | None, list[Finding]]:
+    """The relays that the chip's neurons need; None if they are unknown or impossible, which is a finding."""
+    limit = target.limits.axons_out_per_neuron
+    sending = {population.name: destinations[population.name] for population in program.populations[1:]}
+    most = max(int(needed.max()) for needed in sending.values())
+    if limit is None or (limit.value is None and most <= 1):
+        return RelayTrees({}, size.neurons, 1), []
+    if limit.value is None:
+        return None, []
+    if most > limit.value and limit.value * size.neurons < 2:
+        remedy = "a neuron that sends to several cores needs relays, which need at least two neurons per core"
+        short = ("neurons per core", 2, size.neurons) if limit.value else ("output axons per neuron", most, 0)
+        return None, [Finding(short[0], target.name, *short[1:], remedy, "capacity")]
+    return RelayTrees(sending, size.neurons, limit.value), []
 
-    A relay sends to ``axons_out`` destinations, as every neuron does, and a row has at most ``largest`` relays.
-    """
-    rows: list[int] = []
-    for count in destinations.flatten().tolist():
-        while count > axons_out:
-            full, rest = divmod(math.ceil(count / axons_out), largest)
-            rows += [largest] * full + [rest] * (rest > 0)
-            count = full + (rest > 0)
-    return rows
 
-
-def _splitter_cores(rows: list[int], size: _Core, first: int) -> list[CoreLoad]:
-    """Cores of splitters: rows in descending order of size, each on the last core if it fits there."""
+def _relay_cores(rows: list[int], size: _Core, first: int) -> list[CoreLoad]:
+    """Cores of relays: rows in descending order of size, each on the last core if it fits there."""
     filled: list[tuple[int, int]] = []
     for row in sorted(rows, reverse=True):
         if filled and filled[-1][0] + row <= size.neurons and filled[-1][1] < size.axons:

@@ -43,7 +43,7 @@ def place_layers(target: HardwareTarget, program: Program) -> Placement:
     """Place each population on a separate core that can hold it, with as little unused memory as possible.
 
     For an encoder that the host computes, only the neurons are on the core. Layers for which no core is left are
-    findings.
+    findings. Since no core holds two layers, no placement of the placed ones needs fewer cores.
     """
     populations = program.populations[1:]
     cores = core_sizes(target, len(populations))
@@ -61,7 +61,7 @@ def place_layers(target: HardwareTarget, program: Program) -> Placement:
         loads.append(CoreLoad(index, (part,), synapses, _utilisation(need, cores[index])))
     loads.sort(key=lambda load: load.index)
     unplaced = [p.name for p, index in zip(populations, chosen, strict=True) if index is None]
-    return Placement("layer_per_core", tuple(loads), tuple(findings), len(populations), tuple(unplaced))
+    return Placement("layer_per_core", tuple(loads), tuple(findings), len(loads), tuple(unplaced))
 
 
 def core_sizes(target: HardwareTarget, layers: int) -> list[Needs]:

@@ -1,7 +1,7 @@
 """Positions of cores on the chip's mesh, and the hops of spikes between them.
 
 A spike becomes one message to every core that holds a synapse of its neuron. A message takes as many hops as the cores
-are apart, in rows plus columns. Messages from the host and paths through splitters are not counted.
+are apart, in rows plus columns. Messages from the host and detours to relays are not counted.
 
 Cores are first placed along a Hilbert curve, in the order of the network, so that connected layers are close to each
 other. A local search then exchanges positions as long as this saves hops. The result is deterministic.

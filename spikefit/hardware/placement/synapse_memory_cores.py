@@ -44,6 +44,10 @@ def place_in_memory(target: HardwareTarget, program: Program) -> Placement:
 
     If no core can hold a neuron, its population gets a finding. A neuron takes an output axon for each core that it
     reaches, which depends on the placement of its targets; the last population is therefore placed first.
+
+    The lower bound holds for every placement of the placed populations: each of their neurons takes its hardware
+    neurons and its synapse memory on exactly one core, and each of their distinct constants is on some core, while a
+    core has room for a fixed number of each. Axons can be shared by neurons and are not part of the bound.
     """
     filled: list[list[CoreLoad]] = []
     findings: list[Finding] = []
@@ -52,19 +56,19 @@ def place_in_memory(target: HardwareTarget, program: Program) -> Placement:
     reached = {p.name: torch.zeros(map_shape(p.shape), dtype=torch.int64) for p in program.populations}
     for population in reversed(program.populations[1:]):
         fill = _Fill(target, program, population, reached[population.name])
-        used_cells += population.neurons * fill.cells
-        used_bits += int(fill.bits.sum())
         finding = fill.too_large()
         if finding is not None:
             findings.insert(0, finding)
             unplaced.insert(0, population.name)
             continue
+        used_cells += population.neurons * fill.cells
+        used_bits += int(fill.bits.sum())
         filled.insert(0, fill.cores())
         for core in filled[0]:
             fill.reach(core, reached)
     cores = [replace(core, index=index) for index, core in enumerate(itertools.chain(*filled))]
     findings += too_many_cores(target, len(cores), prunable(program))
-    chip = program.populations[1:]
+    chip = [population for population in program.populations[1:] if population.name not in unplaced]
     needs = [
         (used_cells, known_or(math.inf, target.limits.neurons_per_core)),
         (used_bits, known_or(math.inf, target.limits.synapse_bits_per_core)),

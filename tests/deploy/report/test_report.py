@@ -51,6 +51,7 @@ NEW_KEYS = (
     "trained_with_integers_of",
     "input_kind",
     "float_bytes",
+    "relay_synops_per_inference",
     "provenance",
 )
 

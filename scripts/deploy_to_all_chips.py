@@ -3,11 +3,11 @@
     python -m scripts.deploy_to_all_chips runs/NAME/version_0/checkpoints/best.ckpt --dataset FashionMNIST --out
     targets.json
 
-The table has a row for each chip: whether the network fits, the findings, the number and utilisation of cores (without the
-layers that no core can hold), synops of the network and of relays, energy, accuracy of the trained network and of the
-chip's integers, and the share of neuron steps in which their spikes agree. If a chip can't run this kind of network at any
-size (because of a neuron model or a readout), its row has the reasons. The data are the test set of an image data set of
-``spikefit.data.images``, directly coded.
+The table has a row for each chip: whether the network fits, the findings, the number and utilisation of cores (without
+the layers that no core can hold), synops of the network and of relays, energy, accuracy of the trained network and of
+the chip's integers, and the share of neuron steps in which their spikes agree. If a chip can't run this kind of network
+at any size (because of a neuron model or a readout), its row has the reasons. The data are the test set of an image
+data set of ``spikefit.data.images``, directly coded.
 """
 
 import argparse

@@ -11,7 +11,14 @@ from helpers.own_chip import own_chip
 from helpers.tiny_fit import fit, module
 from torch import nn
 
-from callbacks import CodebookReclustering, CompressedCheckpoint, FitToHardware, FSCPruning
+from callbacks import (
+    ChipEmulation,
+    CodebookReclustering,
+    CompressedCheckpoint,
+    DeploymentSimulation,
+    FitToHardware,
+    FSCPruning,
+)
 from callbacks.schedule import Schedule
 from spikefit.deploy.fitting import Trial, findings_on, masks_that_fit, suited_quantizers, towards
 from spikefit.errors import ConfigurationError, TargetError
@@ -20,7 +27,7 @@ from spikefit.hardware.target import HardwareTarget
 from spikefit.input_kind import InputKind
 from spikefit.module import SpikingClassifier
 from spikefit.networks import MLP, ConvSNN, ResidualSNN
-from spikefit.neurons import IF, LIF
+from spikefit.neurons import IF, LIF, LinearLeakIF
 from spikefit.prune.groups import alive_units, unit_groups
 from spikefit.quantize import AxonCodebook, Codebook, Uniform
 from spikefit.quantize.base import attach, quantizer_of
@@ -112,6 +119,22 @@ def test_quantizers_are_exchanged_and_survive_a_checkpoint(tmp_path):
     again = SpikingClassifier.load_from_checkpoint(tmp_path / "fitted.ckpt", network=network, weights_only=True)
     x = torch.rand(4, 2, 1, 8, 8)
     assert torch.equal(again.eval()(x), model.eval()(x))
+
+
+@pytest.mark.parametrize("callback", [FitToHardware, ChipEmulation, DeploymentSimulation])
+def test_biases_and_leaks_in_one_register_are_refused_before_training(tmp_path, callback):
+    """The biases are 0 until the batch norm is trained, and the host adds those of an encoder."""
+
+    def network(shape, classes, norm="batch"):
+        neuron = partial(LinearLeakIF, leak_per_step=0.1, reset="zero")
+        return ConvSNN(shape, classes, (4,), (8,), neuron=neuron, readout="spikes", norm=norm)
+
+    refused = SpikingClassifier(network, (1, 8, 8), 2, hardware="truenorth")
+    with pytest.raises(TargetError, match=r"bias and leak in one register: needs both in 8 of 8 .*use the norm gain"):
+        fit(tmp_path, [callback()], refused, epochs=6)
+    fitting = SpikingClassifier(partial(network, norm="gain"), (1, 8, 8), 2, hardware="truenorth")
+    trainer, _ = fit(tmp_path, [callback()], fitting, epochs=6, limit_train_batches=1)
+    assert trainer.current_epoch == 6
 
 
 @pytest.mark.parametrize(

@@ -132,7 +132,8 @@ def suited_quantizers(network: Network, target: HardwareTarget) -> dict[str, dic
 
     A quantizer with at most as many values and bits as the chip allows is kept. If the chip limits the number of
     values, a layer without a codebook gets one. If the values belong to a neuron and their index to the axon
-    (TrueNorth), layers after the first get an ``AxonCodebook``, which takes one axon per source.
+    (TrueNorth), layers after the first get an ``AxonCodebook``, which takes one axon per source. If all layers share
+    the values of a single core, each layer gets an equal part of them.
 
     Args:
         network: the network with the user's quantizers.
@@ -140,6 +141,8 @@ def suited_quantizers(network: Network, target: HardwareTarget) -> dict[str, dic
     """
     rule = target.weights.unique_values
     count = None if rule is None else known(rule.count)
+    if count is not None and rule is not None and known(rule.scope) == "core" and target.family == "single_core":
+        count = max(2, count // len(list(network.named_synapses())))  # fewest of a codebook
     widest = max((bits for bits in STORED_BITS if bits <= target.widest_bits), default=STORED_BITS[0])
     by_axon = target.family == "crossbar" and rule is not None and known(rule.scope) == "neuron"
     wanted: dict[str, dict[str, Any]] = {}

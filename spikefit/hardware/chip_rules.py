@@ -98,8 +98,10 @@ def _sizes(limits: Limits) -> Iterator[Rule]:
 
 
 def _weights(weights: Weights) -> Iterator[Rule]:
-    """A range of more integers than the widest width tells apart."""
+    """A range without weights, or of more integers than the widest width tells apart."""
     low, high, bits = known(weights.min), known(weights.max), max(known(weights.bits) or (0,))
+    if low == high == 0:
+        yield "weights.max", high, "a range with a weight other than 0, which is no synapse"
     if low is not None and high is not None and high - low + 1 > 2**bits:
         yield "weights.max", high, f"{low} to {high} to be at most {2**bits} integers, which {bits} bits tell apart"
 
@@ -110,6 +112,9 @@ def _neurons(neuron: NeuronLimits) -> Iterator[Rule]:
     for name, end, inside in (("state_min", low, "at most"), ("state_max", high, "at least")):
         if end is not None and (end > 0 if name == "state_min" else end < 0):
             yield f"neuron.{name}", end, f"{inside} 0, where a membrane begins"
+    smallest = known(neuron.threshold_min)
+    if high is not None and smallest is not None and smallest > high:
+        yield "neuron.threshold_min", smallest, f"at most neuron.state_max, which is {high}: no membrane gets there"
     low, high, step = known(neuron.threshold_min), known(neuron.threshold_max), known(neuron.threshold_step)
     offset = known(neuron.threshold_offset)
     if low is not None and high is not None and step is not None:

@@ -97,7 +97,7 @@ def any_of(kind: Kind) -> Kind:
     )
 
 
-INTEGER = Kind("an integer", _is_integer)
+INTEGER = Kind("an integer of at most 64 bits", lambda value: _is_integer(value) and -(2**63) <= value < 2**63)
 COUNT = Kind("an integer of at least 0", lambda value: _is_integer(value) and value >= 0)
 POSITIVE = Kind("an integer of at least 1", lambda value: _is_integer(value) and value >= 1)
 BOOLEAN = Kind("true or false", lambda value: isinstance(value, bool))

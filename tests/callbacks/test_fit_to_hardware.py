@@ -7,7 +7,9 @@ import pytest
 import torch
 import yaml
 from helpers.deployment_contexts import context
+from helpers.own_chip import own_chip
 from helpers.tiny_fit import fit, module
+from torch import nn
 
 from callbacks import (
     ChipEmulation,
@@ -20,7 +22,9 @@ from callbacks import (
 from callbacks.schedule import Schedule
 from spikefit.deploy.fitting import Trial, findings_on, masks_that_fit, suited_quantizers, towards
 from spikefit.errors import ConfigurationError, TargetError
+from spikefit.hardware.deployment_context import DeploymentContext
 from spikefit.hardware.target import HardwareTarget
+from spikefit.input_kind import InputKind
 from spikefit.module import SpikingClassifier
 from spikefit.networks import MLP, ConvSNN, ResidualSNN
 from spikefit.neurons import IF, LIF, LinearLeakIF
@@ -160,6 +164,27 @@ def test_a_float_network_stays_float_where_values_are_not_limited():
     net = MLP((16,), 3, hidden=(8,))
     assert suited_quantizers(net, HardwareTarget.load("loihi")) == {}
     assert all(quantizer_of(layer) is None for _, layer in net.named_synapses())
+
+
+def test_layers_share_the_values_of_a_single_core(wake):
+    """Six values for two layers: three each, of which none is zero for free."""
+    torch.manual_seed(0)
+    rule = {"count": 6, "scope": "core", "zero_is_free": False}
+    chip = own_chip("single_core", weights={"unique_values": rule, "bits": [4, 8]})
+    net = MLP((16,), 3, hidden=(8,), neuron=IF)
+    for _, layer in net.named_synapses():
+        attach(layer, Codebook(layer.weight.detach(), 6, 8))
+    wake(net, torch.rand(4, 20, 16))
+    over = DeploymentContext(chip, 4, InputKind.SPIKES)
+    limits = [finding.limit for finding in findings_on(net, over)]
+    assert "unique weights per core" in limits
+    for name, layer in net.named_synapses():
+        wanted = suited_quantizers(net, chip)[name]
+        assert wanted["levels"] == 3
+        detached = layer.parametrizations.weight.original.detach()
+        nn.utils.parametrize.remove_parametrizations(layer, "weight")
+        attach(layer, Codebook(detached, 3, 8))
+    assert "unique weights per core" not in [finding.limit for finding in findings_on(net.eval(), over)]
 
 
 def test_the_units_of_least_score_go():

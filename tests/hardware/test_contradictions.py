@@ -9,6 +9,11 @@ from spikefit.hardware.target import HardwareTarget
 CASES = [
     ({"weights": {"min": 5, "max": -5}}, r"weights\.min\.value: got 5, expected at most weights\.max, which is -5"),
     ({"weights": {"bits": [2, 3], "min": -100, "max": 100}}, r"weights\.max\.value: got 100, expected -100 to 100"),
+    ({"weights": {"min": 0, "max": 0}}, r"weights\.max\.value: got 0, expected a range with a weight other than 0"),
+    (
+        {"weights": {"min": -(2**70), "max": 3}},
+        r"weights\.min\.value: got -\d+, expected an integer of at most 64",
+    ),
     ({"weights": {"exponent_min": 3}}, r"weights\.exponent_min\.value: got 3, expected at most weights\.exponent_max"),
     ({"weights": {"exponent_min": 3, "exponent_max": 2}}, r"weights\.exponent_min\.value: got 3"),
     ({"neuron": {"threshold_min": 9, "threshold_max": 5}}, r"neuron\.threshold_min\.value: got 9"),
@@ -16,6 +21,10 @@ CASES = [
     ({"neuron": {"state_min": 9, "state_max": 5}}, r"neuron\.state_min\.value: got 9"),
     ({"neuron": {"state_min": 1, "state_max": 5}}, r"neuron\.state_min\.value: got 1, expected at most 0"),
     ({"neuron": {"state_min": -5, "state_max": -1}}, r"neuron\.state_max\.value: got -1, expected at least 0"),
+    (
+        {"neuron": {"state_min": -5, "state_max": 5, "threshold_min": 6}},
+        r"neuron\.threshold_min\.value: got 6, expected at most neuron\.state_max, which is 5",
+    ),
     ({"neuron": {"state_max": 5}}, r"neuron\.state_max\.value: got 5, expected neuron\.state_min as well"),
     ({"neuron": {"threshold_step": 0}}, r"neuron\.threshold_step\.value: got 0, expected an integer of at least 1"),
     (

@@ -238,7 +238,7 @@ def test_signs_and_ranges_of_weights(chain, matrix, wired, family):
     assert bool(findings(own_chip(family, weights={"sign_by_source": True}), case.program)) == mixed
     low = min(int(projection.weight.min()) for projection in case.program.projections)
     high = max(int(projection.weight.max()) for projection in case.program.projections)
-    for smallest, largest, fits in ((low, high, True), (low + 1, high + 1, False), (low - 1, high - 1, False)):
+    for smallest, largest, fits in ((low, high, True), (low + 1, high + 2, False), (low - 2, high - 1, False)):
         chip = own_chip(family, weights={"min": smallest, "max": largest})
         assert bool(findings(chip, case.program)) == (not fits)
 

@@ -81,13 +81,13 @@ def place_on_crossbars(target: HardwareTarget, program: Program) -> Placement:
     findings += found
     cores += [] if trees is None else _relay_cores(trees.rows, size, len(cores))
     findings += too_many_cores(target, len(cores), prunable(program), _one_axon_a_source(copied))
-    placed = [population for population in program.populations[1:] if population.name not in unplaced]
+    placed = target.all_cells(p for p in program.populations if p.name not in unplaced)
     direct = ticks_to_output(program, {})
     return Placement(
         "crossbar",
         tuple(cores),
         tuple(findings),
-        math.ceil(target.all_cells(placed) / max(1, size.neurons)),
+        math.ceil(placed / max(1, size.neurons)),
         tuple(unplaced),
         relays=None if trees is None else trees.relays,
         relay_ticks=None if trees is None else ticks_to_output(program, trees.depths) - direct,

@@ -68,11 +68,11 @@ def place_in_memory(target: HardwareTarget, program: Program) -> Placement:
             fill.reach(core, reached)
     cores = [replace(core, index=index) for index, core in enumerate(itertools.chain(*filled))]
     findings += too_many_cores(target, len(cores), prunable(program))
-    placed = [population for population in program.populations[1:] if population.name not in unplaced]
+    chip = [population for population in program.populations[1:] if population.name not in unplaced]
     needs = [
         (used_cells, known_or(math.inf, target.limits.neurons_per_core)),
         (used_bits, known_or(math.inf, target.limits.synapse_bits_per_core)),
-        *((len(configurations(constant, *placed)), room) for constant, room in shared_constants(target).items()),
+        *((len(configurations(constant, *chip)), room) for constant, room in shared_constants(target).items()),
     ]
     # A room of 0 is a finding; no number of cores suffices then.
     bound = max(math.ceil(used / max(1, room)) for used, room in needs)

@@ -22,8 +22,6 @@ from unittest.mock import patch
 
 import yaml
 
-from scripts.compare.grid import merge
-from spikefit.cli.include import expand
 from spikefit.cli.lightning_cli import SpikeFitCLI, main
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
@@ -35,9 +33,26 @@ Location = tuple[str | int, ...]
 
 
 def shipped() -> dict[str, dict[str, Any]]:
-    """Every configuration that is a complete run, with its included files merged into it."""
+    """Every configuration that is a complete run, with its included files and all defaults."""
     files = [CONFIGS / "quickstart.yaml", *sorted((CONFIGS / "experiment").glob("*.yaml"))]
-    return {file.stem: reduce(merge, (content for _, content in expand(file)), {}) for file in files}
+    return {file.stem: parsed(file) for file in files}
+
+
+def parsed(file: Path) -> dict[str, Any]:
+    """The content of a configuration as the command line reads it."""
+    found: list[dict[str, Any]] = []
+
+    def stop(cli: SpikeFitCLI) -> None:
+        cli._dump_config()
+        found.append(cli.config_dump)
+        raise SystemExit
+
+    with patch.object(SpikeFitCLI, "before_instantiate_classes", stop), contextlib.suppress(SystemExit):
+        main(["fit", "--config", str(file)])
+    (content,) = found
+    for linked in ("hardware", "input_shape", "num_classes"):
+        del content["model"]["init_args"][linked]
+    return {key: value for key, value in content.items() if key != "config"}
 
 
 def chips() -> dict[str, dict[str, Any]]:

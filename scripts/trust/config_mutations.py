@@ -85,7 +85,7 @@ def mutate(content: dict[str, Any], rng: random.Random) -> tuple[dict[str, Any],
     """``content`` with one value replaced, one key removed or one key renamed, and a description of the change."""
     changed = copy.deepcopy(content)
     place = rng.choice(list(places(changed)))
-    parent = reduce(lambda value, key: value[key], place[:-1], changed)
+    parent: Any = reduce(lambda value, key: value[key], place[:-1], changed)  # type: ignore[index]
     what = rng.choice(["replace"] * 8 + ["remove", "rename"])
     name = ".".join(map(str, place))
     if what == "replace":

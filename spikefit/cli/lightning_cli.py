@@ -10,10 +10,10 @@ from typing import Any, NoReturn
 
 import torch
 from jsonargparse.typing import PositiveInt
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger, WandbLogger
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from spikefit.checkpoints import read_checkpoint
@@ -82,6 +82,22 @@ class SpikeFitCLI(LightningCLI):
         parser.link_arguments("data.input_shape", "model.init_args.input_shape", apply_on="instantiate")
         parser.link_arguments("data.num_classes", "model.init_args.num_classes", apply_on="instantiate")
 
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parse the command line.
+
+        Raises:
+            ConfigurationError: for values that jsonargparse fails on without a message of its own.
+        """
+        try:
+            super().parse_arguments(parser, args)
+        except SpikeFitError:
+            raise
+        except (ValueError, TypeError, AttributeError, LookupError, ArithmeticError, OSError, RecursionError) as error:
+            raise ConfigurationError(
+                f"the configuration can't be parsed ({type(error).__name__}: {error}); expected values of the "
+                "types that spikefit COMMAND --print_config shows."
+            ) from error
+
     def _parse_ckpt_path(self) -> None:
         """Say clearly when the checkpoint is not there or not readable, before anything is built.
 
@@ -138,7 +154,7 @@ class SpikeFitCLI(LightningCLI):
         resumes = bool(self.config[self.subcommand].get("ckpt_path"))
         require_same_network(self.model.hparams, self._stored_options)
         if not resumes and self.subcommand != "fit":
-            require_weights(str(self.subcommand), (self.model.network, *self.trainer.callbacks))
+            require_weights(str(self.subcommand), (self.model.network, *self.trainer.callbacks))  # type: ignore[attr-defined]
         Preflight(self.model, self.datamodule, str(self.subcommand), self.trainer, resumes).run()
 
 

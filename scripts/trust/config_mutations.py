@@ -15,7 +15,7 @@ import tempfile
 import traceback
 import warnings
 from collections.abc import Iterator
-from functools import reduce
+from functools import cache, reduce
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -23,6 +23,7 @@ from unittest.mock import patch
 import yaml
 
 from spikefit.cli.lightning_cli import SpikeFitCLI, main
+from spikefit.strict_yaml import read_yaml
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 NAN, INF = float("nan"), float("inf")
@@ -32,14 +33,14 @@ SECONDS = 120
 Location = tuple[str | int, ...]
 
 
-def shipped() -> dict[str, dict[str, Any]]:
-    """Every configuration that is a complete run, with its included files and all defaults."""
-    files = [CONFIGS / "quickstart.yaml", *sorted((CONFIGS / "experiment").glob("*.yaml"))]
-    return {file.stem: parsed(file) for file in files}
+def shipped() -> list[Path]:
+    """Every configuration file that is a complete run."""
+    return [CONFIGS / "quickstart.yaml", *sorted((CONFIGS / "experiment").glob("*.yaml"))]
 
 
+@cache
 def parsed(file: Path) -> dict[str, Any]:
-    """The content of a configuration as the command line reads it."""
+    """The content of a configuration as the command line reads it: included files merged, with all defaults."""
     found: list[dict[str, Any]] = []
 
     def stop(cli: SpikeFitCLI) -> None:
@@ -55,9 +56,9 @@ def parsed(file: Path) -> dict[str, Any]:
     return {key: value for key, value in content.items() if key != "config"}
 
 
-def chips() -> dict[str, dict[str, Any]]:
-    """The content of every chip file."""
-    return {file.stem: yaml.safe_load(file.read_text()) for file in sorted((CONFIGS / "hardware").glob("*.yaml"))}
+def chips() -> list[Path]:
+    """Every chip file."""
+    return sorted((CONFIGS / "hardware").glob("*.yaml"))
 
 
 def near(value: Any) -> tuple[Any, ...]:
@@ -149,31 +150,30 @@ def mutate_configs(count: int, seed: int = 0, verbose: bool = False) -> dict[str
     Returns:
         Counts by ``mutated``, ``clean`` (accepted), ``refused`` (status 2 and a message), ``tracebacks`` and ``hangs``.
     """
-    rng, runs, targets = random.Random(seed), shipped(), chips()
+    rng = random.Random(seed)
     counts = dict.fromkeys(("mutated", "clean", "refused", "tracebacks", "hangs"), 0)
     here, environment = Path.cwd(), dict(os.environ)
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
         try:
             for _ in range(count):
-                name = rng.choice(sorted(runs))
-                content = runs[name]
                 if rng.random() < 0.25:
-                    name = rng.choice(sorted(targets))
-                    chip, change = mutate(targets[name], rng)
+                    file = rng.choice(chips())
+                    chip, change = mutate(read_yaml(file), rng)
                     Path("chip.yaml").write_text(yaml.safe_dump(chip, allow_unicode=True), encoding="utf-8")
-                    content = runs["quickstart"] | {"hardware": "chip.yaml"}
+                    content = parsed(shipped()[0]) | {"hardware": "chip.yaml"}
                 else:
-                    content, change = mutate(content, rng)
+                    file = rng.choice(shipped())
+                    content, change = mutate(parsed(file), rng)
                 Path("run.yaml").write_text(yaml.safe_dump(content, allow_unicode=True), encoding="utf-8")
                 result, text = outcome(["fit", "--config", "run.yaml", "--trainer.accelerator=cpu"])
                 counts["mutated"] += 1
                 counts[result] += 1
                 if verbose:
                     last = text.strip().splitlines()[-1:] if result == "refused" else []
-                    print(f"{result:10} {name}: {change}  {' '.join(last)[:200]}", flush=True)
+                    print(f"{result:10} {file.stem}: {change}  {' '.join(last)[:200]}", flush=True)
                 if result in ("tracebacks", "hangs"):
-                    print(f"{name}: {change}\n{text}", flush=True)
+                    print(f"{file.stem}: {change}\n{text}", flush=True)
         finally:
             os.chdir(here)
             os.environ.clear()

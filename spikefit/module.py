@@ -383,14 +383,19 @@ class SpikingClassifier(pl.LightningModule):
         alone = self._trainer is None or (self.trainer.world_size == 1 and self.trainer.accumulate_grad_batches == 1)
         return self.network(x) if self._captured is None or not alone else self._captured(x)
 
-    def configure_optimizers(self) -> Any:
-        """Create optimizer and scheduler, with three parameter groups.
+    def make_optimizer(self) -> tuple[torch.optim.Optimizer, Any]:
+        """Create optimizer and scheduler (None without one).
 
-        The groups are weight matrices; norms, biases and leaks, without weight decay; and the quantizers' parameters.
+        Raises:
+            ConfigurationError: for options that one of them refuses.
         """
         own = {id(p) for _, _, quantizer in self.quantized_layers() for p in quantizer.parameters()}
         optimizer = make_optimizer(self.optimizer_factory, self.parameters(), own, self.codebook_lr_factor)
-        scheduler = make_scheduler(self.lr_scheduler_factory, optimizer)
+        return optimizer, make_scheduler(self.lr_scheduler_factory, optimizer)
+
+    def configure_optimizers(self) -> Any:
+        """Create optimizer and scheduler, whose length is that of the training (:mod:`spikefit.optim`)."""
+        optimizer, scheduler = self.make_optimizer()
         if scheduler is None:
             return optimizer
         set_total = getattr(scheduler, "set_total", None)

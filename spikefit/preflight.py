@@ -53,6 +53,8 @@ class Preflight:
         check_choice("trainer.precision", self.trainer.precision, PRECISIONS)
         self.trainer.callbacks = in_order(self.trainer.callbacks)
         self.module.declare(self.data)
+        if self.fitting:
+            self.module.make_optimizer()  # torch refuses its options here, and not after data are loaded
         for part in (self.module.loss, *self.trainer.callbacks):
             ask = getattr(part, "preflight", None)
             if callable(ask):

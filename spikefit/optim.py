@@ -1,12 +1,13 @@
 """Optimizers and learning rate schedules of a network with quantizers."""
 
 import math
+import warnings
 from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 from torch import nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
 
 from spikefit.errors import ConfigurationError, check_range
 
@@ -104,13 +105,9 @@ def make_optimizer(
         {"params": [p for p in parameters if id(p) in own], "weight_decay": 0.0},
     ]
     optimizer = _made("optimizer", factory, [group for group in groups if group["params"]])
-    for group in optimizer.param_groups:
-        if not 0 <= float(group["lr"]) < math.inf:
-            raise ConfigurationError(
-                f"model.init_args.optimizer: got lr {group['lr']}, expected a finite number from 0."
-            )
     if own:
         optimizer.param_groups[-1]["lr"] *= factor
+    _require_finite_rates("optimizer", optimizer)
     return optimizer
 
 
@@ -121,6 +118,29 @@ def make_scheduler(factory: Callable[[Optimizer], Any] | None, optimizer: Optimi
         ConfigurationError: for options that the scheduler refuses.
     """
     return None if factory is None else _made("lr_scheduler", factory, optimizer)
+
+
+def _require_finite_rates(option: str, optimizer: Optimizer) -> None:
+    for group in optimizer.param_groups:
+        if not 0 <= float(group["lr"]) < math.inf:
+            raise ConfigurationError(
+                f"model.init_args.{option}: got the learning rate {group['lr']}, expected a finite number from 0."
+            )
+
+
+def check_schedule(scheduler: Any, optimizer: Optimizer) -> None:
+    """Make the first step of a scheduler that is not used, which shows options that its constructor accepts.
+
+    Schedulers that need a metric, or the length of the training, are not tried.
+
+    Raises:
+        ConfigurationError: for a step that fails, or gives a learning rate that is not finite.
+    """
+    if isinstance(scheduler, LRScheduler) and not isinstance(scheduler, ReduceLROnPlateau | WarmupCosine):
+        with warnings.catch_warnings():  # no optimizer's step precedes it
+            warnings.simplefilter("ignore", UserWarning)
+            _made("lr_scheduler", lambda _: scheduler.step(), None)
+        _require_finite_rates("lr_scheduler", optimizer)
 
 
 def _made(option: str, factory: Callable[[Any], Any], argument: Any) -> Any:

@@ -12,6 +12,7 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Literal
 
 from spikefit.errors import ConfigurationError, check_choice
+from spikefit.optim import check_schedule
 
 if TYPE_CHECKING:
     from spikefit.module import SpikingClassifier
@@ -54,7 +55,8 @@ class Preflight:
         self.trainer.callbacks = in_order(self.trainer.callbacks)
         self.module.declare(self.data)
         if self.fitting:
-            self.module.make_optimizer()  # torch refuses its options here, and not after data are loaded
+            optimizer, scheduler = self.module.make_optimizer()  # torch refuses their options, before data are loaded
+            check_schedule(scheduler, optimizer)
         for part in (self.module.loss, *self.trainer.callbacks):
             ask = getattr(part, "preflight", None)
             if callable(ask):

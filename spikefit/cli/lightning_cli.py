@@ -90,6 +90,7 @@ class SpikeFitCLI(LightningCLI):
         """
         try:
             super().parse_arguments(parser, args)
+            require_usable(self.config[self.config.subcommand])
         except SpikeFitError:
             raise
         except (ValueError, TypeError, AttributeError, LookupError, ArithmeticError, OSError, RecursionError) as error:
@@ -117,7 +118,6 @@ class SpikeFitCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Give the run a directory of its own; the saved configuration does not name it, to be used again."""
         settings = self.config[self.subcommand]
-        require_usable(settings)
         if settings.cpu_threads is not None:
             torch.set_num_threads(settings.cpu_threads)
         self._given_config = copy.deepcopy(self.config)

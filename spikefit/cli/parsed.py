@@ -10,10 +10,12 @@ from typing import Any
 
 from lightning.pytorch import Trainer
 
-from spikefit.errors import ConfigurationError
+from spikefit.errors import ConfigurationError, check_range
 
 LINKED = ("input_shape", "num_classes", "hardware")
 """Arguments of the module that other options set later."""
+THREADS = 1024
+"""Largest number of threads; torch crashes where the system has no more."""
 
 
 def require_usable(settings: Any) -> None:
@@ -23,14 +25,25 @@ def require_usable(settings: Any) -> None:
         settings: the parsed section of a command.
 
     Raises:
-        ConfigurationError: for an option that is null although it must have a value, an empty list of devices, or a
-            schedule that is no mapping; the message names the option and what is allowed.
+        ConfigurationError: for an option that is null although it must have a value, an empty list of devices, a number
+            out of range, or a schedule that is no mapping; the message names the option and what is allowed.
     """
     for name, allowed in _nulls(settings):
         raise ConfigurationError(f"{name}: got null, expected {allowed}.")
-    if settings.trainer.devices == []:
+    trainer = settings.trainer
+    if trainer.devices == []:
         raise ConfigurationError("trainer.devices: got [], expected auto, a number of devices, or a list such as [0].")
-    require_mappings(settings.trainer.callbacks)
+    # What torch or Lightning only notice while they train, with a crash or a division by zero.
+    for name, low, high in (("accumulate_grad_batches", 1, None), ("check_val_every_n_epoch", 1, None)):
+        if trainer[name] is not None:
+            check_range(f"trainer.{name}", trainer[name], low, high)
+    if trainer.gradient_clip_val is not None:
+        check_range("trainer.gradient_clip_val", trainer.gradient_clip_val, 0)
+    if settings.cpu_threads is not None:
+        check_range("cpu_threads", settings.cpu_threads, 1, THREADS)
+    if not isinstance(settings.seed_everything, bool | None):
+        check_range("seed_everything", settings.seed_everything, 0, 2**32 - 1)
+    require_mappings(trainer.callbacks)
 
 
 def require_mappings(callbacks: Any) -> None:

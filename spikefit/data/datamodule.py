@@ -101,6 +101,7 @@ class SpikeDataModule(pl.LightningDataModule):
         check_range("time_steps", time_steps, 1)
         check_range("batch_size", batch_size, 1)
         check_range("num_workers", num_workers, 0)
+        check_range("seed", seed, 0)
         if not 0 <= val_fraction < 1:
             raise ConfigurationError(f"val_fraction: got {val_fraction!r}, expected a value in [0, 1).")
         if train_samples is not None:

@@ -34,7 +34,11 @@ NETWORK = "--model.init_args.network.init_args"
         ("--trainer.devices=-7", ["trainer: ", "devices"]),
         ("--trainer.precision=64-true", ["trainer.precision: got '64-true'", "'32-true', 'bf16-mixed', '16-mixed'"]),
         ("--model.init_args.optimizer=null", ["model.init_args.optimizer: got null, expected"]),
-        ("--model.init_args.optimizer.init_args.lr=.inf", ["model.init_args.optimizer", "lr inf", "finite"]),
+        ("--model.init_args.optimizer.init_args.lr=.inf", ["model.init_args.optimizer", "rate inf", "finite"]),
+        ("--model.init_args.lr_scheduler.init_args.T_max=0", ["model.init_args.lr_scheduler", "by zero"]),
+        ("--seed_everything=-1", ["seed_everything: got -1", "0 to 4294967295"]),
+        ("--cpu_threads=100000000", ["cpu_threads: got 100000000", "1 to 1024"]),
+        ("--trainer.accumulate_grad_batches=0", ["trainer.accumulate_grad_batches: got 0, expected at least 1"]),
         ("--model.init_args.optimizer.init_args.lr=.nan", ["model.init_args.optimizer", "nan"]),
         (
             '--data.init_args.dataset={"class_path": "spikefit.data.images.Digits", "class_path": "x"}',

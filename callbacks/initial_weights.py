@@ -45,6 +45,7 @@ class InitialWeights(pl.Callback):
     """
 
     place = Place.INITIAL_WEIGHTS
+    provides_weights = True
 
     def __init__(self, checkpoint: str) -> None:
         self.checkpoint = Path(checkpoint)

@@ -1,6 +1,7 @@
 """Errors that a user can fix; the command line prints only their message, without a traceback."""
 
 from collections.abc import Iterable
+from typing import SupportsFloat
 
 
 class SpikeFitError(Exception):
@@ -44,8 +45,12 @@ def check_choice(option: str, value: object, allowed: Iterable[object]) -> None:
 
 
 def check_range(option: str, value: float, low: float | None = None, high: float | None = None) -> None:
-    """Raise :class:`ConfigurationError` naming ``option`` unless ``low <= value <= high``."""
-    if (low is not None and not value >= low) or (high is not None and not value <= high):  # NaN is in no range
+    """Raise :class:`ConfigurationError` naming ``option`` unless ``value`` is a number and ``low <= value <= high``."""
+    if (
+        not isinstance(value, SupportsFloat)
+        or (low is not None and not value >= low)
+        or (high is not None and not value <= high)
+    ):  # NaN is in no range
         if high is None:
             wanted = f"at least {low}"
         elif low is None:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning_utilities.core.rank_zero import rank_zero_info
 from torch import Tensor, nn
 from torchmetrics import MeanMetric, Metric
 from torchmetrics.classification import MulticlassAccuracy
@@ -22,10 +23,12 @@ from spikefit.hardware.target import HardwareTarget
 from spikefit.input_kind import InputKind
 from spikefit.losses import CrossEntropy, require_loss_arguments
 from spikefit.networks.blocks import Network
+from spikefit.optim import make_optimizer, make_scheduler
 from spikefit.preflight import Preflight
 from spikefit.program.emulation import Emulator
 from spikefit.prune.synapse_mask import attach_mask
 from spikefit.quantize.base import Quantizer, QuantizerFactory, attach, latent_weight, quantizer_of, replace
+from spikefit.resumed_options import renew_training, require_same_network
 from spikefit.seeding import global_seed, reseed
 
 NetworkFactory = Callable[[tuple[int, ...], int], Network]
@@ -289,9 +292,10 @@ class SpikingClassifier(pl.LightningModule):
 
         Raises:
             CheckpointError: for the weights of another network; the message names the first few tensors that differ.
-            ConfigurationError: if the network of the checkpoint has another input kind than the run, or computes with
-                the integers of another chip.
+            ConfigurationError: if options that define the network differ from those of the checkpoint, or its network
+                has another input kind than the run, or computes with the integers of another chip.
         """
+        require_same_network(self.hparams, checkpoint.get("hyper_parameters", {}))
         state = {**NOTHING, **checkpoint.get(STATE, {})}
         layers = dict(self.network.named_synapses())
         self.replace_quantizers({name: given for name, given in state["quantizers"].items() if name in layers})
@@ -302,6 +306,10 @@ class SpikingClassifier(pl.LightningModule):
         self.accuracy_before_compression = None if before is None else Accuracy(**before)
         self.checkpoint_epoch = checkpoint.get("epoch")
         require_same_tensors(self.state_dict(), checkpoint["state_dict"], "ckpt_path")
+        if self._trainer is not None and self.trainer.state.fn == "fit" and checkpoint.get("optimizer_states"):
+            configured = self.configure_optimizers()
+            for difference in renew_training(checkpoint, self.hparams, configured):
+                rank_zero_info("%s: %s (the checkpoint stores %s)", *difference)
 
     def _restore_context(self, state: Mapping[str, Any]) -> None:
         """Take chip, time steps and input kind from the checkpoint where the run does not declare them."""
@@ -375,24 +383,21 @@ class SpikingClassifier(pl.LightningModule):
         alone = self._trainer is None or (self.trainer.world_size == 1 and self.trainer.accumulate_grad_batches == 1)
         return self.network(x) if self._captured is None or not alone else self._captured(x)
 
-    def configure_optimizers(self) -> Any:
-        """Create optimizer and scheduler, with three parameter groups.
+    def make_optimizer(self) -> tuple[torch.optim.Optimizer, Any]:
+        """Create optimizer and scheduler (None without one).
 
-        The groups are weight matrices; norms, biases and leaks, without weight decay; and the quantizers' parameters.
+        Raises:
+            ConfigurationError: for options that one of them refuses.
         """
         own = {id(p) for _, _, quantizer in self.quantized_layers() for p in quantizer.parameters()}
-        others = [p for p in self.parameters() if id(p) not in own]
-        groups: list[dict[str, Any]] = [
-            {"params": [p for p in others if p.dim() > 1]},
-            {"params": [p for p in others if p.dim() <= 1], "weight_decay": 0.0},
-            {"params": [p for p in self.parameters() if id(p) in own], "weight_decay": 0.0},
-        ]
-        optimizer = self.optimizer_factory([group for group in groups if group["params"]])
-        if own:
-            optimizer.param_groups[-1]["lr"] *= self.codebook_lr_factor
-        if self.lr_scheduler_factory is None:
+        optimizer = make_optimizer(self.optimizer_factory, self.parameters(), own, self.codebook_lr_factor)
+        return optimizer, make_scheduler(self.lr_scheduler_factory, optimizer)
+
+    def configure_optimizers(self) -> Any:
+        """Create optimizer and scheduler, whose length is that of the training (:mod:`spikefit.optim`)."""
+        optimizer, scheduler = self.make_optimizer()
+        if scheduler is None:
             return optimizer
-        scheduler = self.lr_scheduler_factory(optimizer)
         set_total = getattr(scheduler, "set_total", None)
         if callable(set_total):
             by_epoch = self.lr_interval == "epoch"

@@ -73,7 +73,7 @@ class SpikingNeuron(nn.Module):
         check_choice("reset", reset, ("subtract", "zero"))
         check_choice("surrogate", surrogate, SURROGATES)
         for option, value in (("threshold", threshold), ("alpha", alpha)):
-            if not value > 0:
+            if not 0 < value < math.inf:
                 raise ConfigurationError(f"{option}: got {value!r}, expected a value above 0.")
         self.units = units
         self.threshold = threshold

@@ -1,9 +1,13 @@
-"""Learning rate schedules that torch lacks."""
+"""Optimizers and learning rate schedules of a network with quantizers."""
 
 import math
+import warnings
+from collections.abc import Callable, Collection, Iterable
+from typing import Any
 
+from torch import nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
 
 from spikefit.errors import ConfigurationError, check_range
 
@@ -75,3 +79,74 @@ def _check_length(total_steps: int, warmup_steps: float) -> None:
     check_range("total_steps", total_steps, 1)
     if warmup_steps >= 1:  # a share always leaves a descent
         check_range("warmup_steps", warmup_steps, 0, total_steps - 1)
+
+
+def make_optimizer(
+    factory: Callable[[Any], Optimizer], parameters: Iterable[nn.Parameter], own: Collection[int], factor: float
+) -> Optimizer:
+    """Create an optimizer with a group of weight matrices, one of vectors, and one of the quantizers' parameters.
+
+    Vectors (norms, biases, leaks) and quantizers have no weight decay. Empty groups are left out.
+
+    Args:
+        factory: called with the parameter groups.
+        parameters: all parameters.
+        own: ``id`` of the quantizers' parameters among them.
+        factor: learning rate of the quantizers' parameters, relative to that of the weights.
+
+    Raises:
+        ConfigurationError: for options that the optimizer refuses, or a learning rate that is not a finite number.
+    """
+    parameters = list(parameters)
+    others = [p for p in parameters if id(p) not in own]
+    groups: list[dict[str, Any]] = [
+        {"params": [p for p in others if p.dim() > 1]},
+        {"params": [p for p in others if p.dim() <= 1], "weight_decay": 0.0},
+        {"params": [p for p in parameters if id(p) in own], "weight_decay": 0.0},
+    ]
+    optimizer = _made("optimizer", factory, [group for group in groups if group["params"]])
+    if own:
+        optimizer.param_groups[-1]["lr"] *= factor
+    _require_finite_rates("optimizer", optimizer)
+    return optimizer
+
+
+def make_scheduler(factory: Callable[[Optimizer], Any] | None, optimizer: Optimizer) -> Any:
+    """Create the learning rate scheduler of ``optimizer``; None without a factory.
+
+    Raises:
+        ConfigurationError: for options that the scheduler refuses.
+    """
+    return None if factory is None else _made("lr_scheduler", factory, optimizer)
+
+
+def _require_finite_rates(option: str, optimizer: Optimizer) -> None:
+    for group in optimizer.param_groups:
+        if not 0 <= float(group["lr"]) < math.inf:
+            raise ConfigurationError(
+                f"model.init_args.{option}: got the learning rate {group['lr']}, expected a finite number from 0."
+            )
+
+
+def check_schedule(scheduler: Any, optimizer: Optimizer) -> None:
+    """Make the first step of a scheduler that is not used, which shows options that its constructor accepts.
+
+    Schedulers that need a metric, or the length of the training, are not tried.
+
+    Raises:
+        ConfigurationError: for a step that fails, or gives a learning rate that is not finite.
+    """
+    if isinstance(scheduler, LRScheduler) and not isinstance(scheduler, ReduceLROnPlateau | WarmupCosine):
+        with warnings.catch_warnings():  # no optimizer's step precedes it
+            warnings.simplefilter("ignore", UserWarning)
+            _made("lr_scheduler", lambda _: scheduler.step(), None)
+        _require_finite_rates("lr_scheduler", optimizer)
+
+
+def _made(option: str, factory: Callable[[Any], Any], argument: Any) -> Any:
+    try:
+        return factory(argument)
+    except ConfigurationError:
+        raise
+    except Exception as error:  # torch raises anything for values that are not allowed
+        raise ConfigurationError(f"model.init_args.{option}: refused by its class: {error}") from error

@@ -11,11 +11,14 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Literal
 
-from spikefit.errors import ConfigurationError
+from spikefit.errors import ConfigurationError, check_choice
+from spikefit.optim import check_schedule
 
 if TYPE_CHECKING:
     from spikefit.module import SpikingClassifier
 
+PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
+"""Those with weights, codebooks and membranes in float32, which kernels, lowering and parity need."""
 OWN_PACKAGES = ("lightning", "spikefit", "callbacks")
 
 
@@ -43,13 +46,17 @@ class Preflight:
         return self.command == "fit"
 
     def run(self) -> None:
-        """Sort the callbacks, then check data, loss, callbacks and monitored metrics.
+        """Check the precision, sort the callbacks, then check data, loss, callbacks and monitored metrics.
 
         Raises:
             SpikeFitError: for the first error that is found.
         """
+        check_choice("trainer.precision", self.trainer.precision, PRECISIONS)
         self.trainer.callbacks = in_order(self.trainer.callbacks)
         self.module.declare(self.data)
+        if self.fitting:
+            optimizer, scheduler = self.module.make_optimizer()  # torch refuses their options, before data are loaded
+            check_schedule(scheduler, optimizer)
         for part in (self.module.loss, *self.trainer.callbacks):
             ask = getattr(part, "preflight", None)
             if callable(ask):

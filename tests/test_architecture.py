@@ -35,6 +35,8 @@ EVERYWHERE = {
     "spikefit.checkpoints",
     "spikefit.preflight",
     "spikefit.optim",
+    "spikefit.resumed_options",
+    "spikefit.strict_yaml",
 }
 # Imported where they are used, never at the top of a module.
 LAZY = {"tonic", "torchvision", "wandb", "sklearn", "h5py"}

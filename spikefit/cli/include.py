@@ -4,13 +4,16 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from jsonargparse import Namespace
+from jsonargparse import Namespace, get_loader, set_loader
 from jsonargparse._actions import ActionConfigFile, previous_config
 from lightning.pytorch.cli import LightningArgumentParser
 
 from spikefit.errors import ConfigurationError
+from spikefit.strict_yaml import read_yaml, require_unique_keys
 
 KEY = "include"
+_load_yaml = get_loader("yaml")
+set_loader("yaml", lambda text: _load_yaml(require_unique_keys(text)), (yaml.YAMLError,))
 
 
 def expand(path: Path) -> list[tuple[Path, dict[str, Any]]]:
@@ -53,7 +56,7 @@ def _expand(path: Path, including: tuple[Path, ...]) -> list[tuple[Path, dict[st
 
 def _content(path: Path) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = read_yaml(path)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigurationError(f"{path} can't be read: {error}") from error
     if not isinstance(content, dict):

@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 
 import torch
 from jsonargparse.typing import PositiveInt
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger, WandbLogger
@@ -18,11 +19,13 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 from spikefit.checkpoints import read_checkpoint
 from spikefit.cli.errors import explain
 from spikefit.cli.include import IncludingParser
+from spikefit.cli.parsed import require_usable
 from spikefit.cli.run_directory import assign_run_directory, discard_if_empty
 from spikefit.data.datamodule import SpikeDataModule
 from spikefit.errors import CheckpointError, ConfigurationError, SpikeFitError
 from spikefit.module import SpikingClassifier
 from spikefit.preflight import Preflight
+from spikefit.resumed_options import require_same_network
 
 # Warnings that ask nothing of the user.
 EXPECTED_WARNINGS = (
@@ -95,22 +98,42 @@ class SpikeFitCLI(LightningCLI):
         parser.link_arguments("data.input_shape", "model.init_args.input_shape", apply_on="instantiate")
         parser.link_arguments("data.num_classes", "model.init_args.num_classes", apply_on="instantiate")
 
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parse the command line.
+
+        Raises:
+            ConfigurationError: for values that jsonargparse fails on without a message of its own.
+        """
+        try:
+            super().parse_arguments(parser, args)
+            require_usable(self.config[self.config.subcommand])
+        except SpikeFitError:
+            raise
+        except (ValueError, TypeError, AttributeError, LookupError, ArithmeticError, OSError, RecursionError) as error:
+            raise ConfigurationError(
+                f"the configuration can't be parsed ({type(error).__name__}: {error}); expected values of the "
+                "types that spikefit COMMAND --print_config shows."
+            ) from error
+
     def _parse_ckpt_path(self) -> None:
-        """Say clearly when the checkpoint is not there or not readable, before anything is built."""
+        """Say clearly when the checkpoint is not there or not readable, before anything is built.
+
+        Lightning would let the options that a checkpoint stores override those that the user gives. Here the given ones
+        count, and those that contradict the stored network are refused (:meth:`_preflight`).
+        """
         command = self.config.get("subcommand")
         path = self.config[command].get("ckpt_path") if command else None
+        self._stored_options: dict[str, Any] = {}
         if path and path not in CHECKPOINT_KEYWORDS and "://" not in str(path):
             if not Path(path).is_file():
                 raise CheckpointError(
                     f"ckpt_path: no file {path}; expected a checkpoint or one of {', '.join(CHECKPOINT_KEYWORDS)}."
                 )
-            read_checkpoint(Path(path), "ckpt_path")
-        super()._parse_ckpt_path()
+            self._stored_options = read_checkpoint(Path(path), "ckpt_path").get("hyper_parameters", {})
 
     def before_instantiate_classes(self) -> None:
         """Give the run a directory of its own; the saved configuration does not name it, to be used again."""
         settings = self.config[self.subcommand]
-        require_mappings(settings.trainer.callbacks)
         if settings.cpu_threads is not None:
             torch.set_num_threads(settings.cpu_threads)
         self._given_config = copy.deepcopy(self.config)
@@ -129,31 +152,39 @@ class SpikeFitCLI(LightningCLI):
             raise
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """Build the trainer; what is saved as its configuration is what the user gave."""
+        """Build the trainer; what is saved as its configuration is what the user gave.
+
+        Raises:
+            ConfigurationError: for options that Lightning refuses.
+        """
         self.config = self._given_config
         given = self.config_init[self.subcommand].trainer.callbacks or []
         require_own_states(given if isinstance(given, list) else [given])
-        return super().instantiate_trainer(**kwargs)
+        try:
+            return super().instantiate_trainer(**kwargs)
+        except (MisconfigurationException, TypeError, ValueError, RuntimeError, OSError) as error:
+            raise ConfigurationError(f"trainer: Lightning refuses its options: {error}") from error
 
     def _preflight(self) -> None:
         """Ask before anything is loaded; the module asks again, for programs that do not use the command line."""
         resumes = bool(self.config[self.subcommand].get("ckpt_path"))
+        require_same_network(self.model.hparams, self._stored_options)
+        if not resumes and self.subcommand != "fit":
+            require_weights(str(self.subcommand), (self.model.network, *self.trainer.callbacks))  # type: ignore[attr-defined]
         Preflight(self.model, self.datamodule, str(self.subcommand), self.trainer, resumes).run()
 
 
-def require_mappings(callbacks: Any) -> None:
-    """Raise for a schedule that is a number: jsonargparse would only find that out while it builds the callback.
+def require_weights(command: str, parts: Sequence[object]) -> None:
+    """Raise unless the network or a callback provides trained weights (``provides_weights``).
 
     Raises:
-        ConfigurationError: naming the callback and what is allowed.
+        ConfigurationError: naming what does.
     """
-    for callback in callbacks if isinstance(callbacks, list) else []:
-        schedule = (callback.get("init_args") or {}).get("schedule")
-        if isinstance(schedule, str | int | float):
-            raise ConfigurationError(
-                f"schedule of {callback.class_path}: got {schedule!r}, expected start, stop, every and interval, such "
-                "as {start: 8, stop: 20}."
-            )
+    if not any(getattr(part, "provides_weights", False) for part in parts):
+        raise ConfigurationError(
+            f"ckpt_path: got None, so that {command} would use random weights; expected a checkpoint, such as "
+            "runs/NAME/version_N/checkpoints/last.ckpt, or the callback InitialWeights."
+        )
 
 
 def require_own_states(callbacks: Sequence[Callback]) -> None:
@@ -230,9 +261,12 @@ def _rank() -> str:
     return f"process {torch.distributed.get_rank()}: " if distributed else ""
 
 
-def _user_error(error: BaseException | None) -> SpikeFitError | None:
-    """The error that a user can remedy, also when jsonargparse has wrapped it into one about types."""
-    while error is not None and not isinstance(error, SpikeFitError):
+def _user_error(error: BaseException | None) -> Exception | None:
+    """The error that a user can remedy, also when jsonargparse has wrapped it into one about types.
+
+    Lightning's own error for configurations is one, too.
+    """
+    while error is not None and not isinstance(error, SpikeFitError | MisconfigurationException):
         error = error.__cause__
     return error
 

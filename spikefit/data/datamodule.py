@@ -17,7 +17,8 @@ from spikefit.data.augment import BatchTransform
 from spikefit.data.batches import AugmentedBatches, TensorBatches
 from spikefit.data.device_cache import Choice, DeviceCache
 from spikefit.data.images import Augmented, stratified_split
-from spikefit.data.source import DataSource, LabelledDataset
+from spikefit.data.integrity import require_labels
+from spikefit.data.source import DataSource, LabelledDataset, Part
 from spikefit.errors import ConfigurationError, check_choice, check_range
 from spikefit.input_kind import InputKind
 from spikefit.seeding import derived_seed, reseed
@@ -101,6 +102,7 @@ class SpikeDataModule(pl.LightningDataModule):
         check_range("time_steps", time_steps, 1)
         check_range("batch_size", batch_size, 1)
         check_range("num_workers", num_workers, 0)
+        check_range("seed", seed, 0)
         if not 0 <= val_fraction < 1:
             raise ConfigurationError(f"val_fraction: got {val_fraction!r}, expected a value in [0, 1).")
         if train_samples is not None:
@@ -144,15 +146,20 @@ class SpikeDataModule(pl.LightningDataModule):
         if stage in ("fit", "validate") and "train" not in self._parts:
             self._load_train()
         if stage in ("test", "predict") and "test" not in self._parts:
-            self._parts["test"] = self.dataset.load("test", self.time_steps)
+            self._parts["test"] = self._load("test")
+
+    def _load(self, part: Part) -> LabelledDataset:
+        loaded = self.dataset.load(part, self.time_steps)
+        require_labels(loaded.labels, self.num_classes, f"{type(self.dataset).__name__}: the {part} part")
+        return loaded
 
     def _load_train(self) -> None:
-        full: LabelledDataset = self.dataset.load("train", self.time_steps)
+        full = self._load("train")
         shown = Augmented(full, self._sample_transforms) if self._sample_transforms else full
         kept = np.arange(len(full))
         if self.val_fraction > 0:
             if self.dataset.has_validation:
-                self._parts["val"] = self.dataset.load("valid", self.time_steps)
+                self._parts["val"] = self._load("valid")
             else:
                 kept, held_out = self._split("val_fraction", full, kept, self.val_fraction, full.groups)
                 self._parts["val"] = Subset(full.without_augmentation(), held_out.tolist())

@@ -2,9 +2,9 @@
 
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any, ClassVar
 
 import numpy as np
@@ -13,7 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from spikefit.data.batches import SampleTensors
-from spikefit.data.source import DataSource, LabelledDataset, Part, data_folder, fetch
+from spikefit.data.integrity import require_idx, require_images
+from spikefit.data.source import DataSource, LabelledDataset, MissingError, Part, data_folder, fetch
 from spikefit.errors import DataError, check_choice, check_range
 
 
@@ -98,19 +99,51 @@ class _Torchvision(DataSource):
     def __init__(self, root: str | None = None, download: bool = True) -> None:
         self.root, self.download = root, download
 
-    def _open(self, part: Part, download: bool) -> Any:
+    def _open(self, part: Part, download: bool) -> Images:
+        """Read one set.
+
+        Raises:
+            MissingError: without ``download``, if a file is missing.
+            DataError: without ``download``, if a file is damaged.
+        """
         from torchvision import datasets
 
         root = data_folder(self.root)
+        base, folder = getattr(datasets, self.name), root / self.folder
         try:
-            return getattr(datasets, self.name)(root=str(root), train=part == "train", download=download)
-        except (RuntimeError, ValueError, EOFError, UnpicklingError) as error:  # torchvision's errors on broken files
+            data = base(root=str(root), train=part == "train", download=download)
+            images, labels = torch.as_tensor(np.asarray(data.data)), torch.as_tensor(np.asarray(data.targets)).long()
+            images = images.unsqueeze(1) if images.dim() == 3 else images.permute(0, 3, 1, 2)
+            require_images(images, labels, self.shape, self.num_classes, f"{self.name}: the {part} part in {folder}")
+        except Exception as error:  # torchvision and pickle raise anything for broken files
             if download:
                 raise  # `fetch` reports why the download failed
-            raise DataError(f"{self.name}: {root / self.folder} is missing or damaged ({error}).") from error
+            self._check(base, folder)
+            if isinstance(error, DataError):
+                raise
+            raise DataError(f"{self.name}: {folder} is damaged ({str(error) or type(error).__name__}).") from error
+        return Images(images.contiguous(), labels)
+
+    @abstractmethod
+    def _check(self, base: Any, folder: Path) -> None:
+        """Find out which file torchvision's class ``base`` can't use.
+
+        Raises:
+            MissingError: if one is missing.
+            DataError: if one is damaged; the message names it and what is wrong.
+        """
+
+    def _require_files(self, folder: Path, names: Iterable[str]) -> None:
+        missing = [name for name in names if not (folder / name).exists()]
+        if missing:
+            raise MissingError(f"{self.name}: {folder / missing[0]} is missing.")
 
     def prepare(self) -> None:
-        """Check for the files, and download missing ones if that is allowed."""
+        """Check the files of both sets, and download missing ones if that is allowed.
+
+        Raises:
+            DataError: if a set is damaged, or missing and can't be downloaded.
+        """
 
         def both(download: bool) -> None:
             self._open("train", download)
@@ -125,13 +158,35 @@ class _Torchvision(DataSource):
         Raises:
             DataError: if the set is missing or can't be read.
         """
-        data = self._open(part, download=False)
-        images = torch.as_tensor(np.asarray(data.data))
-        images = images.unsqueeze(1) if images.dim() == 3 else images.permute(0, 3, 1, 2)
-        return Images(images.contiguous(), torch.as_tensor(np.asarray(data.targets)).long())
+        return self._open(part, download=False)
 
 
-class MNIST(_Torchvision):
+class _Idx(_Torchvision):
+    """A data set in the four IDX files of MNIST."""
+
+    def _check(self, base: Any, folder: Path) -> None:
+        pairs = [
+            [folder / f"{part}-{what}-ubyte" for what in ("images-idx3", "labels-idx1")] for part in ("train", "t10k")
+        ]
+        self._require_files(folder, [file.name for pair in pairs for file in pair])
+        for images, labels in pairs:
+            require_idx(images, labels, self.shape[-1], self.num_classes)
+
+
+class _Cifar(_Torchvision):
+    """A data set in pickled batches with known checksums."""
+
+    def _check(self, base: Any, folder: Path) -> None:
+        from torchvision.datasets import cifar
+
+        checksums = {**dict([*base.train_list, *base.test_list]), base.meta["filename"]: base.meta["md5"]}
+        self._require_files(folder, checksums)
+        for name, checksum in checksums.items():
+            if not cifar.check_integrity(str(folder / name), checksum):
+                raise DataError(f"{folder / name} is damaged: expected a file with the MD5 {checksum}.")
+
+
+class MNIST(_Idx):
     """MNIST: 60000 training and 10000 test images of 28 x 28. Arguments as in :class:`FashionMNIST`.
 
     Example:
@@ -142,7 +197,7 @@ class MNIST(_Torchvision):
     name, folder, num_classes, shape = "MNIST", "MNIST/raw", 10, (1, 28, 28)
 
 
-class FashionMNIST(_Torchvision):
+class FashionMNIST(_Idx):
     """Fashion-MNIST: 60000 training and 10000 test images of 28 x 28 (arXiv 1708.07747).
 
     Args:
@@ -157,7 +212,7 @@ class FashionMNIST(_Torchvision):
     name, folder, num_classes, shape = "FashionMNIST", "FashionMNIST/raw", 10, (1, 28, 28)
 
 
-class CIFAR10(_Torchvision):
+class CIFAR10(_Cifar):
     """CIFAR-10: 50000 training and 10000 test images of 32 x 32. Arguments as in :class:`FashionMNIST`.
 
     Example:
@@ -168,7 +223,7 @@ class CIFAR10(_Torchvision):
     name, folder, num_classes, shape = "CIFAR10", "cifar-10-batches-py", 10, (3, 32, 32)
 
 
-class CIFAR100(_Torchvision):
+class CIFAR100(_Cifar):
     """CIFAR-100: 50000 training and 10000 test images of 32 x 32. Arguments as in :class:`FashionMNIST`.
 
     Example:

@@ -16,6 +16,10 @@ from spikefit.input_kind import InputKind
 Part = Literal["train", "valid", "test"]
 
 
+class MissingError(DataError):
+    """A data set is missing or incomplete, and may be downloaded."""
+
+
 class DataSource(ABC):
     """Base class of data sets that are loaded on demand; creating one reads no file.
 
@@ -92,15 +96,17 @@ def fetch(name: str, folder: Path, download: bool, expected: str, load: Callable
         folder: folder where it is expected.
         download: whether it may be downloaded.
         expected: expected content of ``folder``, for the error message.
-        load: function that opens the data set; its argument is whether to download.
+        load: function that opens the data set; its argument is whether to download. Without it raises
+            :class:`MissingError` for a data set that is missing.
 
     Raises:
-        DataError: if the data set is missing; the message says how to provide it.
+        DataError: if the data set is missing; the message says how to provide it. Other errors of ``load``, such as
+            that of a damaged file, get through.
     """
     try:
         load(False)
         return
-    except (RuntimeError, OSError) as error:
+    except MissingError as error:
         if not download:
             raise DataError(
                 f"{name}: not found in {folder} (expected {expected}). Set download to true, set root or "

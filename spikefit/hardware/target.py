@@ -31,6 +31,7 @@ from spikefit.hardware.sourced_value import (
     to_plain,
 )
 from spikefit.program.ir import Arithmetic, Population
+from spikefit.strict_yaml import read_yaml
 
 Value = TypeVar("Value")
 
@@ -82,7 +83,7 @@ class HardwareTarget:
                     "or the path of a YAML file."
                 )
         try:
-            content = yaml.safe_load(path.read_text(encoding="utf-8"))
+            content = read_yaml(path)
         except OSError as error:
             raise TargetError(f"hardware: {path} can't be read: {error.strerror}.") from error
         except (yaml.YAMLError, UnicodeDecodeError) as error:

@@ -101,6 +101,8 @@ class FromNIR(Network):
         torch.Size([4, 2, 3])
     """
 
+    provides_weights = True
+
     def __init__(
         self,
         input_shape: tuple[int, ...],

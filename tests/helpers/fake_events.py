@@ -52,12 +52,16 @@ def write_cifar10dvs(root: Path, per_class: int = 20) -> None:
             write_aedat4(folder / f"cifar10_{name}_{number}.aedat4", *labelled_events(rng, label, 128))
 
 
+HEADER = b"#!AER-DAT4.0\r\n"
+
+
 def write_aedat4(path: Path, t, x, y, p) -> None:
     """Events as the package aedat gives them, times counted from 1970."""
     events = np.empty(len(t), AEDAT4)
     for field, values in zip(("t", "x", "y", "on"), (t + 1_500_000_000_000_000, x, y, p), strict=True):
         events[field] = values
     with path.open("wb") as file:
+        file.write(HEADER)
         np.save(file, events)
 
 
@@ -65,7 +69,9 @@ class Decoder:
     """As ``aedat.Decoder``: streams, and packets of one of them; a camera's file has frames in addition to events."""
 
     def __init__(self, path) -> None:
-        self.events = np.load(path)
+        with open(path, "rb") as file:
+            file.seek(len(HEADER))
+            self.events = np.load(file)
 
     def id_to_stream(self):
         return {0: {"type": "events", "width": 128, "height": 128}, 1: {"type": "frame", "width": 128, "height": 128}}

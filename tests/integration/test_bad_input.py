@@ -30,6 +30,20 @@ NETWORK = "--model.init_args.network.init_args"
         ("--data.init_args.time_steps=0", ["time_steps", "got 0"]),
         ("--cpu_threads=0", ["cpu_threads", "v>0"]),
         ("--ckpt_path=nowhere.ckpt", ["ckpt_path", "nowhere.ckpt"]),
+        ("--trainer.devices=[]", ["trainer.devices: got []", "auto"]),
+        ("--trainer.devices=-7", ["trainer: ", "devices"]),
+        ("--trainer.precision=64-true", ["trainer.precision: got '64-true'", "'32-true', 'bf16-mixed', '16-mixed'"]),
+        ("--model.init_args.optimizer=null", ["model.init_args.optimizer: got null, expected"]),
+        ("--model.init_args.optimizer.init_args.lr=.inf", ["model.init_args.optimizer", "rate inf", "finite"]),
+        ("--model.init_args.lr_scheduler.init_args.T_max=0", ["model.init_args.lr_scheduler", "by zero"]),
+        ("--seed_everything=-1", ["seed_everything: got -1", "0 to 4294967295"]),
+        ("--cpu_threads=100000000", ["cpu_threads: got 100000000", "1 to 1024"]),
+        ("--trainer.accumulate_grad_batches=0", ["trainer.accumulate_grad_batches: got 0, expected at least 1"]),
+        ("--model.init_args.optimizer.init_args.lr=.nan", ["model.init_args.optimizer", "nan"]),
+        (
+            '--data.init_args.dataset={"class_path": "spikefit.data.images.Digits", "class_path": "x"}',
+            ["dataset", '"x"'],
+        ),
     ],
 )
 def test_a_wrong_option_is_named(run, option, named):
@@ -41,6 +55,39 @@ def test_a_wrong_option_is_named(run, option, named):
     for words in named:
         assert words in printed, printed
     assert not list(Path().glob("runs/*"))
+
+
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [
+        (b"cpu_threads: 1\nhardware: loihi\ncpu_threads: 1\n", ["'cpu_threads' occurs twice, in lines 1 and 3"]),
+        (b"trainer:\n  max_epochs: 1\n  max_epochs: 2\n", ["'max_epochs' occurs twice, in lines 2 and 3"]),
+        ("hardware: Größe\n".encode("latin-1"), ["utf-8"]),
+        (b"data:\n  init_args: {batch_size: null}\n", ["data.init_args.batch_size: got null, expected int"]),
+        (b"trainer: {devices: null}\n", ["trainer.devices: got null, expected"]),
+        (b"trainer: {logger: {class_path: CSVLogger, init_args: {save_dir: own.yaml}}}", ["own.yaml"]),
+        (b"trainer: \"a\\0\"\n", ["can't be parsed"]),
+        (b"- 1\n", ["own.yaml", "mapping"]),
+        (b"a: [\n", ["own.yaml"]),
+    ],
+)  # fmt: skip
+def test_a_wrong_file_is_named(run, content, named):
+    Path("own.yaml").write_bytes(content)
+    status, printed = run("fit", *QUICK[:2], "--config", "own.yaml")
+    assert status == 2, printed
+    assert "Traceback" not in printed
+    for words in named:
+        assert words in printed, printed
+    assert not list(Path().glob("runs/*"))
+
+
+@pytest.mark.parametrize("content", [b"description: a\ndescription: b\n", "# \u00fc".encode("latin-1")])
+def test_a_wrong_chip_file_is_named(run, content):
+    Path("chip.yaml").write_bytes(content)
+    status, printed = run("fit", *QUICK, "--hardware=chip.yaml")
+    assert status == 2, printed
+    assert "chip.yaml: not valid YAML" in printed
+    assert "Traceback" not in printed
 
 
 @pytest.mark.parametrize(

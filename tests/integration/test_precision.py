@@ -4,10 +4,11 @@ from functools import partialmethod
 
 import pytest
 import torch
-from helpers.tiny_fit import fit, module
+from helpers.tiny_fit import TinyDataWithTest, fit, module
 
-from callbacks import CodebookReclustering, FSCPruning, NormCalibration
+from callbacks import ChipEmulation, CodebookReclustering, DeploymentSimulation, FSCPruning, NormCalibration
 from callbacks.schedule import Schedule
+from spikefit.errors import ConfigurationError
 
 
 def accuracy(trainer):
@@ -32,6 +33,31 @@ def test_bf16_mixed_trains_a_codebook_in_float32(tmp_path):
         assert len(layer.weight.unique()) <= 4
     assert all(parameter.isfinite().all() for parameter in model.parameters())
     assert accuracy(trainer) > 0.9
+
+
+@pytest.mark.parametrize("precision", ["bf16-mixed", "16-mixed"])
+def test_mixed_precision_is_compressed_emulated_and_deployed(tmp_path, precision):
+    simulation = DeploymentSimulation(parity_samples=40)
+    callbacks = [
+        CodebookReclustering(Schedule(1)),
+        FSCPruning(fraction=0.2, schedule=Schedule(1, 1)),
+        NormCalibration(),
+        ChipEmulation(Schedule(2)),
+        simulation,
+    ]
+    trainer, model = fit(tmp_path, callbacks, epochs=3, precision=precision)
+    trainer.test(model, TinyDataWithTest(), verbose=False)
+    report = simulation.report
+    assert report.accuracy_deployed == report.accuracy_float > 0.6
+    assert report.parity.mismatches == 0
+    assert report.target_agreement.mismatches == 0
+    assert report.unique_weights_max <= 4
+
+
+@pytest.mark.parametrize("precision", ["64-true", "bf16-true", "16-true", "64"])
+def test_other_precisions_are_refused(tmp_path, precision):
+    with pytest.raises(ConfigurationError, match=r"trainer\.precision: got '.*', expected .* 'bf16-mixed', '16-mixed'"):
+        fit(tmp_path, [], precision=precision)
 
 
 @pytest.mark.parametrize("option", ["gradient_checkpointing", "compile"])

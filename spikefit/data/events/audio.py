@@ -9,7 +9,9 @@ from typing import Any
 
 from spikefit.data.events.source import Chosen
 from spikefit.data.events.tonic_source import TonicSource
+from spikefit.data.integrity import require_labels
 from spikefit.data.source import Part
+from spikefit.errors import DataError
 
 
 class _Heidelberg(TonicSource):
@@ -25,11 +27,25 @@ class _Heidelberg(TonicSource):
     def _files(self, dataset: Any) -> Iterable[Path]:
         return [Path(dataset.location_on_system, dataset.data_filename)]
 
+    def _require_intact(self, dataset: Any) -> None:
+        super()._require_intact(dataset)
+        self._chosen(dataset)
+
     def _chosen(self, dataset: Any) -> Chosen:
         import h5py
 
-        with h5py.File(next(iter(self._files(dataset))), "r") as file:
-            labels = [int(label) for label in file["labels"][:]]
+        path = next(iter(self._files(dataset)))
+        try:
+            with h5py.File(path, "r") as file:
+                labels = file["labels"][:]
+                lengths = {name: len(file[name]) for name in ("spikes/times", "spikes/units")}
+        except (OSError, KeyError, AttributeError) as error:
+            raise DataError(f"{path} is damaged: can't be read ({error}).") from error
+        for name, length in lengths.items():
+            if length != len(labels):
+                raise DataError(f"{path} is damaged: {len(labels)} labels, but {length} entries in {name}.")
+        require_labels(labels, self.num_classes, str(path))
+        labels = labels.tolist()
         return Chosen(list(range(len(labels))), labels)
 
 

@@ -12,12 +12,12 @@ import json
 import os
 import struct
 import sys
-import tempfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, Protocol
+from uuid import uuid4
 
 import numpy as np
 import torch
@@ -290,9 +290,10 @@ def _unfinished(folder: Path, key: str) -> Iterator[tuple[IO[bytes], Path]]:
     """A new temporary file of this process, locked while it is written, and deleted unless it is renamed."""
     with _locked(folder):
         _remove_abandoned(folder)
-        handle, name = tempfile.mkstemp(prefix=f"{key}.", suffix=UNFINISHED, dir=folder)
+        path = folder / f"{key}.{uuid4().hex}{UNFINISHED}"
+        # Not by tempfile, whose files only their owner can read: others of a group may share the cache.
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
         _lock(handle, wait=True)
-    path = Path(name)
     try:
         with os.fdopen(handle, "wb") as file:
             yield file, path

@@ -1,12 +1,14 @@
 """Event data sets from a folder of your own recordings."""
 
 import importlib.util
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from torch import Tensor
 
+from spikefit.data.events.integrity import require_intact
 from spikefit.data.events.pipeline import EventPipeline
 from spikefit.data.events.recordings import SensorSize, is_audio
 from spikefit.data.events.source import (
@@ -89,8 +91,8 @@ class RecordingFolder(EventSource):
         self.columns = fields if columns is None else columns
         if sorted(self.columns) != sorted(fields):
             raise ConfigurationError(f"columns: got {columns!r}, expected each of the letters {fields} once.")
-        if not tick > 0:
-            raise ConfigurationError(f"tick: got {tick!r}, expected a value above 0.")
+        if not 0 < tick < math.inf:
+            raise ConfigurationError(f"tick: got {tick!r}, expected a number above 0.")
         if separator == "":
             raise ConfigurationError("separator: got '', expected at least one character, or null.")
         self.tick, self.separator = tick, separator
@@ -109,9 +111,10 @@ class RecordingFolder(EventSource):
         """The recordings of one set.
 
         Raises:
-            DataError: if the set, one of its classes, or the reader of its files is missing.
+            DataError: if the set, one of its classes, or the reader of its files is missing, or a file is damaged.
         """
         files, chosen = self._found(part)
+        require_intact(files)
         if any(file.suffix == ".aedat4" for file in files) and importlib.util.find_spec("aedat") is None:
             raise DataError(
                 f"RecordingFolder: .aedat4 files in {self.root} are read by the package aedat, which is not installed; "
@@ -143,7 +146,14 @@ class RecordingFolder(EventSource):
         labels: list[int] = []
         for label, name in enumerate(self.classes):
             place = folder / name
-            found = sorted(file for file in place.glob("*") if file.is_file() and not file.name.startswith("."))
+            try:
+                entries = sorted(place.iterdir())
+            except FileNotFoundError:
+                entries = []
+            except OSError as error:
+                raise DataError(f"RecordingFolder: {place} can't be read: {error.strerror or error}.") from error
+            shown = [file for file in entries if not file.name.startswith(".")]
+            found = [file for file in shown if file.is_file() or file.suffix in SUFFIXES]
             if not found:
                 raise DataError(
                     f"RecordingFolder: {place} is missing or empty (expected recordings with the suffixes "
@@ -214,7 +224,7 @@ class FolderRecordings:
         except DataError:
             raise
         except Exception as error:  # numpy, tonic and camera libraries may raise anything for a broken file
-            raise DataError(f"{file}: can't be read ({str(error) or type(error).__name__}).") from error
+            raise DataError(f"{file} is damaged: can't be read ({str(error) or type(error).__name__}).") from error
         return standard_events(events, self.sensor_size, str(file))
 
 
@@ -226,10 +236,10 @@ def _read_npy(file: Path, columns: str, tick: float) -> np.ndarray:
         values = {field: array[:, column] for column, field in enumerate(columns)}
     else:
         values = {field: array[field] for field in array.dtype.names}
-    events = np.empty(len(array), [(field, np.float64 if field == "t" else np.int64) for field in values])
+    events = np.empty(len(array), [(field, np.float64) for field in values])
     for field, value in values.items():
         events[field] = value
-    if "t" in values:
+    if "t" in values and tick != 1:
         # Whole microseconds, which 64-bit floats represent exactly up to 285 years.
         events["t"] = np.rint(events["t"] * tick)
     return events
@@ -238,8 +248,6 @@ def _read_npy(file: Path, columns: str, tick: float) -> np.ndarray:
 def _read_bin(file: Path, columns: str, tick: float) -> np.ndarray:
     from tonic.io import read_mnist_file
 
-    if file.stat().st_size % 5:
-        raise DataError(f"{file}: has {file.stat().st_size} bytes, expected five per event; it is damaged.")
     return read_mnist_file(file, dtype=np.dtype([("x", int), ("y", int), ("t", int), ("p", int)]))
 
 

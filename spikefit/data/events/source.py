@@ -17,6 +17,9 @@ from spikefit.data.source import DataSource, LabelledDataset, Part
 from spikefit.errors import ConfigurationError, DataError, check_choice, check_range
 from spikefit.input_kind import InputKind
 
+LARGEST = 2**53
+"""Largest time, in microseconds (285 years); 64-bit floats hold all whole numbers up to here."""
+
 
 class GroupedRecordings(Recordings, Protocol):
     """Interface of recordings with groups, which a split must not separate.
@@ -154,7 +157,7 @@ def standard_events(events: np.ndarray, sensor_size: SensorSize, name: str, crop
         A new array of :data:`EVENTS`, or of :data:`SOUNDS` for audio.
 
     Raises:
-        DataError: for another type, a missing field, or an event outside the sensor.
+        DataError: for another type, a missing field, a number that is not whole, or an event outside the sensor.
     """
     wanted = SOUNDS if is_audio(sensor_size) else EVENTS
     assert wanted.names is not None
@@ -163,6 +166,8 @@ def standard_events(events: np.ndarray, sensor_size: SensorSize, name: str, crop
     if missing:
         raise DataError(f"{name}: has no field {', '.join(missing)}, expected events with {', '.join(wanted.names)}.")
     events = events.ravel()  # tonic's ASLDVS gives a column
+    for field in wanted.names:
+        _require_whole(events[field], field, name)
     width, height, polarities = sensor_size
     on_sensor = (events["x"] >= 0) & (events["x"] < width)
     if "y" in wanted.names:
@@ -178,6 +183,23 @@ def standard_events(events: np.ndarray, sensor_size: SensorSize, name: str, crop
         result[field] = events[field]
     result["p"] = 0 if polarities == 1 else events["p"] > 0
     return by_time(result)
+
+
+def _require_whole(values: np.ndarray, field: str, name: str) -> None:
+    """Raise for numbers that would be rounded, or that no recording has: NaN becomes -2**63 as an integer."""
+    if values.dtype.kind == "f":
+        with np.errstate(invalid="ignore"):
+            wrong = ~(np.abs(values) <= LARGEST) | (np.rint(values) != values)
+    elif field == "t" and len(values) and not -LARGEST <= int(values.min()) <= int(values.max()) <= LARGEST:
+        wrong = (values < -LARGEST) | (values > LARGEST)
+    else:
+        return
+    if wrong.any():
+        first = int(np.argmax(wrong))
+        advice = " of microseconds; set tick if the file has another unit" if field == "t" else ""
+        raise DataError(
+            f"{name} is damaged: {field} of event {first} is {values[first]}, expected a whole number{advice}."
+        )
 
 
 def fingerprint(files: Iterable[Path], root: Path, *choices: object) -> str:

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from spikefit.data.events.integrity import require_intact
 from spikefit.data.events.pipeline import EventPipeline
 from spikefit.data.events.recordings import SensorSize
 from spikefit.data.events.source import (
@@ -21,14 +22,10 @@ from spikefit.data.events.source import (
     fingerprint,
     standard_events,
 )
-from spikefit.data.source import Part, data_folder
-from spikefit.errors import DataError
+from spikefit.data.source import MissingError, Part, data_folder
+from spikefit.errors import DataError, SpikeFitError
 
 ARCHIVES = (".zip", ".gz", ".tgz", ".tar", ".bz2", ".xz")
-
-
-class MissingError(DataError):
-    """A data set is missing or incomplete, and may be downloaded."""
 
 
 class TonicRecordings:
@@ -70,11 +67,15 @@ class TonicRecordings:
     def __getitem__(self, index: int) -> np.ndarray:
         """Events with t (microseconds), x, y, p (audio: t, x, p), sorted by t."""
         dataset = self.dataset
-        name = f"{type(dataset).__name__}, recording {self.indices[index]}"
+        number = self.indices[index]
+        data = getattr(dataset, "data", None)
+        file = data[number] if isinstance(data, list) and len(data) == len(dataset) else None
+        name = str(file) if isinstance(file, str) else f"{type(dataset).__name__}, recording {number}"
         try:
-            events, _ = dataset[self.indices[index]]
-        except (OSError, ValueError, KeyError) as error:  # errors of numpy, h5py and tonic for a broken file
-            raise DataError(f"{name}: can't be read ({error}). Its file is damaged; replace it.") from error
+            events, _ = dataset[number]
+        except Exception as error:  # numpy, h5py and tonic raise anything for a broken file
+            reason = str(error) or type(error).__name__
+            raise DataError(f"{name} is damaged: can't be read ({reason}). Replace it.") from error
         return standard_events(events, self.sensor_size, name, self.crop)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -134,7 +135,7 @@ class TonicSource(EventSource):
             )
         for part in self.parts:
             try:
-                self.open(part, download=False)
+                self._require_intact(self.open(part, download=False))
                 continue
             except MissingError as error:
                 if not self.download:
@@ -150,6 +151,14 @@ class TonicSource(EventSource):
                     f"{self.expected} into that folder, or set root or SPIKEFIT_DATA_DIR to one that contains it."
                 ) from error
 
+    def _require_intact(self, dataset: Any) -> None:
+        """Check the files of a set without reading their content.
+
+        Raises:
+            DataError: naming a damaged file and what is wrong.
+        """
+        require_intact(self._files(dataset))
+
     def recordings(self, part: Part) -> TonicRecordings:
         """The recordings of one set, read by tonic.
 
@@ -157,8 +166,15 @@ class TonicSource(EventSource):
             DataError: if the set, or one of its classes, is missing or can't be read.
         """
         dataset = self.open(part, download=False)
-        chosen = self._part(self._chosen(dataset), part)
         location = Path(dataset.location_on_system)
+        try:
+            chosen = self._part(self._chosen(dataset), part)
+        except SpikeFitError:
+            raise
+        except Exception as error:  # names and labels that tonic does not expect
+            raise DataError(
+                f"{self.name}: {location} is damaged: its labels can't be read ({type(error).__name__}: {error})."
+            ) from error
         contents = fingerprint(self._files(dataset), location, chosen.indices, chosen.labels)
         return TonicRecordings(
             f"tonic.{self.name}/{version('tonic')}/{contents}/{part}",
@@ -181,12 +197,14 @@ class TonicSource(EventSource):
             dataset = self._reporting_downloads(base, download)(str(self.folder), **self._arguments(part))
         except DataError:
             raise
-        except (OSError, ValueError, KeyError) as error:  # errors of numpy and h5py for a broken file
+        except Exception as error:  # numpy, h5py and tonic raise anything for a broken file
             if download:
                 raise
+            folder = self.folder / base.__name__
+            require_intact(sorted(folder.rglob(f"*{self.suffix}")))
             raise DataError(
-                f"{self.name}: a file in {self.folder / base.__name__} is damaged and can't be read ({error}). Delete "
-                "it, and replace it or set download to true."
+                f"{self.name}: a file in {folder} is damaged and can't be read ({str(error) or type(error).__name__}). "
+                "Delete it, and replace it or set download to true."
             ) from error
         if download and hasattr(base, "_check_exists") and not self._is_complete(base, dataset):
             raise MissingError(f"the downloaded data set is incomplete. {archive_note(dataset)}")

@@ -83,6 +83,19 @@ def test_how_many_recordings_are_in_memory_makes_no_difference(tmp_path, monkeyp
         assert torch.equal(frames_of(dataset.without_augmentation()), EXPECTED)
 
 
+@pytest.mark.parametrize("umask", [0o002, 0o027, 0o077])
+def test_files_and_folders_have_the_rights_of_the_umask(tmp_path, umask):
+    before = os.umask(umask)
+    try:
+        build(tmp_path / "shared" / "cache")
+    finally:
+        os.umask(before)
+    folders = [tmp_path / "shared", tmp_path / "shared" / "cache"]
+    (file,) = folders[1].glob("*.cache")
+    assert [path.stat().st_mode & 0o777 for path in folders] == [0o777 & ~umask] * 2
+    assert file.stat().st_mode & 0o777 == 0o666 & ~umask
+
+
 def test_spikes_take_a_bit_each_on_disk(tmp_path):
     """20 recordings of 4 x 2 x 10 x 12 spikes are 2400 bytes; a description and a trailer of a few hundred follow."""
     build(tmp_path)

@@ -176,7 +176,7 @@ def test_a_file_that_broke_off_is_damaged_not_missing(source, write, file, downl
     content = (tmp_path / file).read_bytes()
     (tmp_path / file).write_bytes(content[: len(content) // 2])
     message = refusal(source(root=str(tmp_path), download=download))
-    assert "is damaged and can't be read" in message
+    assert f"{file} is damaged" in message
     assert str(tmp_path / file.split("/")[0]) in message
 
 
@@ -188,11 +188,13 @@ def test_the_file_of_another_part_is_not_enough(tmp_path):
     assert "shd_test.h5.zip is damaged" in refusal(SHD(root=str(tmp_path), download=False))
 
 
-def test_a_damaged_recording_is_named_when_it_is_read(tmp_path):
+def test_a_damaged_recording_is_named_before_training_and_when_it_is_read(tmp_path):
     fake_events.write_dvsgesture(tmp_path, train_users=1, test_users=1)
     (tmp_path / "DVSGesture" / "ibmGestureTest" / "user02_lab" / "3.npy").write_bytes(b"\x93NUMPY")
-    recordings = DVSGesture(root=str(tmp_path), download=False).recordings("test")
-    with pytest.raises(DataError, match=r"DVSGesture, recording \d+: can't be read"):
+    source = DVSGesture(root=str(tmp_path), download=False)
+    assert "user02_lab/3.npy is damaged" in refusal(source)
+    recordings = source.recordings("test")
+    with pytest.raises(DataError, match=r"user02_lab/3\.npy is damaged: can't be read"):
         [recordings[index] for index in range(len(recordings))]
 
 

@@ -102,12 +102,12 @@ def test_aedat4_counts_from_its_first_event(tmp_path, monkeypatch):
 
 def test_a_file_is_read_when_it_is_needed(tmp_path):
     one_each(tmp_path)
-    (tmp_path / "train" / "left" / "a.npy").write_bytes(b"no array")
     source = folder(tmp_path)
     source.prepare()
     recordings = source.recordings("train")
+    (tmp_path / "train" / "left" / "a.npy").write_bytes(b"no array")
     assert recordings[1].tolist() == AS_TUPLES
-    with pytest.raises(DataError, match=r"left/a\.npy: can't be read"):
+    with pytest.raises(DataError, match=r"left/a\.npy is damaged: can't be read"):
         recordings[0]
 
 
@@ -201,7 +201,7 @@ def test_a_recording_that_does_not_fit_is_named(tmp_path, content, message):
 def test_a_file_that_broke_off_within_an_event_is_damaged(tmp_path):
     one_each(tmp_path)
     (tmp_path / "train" / "left" / "0.bin").write_bytes(b"\0" * 12)
-    with pytest.raises(DataError, match="has 12 bytes, expected five per event; it is damaged"):
+    with pytest.raises(DataError, match=r"0\.bin is damaged: 12 bytes, expected 5 for each event"):
         folder(tmp_path).recordings("train")[0]
 
 

@@ -29,9 +29,9 @@ class KillItself(pl.Callback):
         if self.point == "batch":
             kill()
         if self.point == "writing":
-            os.fsync = half_written
+            os.fsync = half_written  # type: ignore[assignment]
         if self.point == "renaming":
-            os.replace = kill
+            os.replace = kill  # type: ignore[assignment]
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Kill at the end of an epoch."""

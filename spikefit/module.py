@@ -13,6 +13,7 @@ from torchmetrics import MeanMetric, Metric
 from torchmetrics.classification import MulticlassAccuracy
 
 from spikefit import quantize as quantizers
+from spikefit.checkpoint_io import protect_checkpoints
 from spikefit.checkpoints import require_same_tensors
 from spikefit.cuda_graphs import CapturedNetwork
 from spikefit.deploy.report.sections import Accuracy
@@ -26,6 +27,7 @@ from spikefit.preflight import Preflight
 from spikefit.program.emulation import Emulator
 from spikefit.prune.synapse_mask import attach_mask
 from spikefit.quantize.base import Quantizer, QuantizerFactory, attach, latent_weight, quantizer_of, replace
+from spikefit.resumable import ResumableModule
 from spikefit.seeding import global_seed, reseed
 
 NetworkFactory = Callable[[tuple[int, ...], int], Network]
@@ -70,7 +72,7 @@ def _holds_functions(value: object) -> bool:
     return callable(value) or (isinstance(value, dict) and any(callable(entry) for entry in value.values()))
 
 
-class SpikingClassifier(pl.LightningModule):
+class SpikingClassifier(ResumableModule):
     """LightningModule that trains a spiking network with quantised weights as a classifier.
 
     Args:
@@ -261,12 +263,13 @@ class SpikingClassifier(pl.LightningModule):
         return [f"{stage}/{what}" for stage in stages for what in ("loss", "accuracy")]
 
     def configure_callbacks(self) -> list[pl.Callback]:
-        """Sort the trainer's callbacks and check the configuration before data is read; adds no callbacks.
+        """Sort the callbacks, protect checkpoints, check the configuration before data is read; adds no callbacks.
 
         Raises:
             SpikeFitError: if an option can't be satisfied (:mod:`spikefit.preflight`).
         """
         trainer = self.trainer
+        protect_checkpoints(trainer)
         command = str(trainer.state.fn.value if trainer.state.fn else "")
         data = getattr(trainer, "datamodule", None)
         Preflight(self, data, command, trainer, resumes=None).run()  # not known before Lightning loads a checkpoint

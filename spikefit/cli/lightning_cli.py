@@ -15,12 +15,14 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveCon
 from lightning.pytorch.loggers import CSVLogger, WandbLogger
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
+from spikefit.atomic import writing
 from spikefit.checkpoints import read_checkpoint
 from spikefit.cli.errors import explain
 from spikefit.cli.include import IncludingParser
+from spikefit.cli.metrics_file import open_metrics_file
 from spikefit.cli.run_directory import assign_run_directory, discard_if_empty
 from spikefit.data.datamodule import SpikeDataModule
-from spikefit.errors import CheckpointError, ConfigurationError, SpikeFitError
+from spikefit.errors import CheckpointError, ConfigurationError, SpikeFitError, StorageError
 from spikefit.module import SpikingClassifier
 from spikefit.preflight import Preflight
 
@@ -37,6 +39,11 @@ CHECKPOINT_KEYWORDS = ("best", "last", "hpc")
 
 class SaveConfig(SaveConfigCallback):
     """Saves the configuration into the run's directory and shows it to W&B."""
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Save the configuration once."""
+        with writing(Path(trainer.log_dir or "") / self.config_filename):
+            super().setup(trainer, pl_module, stage)
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Log the configuration as W&B's run config."""
@@ -106,8 +113,8 @@ class SpikeFitCLI(LightningCLI):
             super().instantiate_classes()
             self._preflight()
             for logger in self.trainer.loggers:
-                if isinstance(logger, CSVLogger):
-                    _ = logger.experiment  # opens while the directory is empty, or it warns that it will clear it
+                if isinstance(logger, CSVLogger):  # while the directory is empty, or it warns that it will clear it
+                    open_metrics_file(logger)
         except BaseException:
             discard_if_empty(self._run_directory)
             raise
@@ -198,11 +205,20 @@ def main(args: list[str] | None = None) -> None:
         sys.exit(2)
 
 
-def _user_error(error: BaseException | None) -> SpikeFitError | None:
-    """The error that a user can remedy, also when jsonargparse has wrapped it into one about types."""
-    while error is not None and not isinstance(error, SpikeFitError):
-        error = error.__cause__
-    return error
+def _user_error(error: BaseException) -> SpikeFitError | None:
+    """The error that a user can remedy, also when jsonargparse has wrapped it into one about types.
+
+    If the disk is full, the first failure is returned, although loggers fail later when they write their last rows.
+    """
+    found: BaseException | None = error
+    while found is not None and not isinstance(found, SpikeFitError):
+        found = found.__cause__
+    earlier: BaseException | None = error
+    while earlier is not None:
+        if isinstance(earlier, StorageError):
+            found = earlier
+        earlier = earlier.__cause__ or earlier.__context__
+    return found
 
 
 def _other_command(command: str) -> None:

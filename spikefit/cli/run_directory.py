@@ -5,12 +5,19 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+from spikefit.atomic import writing
+
 VERSIONED_LOGGERS = ("CSVLogger", "TensorBoardLogger")
 _INHERITED = "_SPIKEFIT_RUN_DIRECTORY"
 
 
 def claim_directory(root: Path) -> Path:
     """Create and return ``root/version_N`` with the first free ``N``; two processes never get the same directory."""
+    with writing(root):
+        return _claim_directory(root)
+
+
+def _claim_directory(root: Path) -> Path:
     root.mkdir(parents=True, exist_ok=True)
     taken = [int(path.name[8:]) for path in root.glob("version_*") if path.name[8:].isdigit()]
     for number in count(max(taken, default=-1) + 1):

@@ -8,6 +8,7 @@ from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 
 from spikefit.atomic import write_atomically, writing
+from spikefit.errors import StorageError
 
 
 class MetricsFile(ExperimentWriter):
@@ -19,8 +20,13 @@ class MetricsFile(ExperimentWriter):
 
     def save(self) -> None:
         """Append the rows that were logged since the last call."""
-        with writing(Path(self.metrics_file_path)):
-            super().save()
+        columns = list(self.metrics_keys)
+        try:
+            with writing(Path(self.metrics_file_path)):
+                super().save()
+        except StorageError:
+            self.metrics_keys = columns  # those of the file, for another try
+            raise
 
     def _rewrite_with_new_header(self, fieldnames: list[str]) -> None:
         path, text = Path(self.metrics_file_path), io.StringIO(newline="")

@@ -4,6 +4,10 @@ import csv
 
 import pytest
 import torch
+from lightning.pytorch.loggers import CSVLogger
+
+from spikefit.cli.metrics_file import open_metrics_file
+from spikefit.errors import StorageError
 
 QUICK = (
     "--config",
@@ -54,12 +58,28 @@ def test_a_checkpoint_and_the_metrics(run, small_disk):
     assert not list((folder / "checkpoints").glob(".*"))
 
 
-@pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize(("left", "file"), [(0, "config.yaml"), (4096 * 2, "metrics.csv")])
-def test_the_other_files_of_a_run(run, small_disk, left, file):
-    fill(small_disk, left)
-    message = refused(run, "fit", *QUICK, "--trainer.max_epochs=1", "--trainer.log_every_n_steps=1", logger(small_disk))
-    assert f"{file}: no space left on device" in message
+def test_the_configuration(run, small_disk):
+    fill(small_disk, 0)
+    message = refused(run, "fit", *QUICK, "--trainer.max_epochs=1", logger(small_disk))
+    assert "config.yaml: no space left on device" in message
+
+
+def test_a_new_metric_does_not_lose_the_rows_before(small_disk):
+    """A new column rewrites the file; a full disk, as a kill, leaves the rows that were there."""
+    log = CSVLogger(small_disk, "run")
+    open_metrics_file(log)
+    log.log_metrics({"a": 1.0}, step=0)
+    log.save()
+    fill(small_disk, 0)
+    log.log_metrics({"a": 2.0, "b": 3.0}, step=1)
+    with pytest.raises(StorageError, match=r"metrics\.csv: no space left on device"):
+        log.save()
+    path = small_disk / "run" / "version_0" / "metrics.csv"
+    assert list(csv.DictReader(path.open())) == [{"a": "1.0", "step": "0"}]
+    (small_disk / "filler").unlink()
+    log.finalize("success")
+    rows = list(csv.DictReader(path.open()))
+    assert rows == [{"a": "1.0", "b": "", "step": "0"}, {"a": "2.0", "b": "3.0", "step": "1"}]
 
 
 def test_the_folder_of_runs(run, tmp_path):

@@ -277,6 +277,7 @@ class SpikingClassifier(ResumableModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Store quantizers, chips, input kind, time steps and the float accuracy in the checkpoint."""
+        super().on_save_checkpoint(checkpoint)
         emulation, before = self.network.emulation, self.accuracy_before_compression
         checkpoint[STATE] = {
             "quantizers": self._given_quantizers,
@@ -295,6 +296,7 @@ class SpikingClassifier(ResumableModule):
             ConfigurationError: if the network of the checkpoint has another input kind than the run, or computes with
                 the integers of another chip.
         """
+        super().on_load_checkpoint(checkpoint)
         state = {**NOTHING, **checkpoint.get(STATE, {})}
         layers = dict(self.network.named_synapses())
         self.replace_quantizers({name: given for name, given in state["quantizers"].items() if name in layers})

@@ -39,7 +39,7 @@ EVERYWHERE = {
     "spikefit.optim",
 }
 # Parts of the LightningModule in files of their own.
-LIGHTNING = ("spikefit.checkpoint_io", "spikefit.resumable")
+LIGHTNING = ("spikefit.checkpoint_io", "spikefit.resumable", "spikefit.epoch_metrics")
 # Imported where they are used, never at the top of a module.
 LAZY = {"tonic", "torchvision", "wandb", "sklearn", "h5py"}
 

@@ -23,7 +23,9 @@ def with_absolute_paths(state: State) -> State:
 def found_again(state: State, resumed: Path, folder: str | None) -> State:
     """A copy of the state of a checkpoint callback with paths of files that exist.
 
-    A file that is no longer where it was is looked for next to the checkpoint that is resumed.
+    A file that is no longer where it was is looked for next to the checkpoint that is resumed. Lightning forgets the
+    best score if the folder of the callback has changed, so the copy has the new folder. It never deletes files outside
+    of this folder: the earlier run keeps its checkpoint.
 
     Args:
         state: the state, with paths as they were when it was saved.
@@ -43,7 +45,7 @@ def found_again(state: State, resumed: Path, folder: str | None) -> State:
             "run would deploy another network without it. To go on without it, start a new run with "
             "callbacks.InitialWeights."
         )
-    return _renamed(state, places)
+    return {**_renamed(state, places), "dirpath": folder}
 
 
 def _place(path: Path, resumed: Path, folder: str | None) -> str:

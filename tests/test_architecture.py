@@ -35,6 +35,8 @@ EVERYWHERE = {
     "spikefit.checkpoints",
     "spikefit.checkpoint_io",
     "spikefit.resumable",
+    "spikefit.epoch_metrics",
+    "spikefit.best_checkpoints",
     "spikefit.preflight",
     "spikefit.optim",
 }

@@ -198,7 +198,7 @@ class SpikeDataModule(pl.LightningDataModule):
         if self._batch_transforms:
             batches = AugmentedBatches(batches, sampler, self._batch_transforms, self.seed, self._device)
         if trainer is not None:
-            batches.position = lambda: trainer.fit_loop.batch_idx + 1
+            batches.position = partial(_trained_batches, trainer)
         return batches
 
     def val_dataloader(self) -> Iterable[Any]:
@@ -281,6 +281,12 @@ class SpikeDataModule(pl.LightningDataModule):
         training = self.trainer is not None and self.trainer.training and torch.is_grad_enabled()
         fixed = None if training else torch.Generator(images.device).manual_seed(self.seed)
         return encode.rate(images, self.time_steps, fixed)
+
+
+def _trained_batches(trainer: pl.Trainer) -> int:
+    """Number of batches of the epoch that have been trained on; 0 once the epoch is over."""
+    epochs: Any = trainer.fit_loop.epoch_progress.current
+    return trainer.fit_loop.batch_idx + 1 if epochs.processed < epochs.ready else 0
 
 
 def _seed_worker(seed: int, sampler: DistributedSampler[Any], worker: int) -> None:

@@ -21,6 +21,7 @@ from spikefit.cli.errors import explain
 from spikefit.cli.include import IncludingParser
 from spikefit.cli.metrics_file import open_metrics_file
 from spikefit.cli.run_directory import assign_run_directory, discard_if_empty
+from spikefit.cli.signals import Signals, StopOnSignal, Stopped, handled_signals
 from spikefit.data.datamodule import SpikeDataModule
 from spikefit.errors import CheckpointError, ConfigurationError, SpikeFitError, StorageError
 from spikefit.module import SpikingClassifier
@@ -63,7 +64,13 @@ class ConciseParser(IncludingParser):
 
 
 class SpikeFitCLI(LightningCLI):
-    """``LightningCLI`` with the data's shape linked to the model, a directory a run, and early checks."""
+    """``LightningCLI`` with the data's shape linked to the model, a directory a run, and early checks.
+
+    Attributes:
+        signals: handler of SIGINT and SIGTERM, for training; None leaves them to Lightning.
+    """
+
+    signals: Signals | None = None
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Link what the model must know of the data; add ``cpu_threads``."""
@@ -123,7 +130,10 @@ class SpikeFitCLI(LightningCLI):
         self.config = self._given_config
         given = self.config_init[self.subcommand].trainer.callbacks or []
         require_own_states(given if isinstance(given, list) else [given])
-        return super().instantiate_trainer(**kwargs)
+        trainer = super().instantiate_trainer(**kwargs)
+        if self.signals is not None:
+            trainer.callbacks.append(StopOnSignal(self.signals))  # type: ignore[attr-defined]
+        return trainer
 
     def _preflight(self) -> None:
         """Ask before anything is loaded; the module asks again, for programs that do not use the command line."""
@@ -170,7 +180,7 @@ def main(args: list[str] | None = None) -> None:
     """Run the command line.
 
     Exit status 2, with one message and no traceback, when the configuration, the data, the checkpoint or the target
-    can't be used.
+    can't be used. Status 130 after SIGINT and 143 after SIGTERM, with one line that says how to resume.
     """
     for message in EXPECTED_WARNINGS:
         warnings.filterwarnings("ignore", message=message)
@@ -183,25 +193,33 @@ def main(args: list[str] | None = None) -> None:
         _other_command(arguments[0])
         return
     try:
-        SpikeFitCLI(
-            SpikingClassifier,
-            SpikeDataModule,
-            subclass_mode_model=True,
-            subclass_mode_data=True,
-            save_config_callback=SaveConfig,
-            seed_everything_default=0,
-            auto_configure_optimizers=False,
-            parser_class=ConciseParser,
-            # Without abbreviations, or --trainer.max_epoch would pass for --trainer.max_epochs.
-            parser_kwargs={"default_env": True, "env_prefix": "SPIKEFIT", "allow_abbrev": False},
-            args=args,
-        )
+        with handled_signals() as SpikeFitCLI.signals:
+            _run(args)
+    except Stopped as end:
+        print(f"spikefit: {end.message}", file=sys.stderr)
+        raise
     except Exception as error:
         mendable = _user_error(error)
         if mendable is None:
             raise
         print(f"spikefit: error: {mendable}", file=sys.stderr)
         sys.exit(2)
+
+
+def _run(args: list[str] | None) -> None:
+    SpikeFitCLI(
+        SpikingClassifier,
+        SpikeDataModule,
+        subclass_mode_model=True,
+        subclass_mode_data=True,
+        save_config_callback=SaveConfig,
+        seed_everything_default=0,
+        auto_configure_optimizers=False,
+        parser_class=ConciseParser,
+        # Without abbreviations, or --trainer.max_epoch would pass for --trainer.max_epochs.
+        parser_kwargs={"default_env": True, "env_prefix": "SPIKEFIT", "allow_abbrev": False},
+        args=args,
+    )
 
 
 def _user_error(error: BaseException) -> SpikeFitError | None:

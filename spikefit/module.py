@@ -18,6 +18,7 @@ from spikefit.checkpoints import require_same_tensors
 from spikefit.cuda_graphs import CapturedNetwork
 from spikefit.deploy.report.sections import Accuracy
 from spikefit.errors import ConfigurationError, check_choice, check_range
+from spikefit.guarded import GuardedModule
 from spikefit.hardware.deployment_context import DeploymentContext
 from spikefit.hardware.target import HardwareTarget
 from spikefit.input_kind import InputKind
@@ -27,7 +28,6 @@ from spikefit.preflight import Preflight
 from spikefit.program.emulation import Emulator
 from spikefit.prune.synapse_mask import attach_mask
 from spikefit.quantize.base import Quantizer, QuantizerFactory, attach, latent_weight, quantizer_of, replace
-from spikefit.resumable import ResumableModule
 from spikefit.seeding import global_seed, reseed
 
 NetworkFactory = Callable[[tuple[int, ...], int], Network]
@@ -72,7 +72,7 @@ def _holds_functions(value: object) -> bool:
     return callable(value) or (isinstance(value, dict) and any(callable(entry) for entry in value.values()))
 
 
-class SpikingClassifier(ResumableModule):
+class SpikingClassifier(GuardedModule):
     """LightningModule that trains a spiking network with quantised weights as a classifier.
 
     Args:

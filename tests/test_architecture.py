@@ -13,7 +13,7 @@ LAYERS = [
     {"spikefit.cli"},
     {"callbacks", "spikefit.distillation"},
     {"spikefit.module", "spikefit.cli.doctor"},
-    {"spikefit.cuda_graphs", "spikefit.deploy"},
+    {"spikefit.cuda_graphs", "spikefit.deploy", "spikefit.guarded"},
     {"spikefit.program", "spikefit.nir"},
     {"spikefit.prune", "spikefit.data"},
     {"spikefit.quantize"},
@@ -35,13 +35,14 @@ EVERYWHERE = {
     "spikefit.checkpoints",
     "spikefit.checkpoint_io",
     "spikefit.resumable",
+    "spikefit.finite",
     "spikefit.epoch_metrics",
     "spikefit.best_checkpoints",
     "spikefit.preflight",
     "spikefit.optim",
 }
 # Parts of the LightningModule in files of their own.
-LIGHTNING = ("spikefit.checkpoint_io", "spikefit.resumable", "spikefit.epoch_metrics")
+LIGHTNING = ("spikefit.checkpoint_io", "spikefit.resumable", "spikefit.guarded", "spikefit.epoch_metrics")
 # Imported where they are used, never at the top of a module.
 LAZY = {"tonic", "torchvision", "wandb", "sklearn", "h5py"}
 

@@ -20,9 +20,10 @@ QUICK = (
     "--trainer.limit_train_batches=6",
     "--trainer.max_epochs=3",
     "--trainer.enable_progress_bar=false",
-    '--trainer.callbacks=[{"class_path": "callbacks.CompressedCheckpoint", "init_args": {"filename": "best", '
-    '"monitor": "val/accuracy", "mode": "max"}}, {"class_path": "lightning.pytorch.callbacks.ModelCheckpoint", "init_args": '
-    '{"filename": "last", "enable_version_counter": false}}]',
+    '--trainer.callbacks=[{"class_path": "callbacks.CompressedCheckpoint", '
+    '"init_args": {"filename": "best", "monitor": "val/accuracy", "mode": "max"}}, '
+    '{"class_path": "lightning.pytorch.callbacks.ModelCheckpoint", '
+    '"init_args": {"filename": "last", "enable_version_counter": false}}]',
 )
 
 

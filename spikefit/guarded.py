@@ -102,11 +102,13 @@ class GuardedModule(ResumableModule):
         Raises:
             NonFiniteError: naming what is not finite, and the last good checkpoint.
         """
-        if self._trainer is not None and self.trainer.training:
+        if self._trainer is None or not self.trainer.training:
+            require_finite(self, "checkpoint")
+        else:
             self._require_finite_steps()
-        found = non_finite(self.state_dict())
-        if found:
-            self._stop(found[0], _layer_of(found[0]), self.trainer.global_step - 1)
+            found = non_finite(self.state_dict())
+            if found:
+                self._stop(found[0], _layer_of(found[0]), self.trainer.global_step - 1)
         super().on_save_checkpoint(checkpoint)
 
     def on_test_start(self) -> None:

@@ -39,6 +39,8 @@ class ResumableModule(pl.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Store what Lightning does not: see the class. Collective: every process calls it."""
+        if self._trainer is None:
+            return
         trainer, callbacks = self.trainer, checkpoint.get("callbacks", {})
         for key, state in callbacks.items():
             if names_checkpoints(state):

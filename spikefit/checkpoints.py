@@ -50,7 +50,8 @@ def require_intact(path: Path, option: str) -> None:
             part = archive.testzip() or folder
     except Exception as error:  # damaged headers may raise anything
         raise CheckpointError(
-            f"{option}: {path} is damaged or not a checkpoint ({str(error) or type(error).__name__})."
+            f"{option}: {path} can't be read as a checkpoint: it is damaged or another kind of file "
+            f"({str(error) or type(error).__name__})."
         ) from error
     if part is not None:
         raise CheckpointError(f"{option}: {path} is damaged: the checksum or kind of {part} differs.")

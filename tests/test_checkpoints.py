@@ -81,7 +81,7 @@ def test_an_entry_marked_as_a_folder_is_refused(tmp_path, raw):
 @pytest.mark.parametrize("share", [0, 0.01, 0.5, 0.9, 0.999])
 def test_a_truncated_checkpoint_is_called_damaged(tmp_path, raw, share):
     (tmp_path / "cut.ckpt").write_bytes(raw[: int(share * len(raw))])
-    with pytest.raises(CheckpointError, match=r"cut\.ckpt is damaged"):
+    with pytest.raises(CheckpointError, match=r"cut\.ckpt can't be read as a checkpoint: it is damaged"):
         content_of(tmp_path / "cut.ckpt")
 
 

@@ -1,8 +1,5 @@
 """Checkpoint callback that saves only fully compressed networks."""
 
-from pathlib import Path
-from typing import Any
-
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import ModelCheckpoint
 
@@ -41,21 +38,6 @@ class CompressedCheckpoint(ModelCheckpoint):
                     f"({callback.schedule}) still changes the network at {interval} {last}, the last one that is "
                     "validated. Expected an earlier schedule.stop, or a longer training (trainer.max_epochs)."
                 )
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore the best checkpoint so far, also if the resumed run writes to another directory.
-
-        In that case the base class forgets the best score, and a resumed run would only deploy the best of its own
-        epochs. Lightning never deletes files outside the directory of the callback, so the earlier run keeps its
-        checkpoint.
-        """
-        known = {path: score for path, score in state_dict["best_k_models"].items() if Path(path).is_file()}
-        if state_dict["dirpath"] == self.dirpath or not known:
-            super().load_state_dict(state_dict)
-            return
-        self.best_k_models = known
-        for name in ("best_model_score", "kth_best_model_path", "kth_value", "best_model_path"):
-            setattr(self, name, state_dict[name])
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Save if compression has finished."""

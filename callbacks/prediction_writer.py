@@ -9,6 +9,7 @@ from lightning.pytorch.callbacks import BasePredictionWriter
 from lightning_utilities.core.rank_zero import rank_zero_info
 
 from callbacks.base import Place, run_directory
+from spikefit.atomic import atomic_path
 
 
 class PredictionWriter(BasePredictionWriter):
@@ -36,12 +37,11 @@ class PredictionWriter(BasePredictionWriter):
     ) -> None:
         """Write the file and log its path."""
         folder = run_directory(trainer)
-        folder.mkdir(parents=True, exist_ok=True)
         suffix = f"-{trainer.global_rank}" if trainer.world_size > 1 else ""
         path = folder / f"predictions{suffix}.csv"
         samples = [index for batch in batch_indices[0] for index in batch]
         rows = [row for batch in predictions for row in zip(*batch.max(dim=1), strict=True)]
-        with path.open("w", newline="", encoding="utf-8") as file:
+        with atomic_path(path) as draft, draft.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             writer.writerow(["sample", "class", "probability"])
             for sample, (probability, label) in zip(samples, rows, strict=True):

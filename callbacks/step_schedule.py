@@ -72,3 +72,7 @@ class StepSchedule(pl.Callback):
         """Set the number of time steps of the module for this epoch."""
         assert isinstance(pl_module, SpikingClassifier)
         pl_module.training_time_steps = self.steps(trainer.current_epoch)
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Set it also for a run that is resumed in the middle of an epoch."""
+        self.on_train_epoch_start(trainer, pl_module)

@@ -1,5 +1,6 @@
 """Reading and comparing checkpoint files, with helpful error messages."""
 
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,27 +10,51 @@ from torch import Tensor
 
 from spikefit.errors import CheckpointError
 
+_FOLDER = 0x10  # attribute of a ZIP entry; torch leaves the memory of a tensor that is marked as a folder uninitialised
 
-def read_checkpoint(path: Path, option: str) -> dict[str, Any]:
-    """Read a Lightning checkpoint into CPU memory.
+
+def read_checkpoint(path: Path, option: str, map_location: Any = "cpu", weights_only: bool = True) -> dict[str, Any]:
+    """Read a Lightning checkpoint after comparing all of its content with its checksums.
 
     Args:
         path: the file.
         option: the option that named the file, for error messages.
+        map_location: device of the tensors, as in ``torch.load``.
+        weights_only: whether only tensors and primitives are read, as in ``torch.load``.
 
     Raises:
-        CheckpointError: if the file does not exist, can't be read, or is not a Lightning checkpoint.
+        CheckpointError: if the file does not exist, is damaged, can't be read, or is not a Lightning checkpoint.
     """
-    if not path.is_file():
-        raise CheckpointError(f"{option}: no file {path}; expected a checkpoint.")
+    require_intact(path, option)
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = torch.load(path, map_location=map_location, weights_only=weights_only)
     except Exception as error:  # unpickling arbitrary bytes may raise anything
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(f"{option}: {path} can't be read as a checkpoint ({reason}).") from error
     if not isinstance(content, dict) or "state_dict" not in content:
         raise CheckpointError(f"{option}: {path} is not a Lightning checkpoint: it has no state_dict.")
     return content
+
+
+def require_intact(path: Path, option: str) -> None:
+    """Compare the content of a checkpoint with the checksums of its ZIP file, which ``torch.load`` ignores.
+
+    Raises:
+        CheckpointError: if the file does not exist, is truncated or damaged; the message names the damaged part.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"{option}: no file {path}; expected a checkpoint.")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            folder = next((entry.filename for entry in archive.infolist() if entry.external_attr & _FOLDER), None)
+            part = archive.testzip() or folder
+    except Exception as error:  # damaged headers may raise anything
+        raise CheckpointError(
+            f"{option}: {path} can't be read as a checkpoint: it is damaged or another kind of file "
+            f"({str(error) or type(error).__name__})."
+        ) from error
+    if part is not None:
+        raise CheckpointError(f"{option}: {path} is damaged: the checksum or kind of {part} differs.")
 
 
 def require_same_tensors(

@@ -24,6 +24,14 @@ class CheckpointError(SpikeFitError):
     """A checkpoint is missing, damaged, or belongs to another network."""
 
 
+class StorageError(SpikeFitError, OSError):
+    """A file can't be written: the disk is full, a quota is used up, or the folder can't be written to."""
+
+
+class NonFiniteError(SpikeFitError, ArithmeticError):
+    """A loss, gradient, weight or current is NaN or infinite."""
+
+
 class BundleError(SpikeFitError):
     """A bundle is missing, damaged, or of another format, or a program can't be stored in a bundle."""
 

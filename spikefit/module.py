@@ -14,10 +14,12 @@ from torchmetrics import MeanMetric, Metric
 from torchmetrics.classification import MulticlassAccuracy
 
 from spikefit import quantize as quantizers
+from spikefit.checkpoint_io import protect_checkpoints
 from spikefit.checkpoints import require_same_tensors
 from spikefit.cuda_graphs import CapturedNetwork
 from spikefit.deploy.report.sections import Accuracy
 from spikefit.errors import ConfigurationError, check_choice, check_range
+from spikefit.guarded import GuardedModule
 from spikefit.hardware.deployment_context import DeploymentContext
 from spikefit.hardware.target import HardwareTarget
 from spikefit.input_kind import InputKind
@@ -73,7 +75,7 @@ def _holds_functions(value: object) -> bool:
     return callable(value) or (isinstance(value, dict) and any(callable(entry) for entry in value.values()))
 
 
-class SpikingClassifier(pl.LightningModule):
+class SpikingClassifier(GuardedModule):
     """LightningModule that trains a spiking network with quantised weights as a classifier.
 
     Args:
@@ -264,12 +266,13 @@ class SpikingClassifier(pl.LightningModule):
         return [f"{stage}/{what}" for stage in stages for what in ("loss", "accuracy")]
 
     def configure_callbacks(self) -> list[pl.Callback]:
-        """Sort the trainer's callbacks and check the configuration before data is read; adds no callbacks.
+        """Sort the callbacks, protect checkpoints, check the configuration before data is read; adds no callbacks.
 
         Raises:
             SpikeFitError: if an option can't be satisfied (:mod:`spikefit.preflight`).
         """
         trainer = self.trainer
+        protect_checkpoints(trainer)
         command = str(trainer.state.fn.value if trainer.state.fn else "")
         data = getattr(trainer, "datamodule", None)
         Preflight(self, data, command, trainer, resumes=None).run()  # not known before Lightning loads a checkpoint
@@ -277,6 +280,7 @@ class SpikingClassifier(pl.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Store quantizers, chips, input kind, time steps and the float accuracy in the checkpoint."""
+        super().on_save_checkpoint(checkpoint)
         emulation, before = self.network.emulation, self.accuracy_before_compression
         checkpoint[STATE] = {
             "quantizers": self._given_quantizers,
@@ -295,6 +299,7 @@ class SpikingClassifier(pl.LightningModule):
             ConfigurationError: if options that define the network differ from those of the checkpoint, or its network
                 has another input kind than the run, or computes with the integers of another chip.
         """
+        super().on_load_checkpoint(checkpoint)
         require_same_network(self.hparams, checkpoint.get("hyper_parameters", {}))
         state = {**NOTHING, **checkpoint.get(STATE, {})}
         layers = dict(self.network.named_synapses())

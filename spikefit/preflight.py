@@ -69,10 +69,16 @@ def in_order(callbacks: Sequence[Any]) -> list[Any]:
     """Sort callbacks by their attribute ``place``.
 
     Callbacks of equal places keep their relative order. A callback without a place keeps its position in the list.
+    Checkpoints without a metric are last, so that they know which checkpoint is the best after this epoch.
     """
     placed = [callback for callback in callbacks if getattr(callback, "place", None) is not None]
     waiting = iter(sorted(placed, key=lambda callback: callback.place))
-    return [callback if getattr(callback, "place", None) is None else next(waiting) for callback in callbacks]
+    order = [callback if getattr(callback, "place", None) is None else next(waiting) for callback in callbacks]
+    return sorted(order, key=_saves_without_metric)
+
+
+def _saves_without_metric(callback: Any) -> bool:
+    return hasattr(callback, "best_model_path") and getattr(callback, "monitor", None) is None
 
 
 def training_end(trainer: Any, interval: Literal["epoch", "step"]) -> int | None:

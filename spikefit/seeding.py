@@ -3,6 +3,8 @@
 import hashlib
 import os
 import random
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,3 +28,25 @@ def reseed(*keys: int | str) -> None:
     random.seed(seed)
     np.random.seed(seed % 2**32)  # noqa: NPY002 - transforms of other libraries use this generator
     torch.manual_seed(seed)
+
+
+def random_state() -> dict[str, Any]:
+    """State of the random numbers of Python, NumPy and torch on all devices; tensors and primitives only."""
+    name, keys, *position = np.random.get_state(legacy=True)  # noqa: NPY002 - as in `reseed`
+    return {
+        "python": random.getstate(),
+        "numpy": (name, torch.from_numpy(np.asarray(keys, np.int64)), *position),
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    }
+
+
+def set_random_state(state: Mapping[str, Any]) -> None:
+    """Restore a :func:`random_state`; devices that were not there keep theirs."""
+    version, numbers, gauss = state["python"]
+    random.setstate((version, tuple(numbers), gauss))
+    name, keys, *position = state["numpy"]
+    np.random.set_state((name, keys.numpy().astype(np.uint32), *position))  # noqa: NPY002 - as in `reseed`
+    torch.set_rng_state(state["torch"].cpu())
+    if len(state["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all([each.cpu() for each in state["cuda"]])

@@ -1,7 +1,8 @@
 """Shared fixtures: where the real data is, and networks that really spike."""
 
 import os
-from collections.abc import Callable
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import hypothesis
@@ -53,3 +54,14 @@ def wake(network: Network, inputs: torch.Tensor, passes: int = 3) -> Network:
 def wake_fixture() -> Callable[..., Network]:
     """:func:`wake`, for tests."""
     return wake
+
+
+@pytest.fixture
+def small_disk(tmp_path) -> Iterator[Path]:
+    """A folder on a filesystem of 1 MiB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", disk], capture_output=True).returncode:
+        pytest.skip("this user can't mount a filesystem")
+    yield disk
+    subprocess.run(["umount", disk], check=True)

@@ -13,7 +13,7 @@ LAYERS = [
     {"spikefit.cli"},
     {"callbacks", "spikefit.distillation"},
     {"spikefit.module", "spikefit.cli.doctor"},
-    {"spikefit.cuda_graphs", "spikefit.deploy"},
+    {"spikefit.cuda_graphs", "spikefit.deploy", "spikefit.guarded"},
     {"spikefit.program", "spikefit.nir"},
     {"spikefit.prune", "spikefit.data"},
     {"spikefit.quantize"},
@@ -33,11 +33,18 @@ EVERYWHERE = {
     "spikefit.cli.moved",
     "spikefit.cli.run_directory",
     "spikefit.checkpoints",
+    "spikefit.checkpoint_io",
+    "spikefit.resumable",
+    "spikefit.finite",
+    "spikefit.epoch_metrics",
+    "spikefit.best_checkpoints",
     "spikefit.preflight",
     "spikefit.optim",
     "spikefit.resumed_options",
     "spikefit.strict_yaml",
 }
+# Parts of the LightningModule in files of their own.
+LIGHTNING = ("spikefit.checkpoint_io", "spikefit.resumable", "spikefit.guarded", "spikefit.epoch_metrics")
 # Imported where they are used, never at the top of a module.
 LAZY = {"tonic", "torchvision", "wandb", "sklearn", "h5py"}
 
@@ -94,7 +101,7 @@ def wrong_arrows(name: str, imports: set[str]) -> Iterator[str]:
 def wrong_libraries(name: str, imports: set[str], eager: set[str]) -> Iterator[str]:
     roots = {other.split(".")[0] for other in imports}
     if "lightning" in roots and not name.startswith(
-        ("spikefit.cli", "spikefit.module", "spikefit.data.datamodule", "callbacks")
+        ("spikefit.cli", "spikefit.module", "spikefit.data.datamodule", "callbacks", *LIGHTNING)
     ):
         yield f"{name} imports lightning"
     if "tonic" in roots and not within(name, "spikefit.data.events"):

@@ -109,7 +109,9 @@ def step(module):
     for guard in (nullcontext(), refused()):
         with guard:
             optimizer.zero_grad()
-            module.training_step((x, y), 1).backward()
+            loss = module.training_step((x, y), 1)
+            loss.backward()
+            module.note({name: each.grad for name, each in module.named_parameters() if each.grad is not None})
             optimizer.step()
 
 

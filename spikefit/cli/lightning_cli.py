@@ -16,13 +16,16 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveCon
 from lightning.pytorch.loggers import CSVLogger, WandbLogger
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
+from spikefit.atomic import writing
 from spikefit.checkpoints import read_checkpoint
 from spikefit.cli.errors import explain
 from spikefit.cli.include import IncludingParser
+from spikefit.cli.metrics_file import open_metrics_file
 from spikefit.cli.parsed import require_usable
 from spikefit.cli.run_directory import assign_run_directory, discard_if_empty
+from spikefit.cli.signals import Signals, StopOnSignal, Stopped, handled_signals
 from spikefit.data.datamodule import SpikeDataModule
-from spikefit.errors import CheckpointError, ConfigurationError, SpikeFitError
+from spikefit.errors import CheckpointError, ConfigurationError, SpikeFitError, StorageError
 from spikefit.module import SpikingClassifier
 from spikefit.preflight import Preflight
 from spikefit.resumed_options import require_same_network
@@ -34,7 +37,7 @@ EXPECTED_WARNINGS = (
     "The AccumulateGrad node's stream does not match",  # a recorded CUDA graph holds nodes of its own stream
     # The same number in every process, or that of process 0 by intention.
     r"It is recommended to use `self.log\('(quantizer|codebook|prune|fit|time)/",
-    "The dirpath has changed",  # every run has a directory of its own, and CompressedCheckpoint keeps its best
+    "The dirpath has changed",  # every run has a directory of its own; a test does not save
 )
 COMMANDS = ("fit", "validate", "test", "predict")
 CHECKPOINT_KEYWORDS = ("best", "last", "hpc")
@@ -42,6 +45,11 @@ CHECKPOINT_KEYWORDS = ("best", "last", "hpc")
 
 class SaveConfig(SaveConfigCallback):
     """Saves the configuration into the run's directory and shows it to W&B."""
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Save the configuration once."""
+        with writing(Path(trainer.log_dir or "") / self.config_filename):
+            super().setup(trainer, pl_module, stage)
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Log the configuration as W&B's run config."""
@@ -67,7 +75,12 @@ class SpikeFitCLI(LightningCLI):
     Args:
         only: the only command that gets a parser, which saves time. None for all commands.
         options: arguments of ``LightningCLI``.
+
+    Attributes:
+        signals: handler of SIGINT and SIGTERM, for training; None leaves them to Lightning.
     """
+
+    signals: Signals | None = None
 
     def __init__(self, only: str | None = None, **options: Any) -> None:
         self._only = only
@@ -145,8 +158,8 @@ class SpikeFitCLI(LightningCLI):
             super().instantiate_classes()
             self._preflight()
             for logger in self.trainer.loggers:
-                if isinstance(logger, CSVLogger):
-                    _ = logger.experiment  # opens while the directory is empty, or it warns that it will clear it
+                if isinstance(logger, CSVLogger):  # while the directory is empty, or it warns that it will clear it
+                    open_metrics_file(logger)
         except BaseException:
             discard_if_empty(self._run_directory)
             raise
@@ -161,9 +174,12 @@ class SpikeFitCLI(LightningCLI):
         given = self.config_init[self.subcommand].trainer.callbacks or []
         require_own_states(given if isinstance(given, list) else [given])
         try:
-            return super().instantiate_trainer(**kwargs)
+            trainer = super().instantiate_trainer(**kwargs)
         except (MisconfigurationException, TypeError, ValueError, RuntimeError, OSError) as error:
             raise ConfigurationError(f"trainer: Lightning refuses its options: {error}") from error
+        if self.signals is not None:
+            trainer.callbacks.append(StopOnSignal(self.signals))  # type: ignore[attr-defined]
+        return trainer
 
     def _preflight(self) -> None:
         """Ask before anything is loaded; the module asks again, for programs that do not use the command line."""
@@ -211,7 +227,7 @@ def main(args: list[str] | None = None) -> None:
     """Run the command line.
 
     Exit status 2, with one message and no traceback, when the configuration, the data, the checkpoint or the target
-    can't be used.
+    can't be used. Status 130 after SIGINT and 143 after SIGTERM, with one line that says how to resume.
     """
     for message in EXPECTED_WARNINGS:
         warnings.filterwarnings("ignore", message=message)
@@ -224,20 +240,11 @@ def main(args: list[str] | None = None) -> None:
         _other_command(arguments[0])
         return
     try:
-        SpikeFitCLI(
-            only=next((word for word in arguments[:1] if word in COMMANDS), None),
-            model_class=SpikingClassifier,
-            datamodule_class=SpikeDataModule,
-            subclass_mode_model=True,
-            subclass_mode_data=True,
-            save_config_callback=SaveConfig,
-            seed_everything_default=0,
-            auto_configure_optimizers=False,
-            parser_class=ConciseParser,
-            # Without abbreviations, or --trainer.max_epoch would pass for --trainer.max_epochs.
-            parser_kwargs={"default_env": True, "env_prefix": "SPIKEFIT", "allow_abbrev": False},
-            args=args,
-        )
+        with handled_signals() as SpikeFitCLI.signals:
+            _run(arguments, args)
+    except Stopped as end:
+        print(f"spikefit: {end.message}", file=sys.stderr)
+        raise
     except Exception as error:
         reason = _user_error(error)
         if reason is None and _lost_process(error):
@@ -261,14 +268,38 @@ def _rank() -> str:
     return f"process {torch.distributed.get_rank()}: " if distributed else ""
 
 
-def _user_error(error: BaseException | None) -> Exception | None:
+def _run(words: list[str], args: list[str] | None) -> None:
+    SpikeFitCLI(
+        only=next((word for word in words[:1] if word in COMMANDS), None),
+        model_class=SpikingClassifier,
+        datamodule_class=SpikeDataModule,
+        subclass_mode_model=True,
+        subclass_mode_data=True,
+        save_config_callback=SaveConfig,
+        seed_everything_default=0,
+        auto_configure_optimizers=False,
+        parser_class=ConciseParser,
+        # Without abbreviations, or --trainer.max_epoch would pass for --trainer.max_epochs.
+        parser_kwargs={"default_env": True, "env_prefix": "SPIKEFIT", "allow_abbrev": False},
+        args=args,
+    )
+
+
+def _user_error(error: BaseException) -> Exception | None:
     """The error that a user can remedy, also when jsonargparse has wrapped it into one about types.
 
-    Lightning's own error for configurations is one, too.
+    Lightning's own error for configurations is one, too. If the disk is full, the first failure is returned, although
+    loggers fail later when they write their last rows.
     """
-    while error is not None and not isinstance(error, SpikeFitError | MisconfigurationException):
-        error = error.__cause__
-    return error
+    found: BaseException | None = error
+    while found is not None and not isinstance(found, SpikeFitError | MisconfigurationException):
+        found = found.__cause__
+    earlier: BaseException | None = error
+    while earlier is not None:
+        if isinstance(earlier, StorageError):
+            found = earlier
+        earlier = earlier.__cause__ or earlier.__context__
+    return found
 
 
 def _other_command(command: str) -> None:

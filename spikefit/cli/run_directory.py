@@ -5,6 +5,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+from spikefit.atomic import writing
 from spikefit.errors import ConfigurationError
 
 VERSIONED_LOGGERS = ("CSVLogger", "TensorBoardLogger")
@@ -15,15 +16,21 @@ def claim_directory(root: Path) -> Path:
     """Create and return ``root/version_N`` with the first free ``N``; two processes never get the same directory.
 
     Raises:
-        ConfigurationError: if ``root`` can't be created.
+        ConfigurationError: if ``root`` is no path.
+        StorageError: if it can't be created.
     """
     try:
-        root.mkdir(parents=True, exist_ok=True)
-    except (OSError, ValueError) as error:  # ValueError: a character that no path may have
+        with writing(root):
+            return _claim_directory(root)
+    except ValueError as error:  # a character that no path may have
         raise ConfigurationError(
             f"the directory of runs (save_dir and name of the logger, or trainer.default_root_dir): {str(root)!r} "
             f"can't be created ({error})."
         ) from error
+
+
+def _claim_directory(root: Path) -> Path:
+    root.mkdir(parents=True, exist_ok=True)
     taken = [int(path.name[8:]) for path in root.glob("version_*") if path.name[8:].isdigit()]
     for number in count(max(taken, default=-1) + 1):
         path = root / f"version_{number}"

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, DistributedSampler, Sampler, Sequential
 
 from spikefit.data import encode
 from spikefit.data.augment import BatchTransform
-from spikefit.data.batches import AugmentedBatches, TensorBatches
+from spikefit.data.batches import AugmentedBatches, EpochBatches, EpochOrder, LoadedBatches, TensorBatches
 from spikefit.data.device_cache import Choice, DeviceCache
 from spikefit.data.images import Augmented, stratified_split
 from spikefit.data.integrity import require_labels
@@ -187,10 +187,10 @@ class SpikeDataModule(pl.LightningDataModule):
             ) from error
         return indices[kept], indices[out]
 
-    def train_dataloader(self) -> Iterable[Any]:
-        """Shuffled training batches; the sampler knows the epoch, also after a resumed run starts."""
+    def train_dataloader(self) -> EpochBatches:
+        """Shuffled training batches; a resumed run continues with the batch after the last one."""
         trainer = self.trainer
-        sampler: DistributedSampler[Any] = DistributedSampler(
+        sampler = EpochOrder(
             self._parts["train"],
             num_replicas=trainer.world_size if trainer else 1,
             rank=trainer.global_rank if trainer else 0,
@@ -199,12 +199,15 @@ class SpikeDataModule(pl.LightningDataModule):
         )
         if trainer is not None:
             sampler.set_epoch(trainer.current_epoch)
-        batches: Iterable[Any] | None = self._tensor_batches("train", sampler)
+        batches: EpochBatches | None = self._tensor_batches("train", sampler)
         if batches is None:
-            batches = self._loader("train", sampler=sampler, worker_init_fn=partial(_seed_worker, self.seed, sampler))
-        if not self._batch_transforms:
-            return batches
-        return AugmentedBatches(batches, sampler, self._batch_transforms, self.seed, self._device)
+            loader = self._loader("train", sampler=sampler, worker_init_fn=partial(_seed_worker, self.seed, sampler))
+            batches = LoadedBatches(loader, sampler)
+        if self._batch_transforms:
+            batches = AugmentedBatches(batches, sampler, self._batch_transforms, self.seed, self._device)
+        if trainer is not None:
+            batches.position = partial(_trained_batches, trainer)
+        return batches
 
     def val_dataloader(self) -> Iterable[Any]:
         """Validation batches in a fixed order; empty without a validation set."""
@@ -291,6 +294,12 @@ class SpikeDataModule(pl.LightningDataModule):
         training = self.trainer is not None and self.trainer.training and torch.is_grad_enabled()
         fixed = None if training else torch.Generator(images.device).manual_seed(self.seed)
         return encode.rate(images, self.time_steps, fixed)
+
+
+def _trained_batches(trainer: pl.Trainer) -> int:
+    """Number of batches of the epoch that have been trained on; 0 once the epoch is over."""
+    epochs: Any = trainer.fit_loop.epoch_progress.current
+    return trainer.fit_loop.batch_idx + 1 if epochs.processed < epochs.ready else 0
 
 
 def _seed_worker(seed: int, sampler: DistributedSampler[Any], worker: int) -> None:

@@ -11,6 +11,7 @@ from spikefit.deploy.report.build import build_report
 from spikefit.deploy.report.data import Report
 from spikefit.deploy.report.sections import Accuracy, Provenance
 from spikefit.errors import DataError, TargetError
+from spikefit.finite import require_finite
 from spikefit.hardware.check_chip_capacity import check
 from spikefit.hardware.check_supported_features import check_structure
 from spikefit.hardware.deployment_context import DeploymentContext
@@ -100,6 +101,9 @@ class Deployment:
         energy_model: ``target`` (the chip's own constants) or another name of :mod:`spikefit.hardware.energy`.
         parity_samples: number of samples on which to compare the exact program with the network, spike for spike.
 
+    Raises:
+        NonFiniteError: for a network with NaN or infinite values.
+
     Example:
         >>> import torch
         >>> from spikefit.hardware.target import HardwareTarget
@@ -121,6 +125,7 @@ class Deployment:
         energy_model: EnergyModelName = "target",
         parity_samples: int = 64,
     ) -> None:
+        require_finite(network, "deployment")
         self.network, self.context, self.target, self.energy_model = network, context, context.chip, energy_model
         self.program = lower(network, context, "target")
         self.exact = lower(network, context)

@@ -12,7 +12,7 @@ from torchvision.transforms import v2
 
 from spikefit.data import EventPipeline, SpikeDataModule, device_cache
 from spikefit.data.augment import BatchTransform, Cutout, RandomCrop, RandomHorizontalFlip
-from spikefit.data.batches import AugmentedBatches, TensorBatches
+from spikefit.data.batches import AugmentedBatches, LoadedBatches, TensorBatches
 from spikefit.data.device_cache import DeviceCache
 from spikefit.data.events.pipeline import unpack_bits
 from spikefit.data.images import Digits, Images
@@ -53,7 +53,7 @@ def test_training_batches_are_those_of_a_loader(rank, world, options):
             for choice in ("auto", False)
         )
         assert isinstance(tensors, TensorBatches)
-        assert isinstance(loader, DataLoader)
+        assert isinstance(loader, LoadedBatches)
         assert len(tensors) == len(loader)
         assert same(tensors, loader)
 
@@ -101,7 +101,7 @@ def test_frames_made_when_they_are_read_go_through_a_loader(pipeline):
     if "augment" in pipeline:
         pytest.importorskip("tonic")
     options = {"encoding": "frames", "time_steps": 3, "val_fraction": 0.0}
-    assert isinstance(made(MadeUpEvents(EventPipeline(**pipeline)), **options).train_dataloader(), DataLoader)
+    assert isinstance(made(MadeUpEvents(EventPipeline(**pipeline)), **options).train_dataloader(), LoadedBatches)
     with pytest.raises(ConfigurationError, match="device_cache: got True, but samples of MadeUpEvents are made one by"):
         made(MadeUpEvents(EventPipeline(**pipeline)), device_cache=True, **options).train_dataloader()
 
@@ -135,7 +135,7 @@ class Own(Digits):
 @pytest.mark.parametrize("samples", [Squares(), Doubled(torch.ones(60, 1, 8, 8), torch.arange(60) % 10)])
 def test_a_data_set_of_a_users_own_goes_through_a_loader(samples):
     loader = made(Own(samples), val_fraction=0.0).train_dataloader()
-    assert isinstance(loader, DataLoader)
+    assert isinstance(loader, LoadedBatches)
     images = torch.cat([x for x, _ in loader])
     assert len(images) == 60
     assert images.max() == (59 if isinstance(samples, Squares) else 2)
@@ -149,9 +149,9 @@ def test_transforms_of_single_images_come_first_and_go_through_a_loader():
         made(augment=augment, **options).train_dataloader()
         for augment in ([], [v2.RandomHorizontalFlip(p=1)], [v2.RandomHorizontalFlip(p=1), Cutout(3)])
     )
-    assert isinstance(flipped, DataLoader)
+    assert isinstance(flipped, LoadedBatches)
     assert isinstance(cut, AugmentedBatches)
-    assert isinstance(cut.batches, DataLoader)
+    assert isinstance(cut.batches, LoadedBatches)
     for (x, y), (mirrored, labels), (holed, _) in zip(plain, flipped, cut, strict=True):
         assert torch.equal(x.flip(-1), mirrored)
         assert torch.equal(y, labels)

@@ -1,6 +1,7 @@
 """Callback that writes the state of each process, to compare processes and runs."""
 
 import os
+import signal
 from pathlib import Path
 
 import lightning.pytorch as pl
@@ -25,3 +26,14 @@ class Interrupt(pl.Callback):
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
         if trainer.current_epoch == self.epoch and batch_idx == 3:
             raise KeyboardInterrupt
+
+
+class Signal(pl.Callback):
+    """Send this process ``number`` in the middle of epoch ``epoch``, as ``kill`` would."""
+
+    def __init__(self, epoch: int, number: int) -> None:
+        self.epoch, self.number = epoch, number
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        if trainer.current_epoch == self.epoch and batch_idx == 3:
+            signal.raise_signal(self.number)

@@ -1,5 +1,6 @@
 """Networks and gradients that are not finite (NaN or infinite), by name."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -12,6 +13,9 @@ from spikefit.errors import NonFiniteError
 
 def finite(tensors: Sequence[Tensor]) -> Tensor:
     """Whether each of some tensors is finite, bool ``[len(tensors)]``, without waiting for the device."""
+    if all(tensor.device.type == "cpu" for tensor in tensors):
+        # A sum is fast. It is not finite if an element is not, or by overflow, hence the second look.
+        return torch.tensor([math.isfinite(each.sum().item()) or bool(each.isfinite().all()) for each in tensors])
     largest = torch._foreach_norm(list(tensors), torch.inf)  # one launch for all tensors; NaN and infinity remain
     return torch.stack([value.to(largest[0].dtype) for value in largest]).isfinite()
 

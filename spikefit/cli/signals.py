@@ -14,6 +14,8 @@ import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+BATCHES = 16
+"""Several processes ask each other every so many batches, because asking makes a GPU wait."""
 
 
 class Stopped(SystemExit):
@@ -92,6 +94,8 @@ class StopOnSignal(Checkpoint):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Save and end if a process has received a signal."""
+        if trainer.world_size > 1 and batch_idx % BATCHES and not trainer.is_last_batch:
+            return
         number = self._received(trainer)
         if number is not None:
             path = last_checkpoint(trainer)

@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 from spikefit.errors import NonFiniteError
 from spikefit.finite import currents, finite, first_layer, non_finite, require_finite
 from spikefit.networks.blocks import Network
-from spikefit.resumable import ResumableModule
+from spikefit.resume.module import ResumableModule
 
 LOSS = "the loss"
 

@@ -30,7 +30,7 @@ from spikefit.preflight import Preflight
 from spikefit.program.emulation import Emulator
 from spikefit.prune.synapse_mask import attach_mask
 from spikefit.quantize.base import Quantizer, QuantizerFactory, attach, latent_weight, quantizer_of, replace
-from spikefit.resumed_options import renew_training, require_same_network
+from spikefit.resume.changed_options import renew_training, require_same_network
 from spikefit.seeding import global_seed, reseed
 
 NetworkFactory = Callable[[tuple[int, ...], int], Network]

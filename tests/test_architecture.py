@@ -34,17 +34,14 @@ EVERYWHERE = {
     "spikefit.cli.run_directory",
     "spikefit.checkpoints",
     "spikefit.checkpoint_io",
-    "spikefit.resumable",
+    "spikefit.resume",
     "spikefit.finite",
-    "spikefit.epoch_metrics",
-    "spikefit.best_checkpoints",
     "spikefit.preflight",
     "spikefit.optim",
-    "spikefit.resumed_options",
     "spikefit.strict_yaml",
 }
 # Parts of the LightningModule in files of their own.
-LIGHTNING = ("spikefit.checkpoint_io", "spikefit.resumable", "spikefit.guarded", "spikefit.epoch_metrics")
+LIGHTNING = ("spikefit.checkpoint_io", "spikefit.resume", "spikefit.guarded")
 # Imported where they are used, never at the top of a module.
 LAZY = {"tonic", "torchvision", "wandb", "sklearn", "h5py"}
 

@@ -28,7 +28,7 @@ from spikefit.data.datamodule import SpikeDataModule
 from spikefit.errors import CheckpointError, ConfigurationError, SpikeFitError, StorageError
 from spikefit.module import SpikingClassifier
 from spikefit.preflight import Preflight
-from spikefit.resumed_options import require_same_network
+from spikefit.resume.changed_options import require_same_network
 
 # Warnings that ask nothing of the user.
 EXPECTED_WARNINGS = (

@@ -8,7 +8,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, ExponentialLR, ReduceLRO
 
 from spikefit.errors import ConfigurationError
 from spikefit.optim import WarmupCosine, make_optimizer
-from spikefit.resumed_options import changed, renew_training, require_same_network
+from spikefit.resume.changed_options import changed, renew_training, require_same_network
 
 
 def described(lr=0.1, optimizer="torch.optim.Adam", **options):

@@ -7,10 +7,10 @@ import lightning.pytorch as pl
 import torch
 from torch import Tensor
 
-from spikefit import epoch_metrics
-from spikefit.best_checkpoints import found_again, names_checkpoints, with_absolute_paths
 from spikefit.checkpoint_io import is_remote
 from spikefit.checkpoints import require_intact
+from spikefit.resume import epoch_metrics
+from spikefit.resume.best_checkpoints import found_again, names_checkpoints, with_absolute_paths
 from spikefit.seeding import random_state, set_random_state
 
 PROGRESS = "spikefit_progress"  # key in a checkpoint

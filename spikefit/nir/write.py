@@ -104,19 +104,17 @@ def write_nir(
     """Write the graph of :func:`to_nir` to the HDF5 file ``path`` atomically, and verify it by reading it back.
 
     Raises:
-        ExchangeError: as :func:`to_nir`; also when the file can't be written, or reads back with other content.
+        ExchangeError: as :func:`to_nir`; also when the file reads back with other content.
+        StorageError: if the file can't be written.
         ConfigurationError: as :func:`to_nir`.
     """
     graph = to_nir(program, dialect, dt, dtype)
     nir, path = require_nir(), Path(path)
-    try:
-        with atomic_path(path) as draft:
-            nir.write(draft, graph)
-            found = graph_differences(graph, nir.read(draft, type_check=False))
-            if found:
-                raise ExchangeError(f"{path}: reads back with other values than were written: {', '.join(found)}.")
-    except OSError as error:
-        raise ExchangeError(f"{path}: can't be written: {error.strerror or error}.") from error
+    with atomic_path(path) as draft:
+        nir.write(draft, graph)
+        found = graph_differences(graph, nir.read(draft, type_check=False))
+        if found:
+            raise ExchangeError(f"{path}: reads back with other values than were written: {', '.join(found)}.")
     return path
 
 

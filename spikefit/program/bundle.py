@@ -36,7 +36,8 @@ def write_bundle(program: Program, path: str | Path) -> Path:
         ``path``.
 
     Raises:
-        BundleError: if the file can't be written, or a field of the program can't be stored; names the field.
+        BundleError: if a field of the program can't be stored; names the field.
+        StorageError: if the file can't be written.
     """
     path = Path(path)
     description, tensors = describe(program)
@@ -49,10 +50,7 @@ def write_bundle(program: Program, path: str | Path) -> Path:
     }
     text = json.dumps(content, allow_nan=False)
     blob = _safetensors().save(tensors, {"program": text, "sha256": _digest(text, tensors)})
-    try:
-        return write_atomically(path, blob)
-    except OSError as error:
-        raise BundleError(f"{path}: the bundle can't be written: {error.strerror or error}.") from error
+    return write_atomically(path, blob)
 
 
 def read_bundle(path: str | Path) -> Program:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.event_source import CountsCalledSpikes, MadeUp, MadeUpEvents
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Subset
 from torchvision.transforms import v2
 
 from spikefit.data import EventPipeline, SpikeDataModule, device_cache
@@ -23,7 +23,7 @@ QUIET = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", 
 
 
 class Trainerless(SimpleNamespace):
-    training, overfit_batches, strategy = True, 0.0, SimpleNamespace(root_device=torch.device("cpu"))
+    training, testing, overfit_batches, strategy = True, False, 0.0, SimpleNamespace(root_device=torch.device("cpu"))
 
 
 def made(source=None, epoch=0, rank=0, world=1, **options):
@@ -56,6 +56,20 @@ def test_training_batches_are_those_of_a_loader(rank, world, options):
         assert isinstance(loader, LoadedBatches)
         assert len(tensors) == len(loader)
         assert same(tensors, loader)
+
+
+@pytest.mark.parametrize("choice", ["auto", False])
+def test_a_test_on_several_processes_has_each_sample_once(choice):
+    """361 samples are no multiple of 2 or 4, and the batches of a loader are those of the device."""
+    for world in (2, 4):
+        labels = []
+        for rank in range(world):
+            data = made(rank=rank, world=world, device_cache=choice, batch_size=50)
+            data.trainer.testing = True
+            data._parts["test"] = Subset(data._parts["test"], [*range(360), 0])
+            labels.append(torch.cat([batch[1] for batch in data.test_dataloader()]))
+        whole = torch.tensor([label for _, label in data._parts["test"]])
+        assert all(torch.equal(own, whole[rank::world]) for rank, own in enumerate(labels))
 
 
 def test_evaluation_batches_are_those_of_a_loader():

@@ -237,7 +237,7 @@ def test_compared_row(run, fake_root, grid, name):
     runs = {entry.row.name: entry for entry in all_runs(load_grid(Path(f"configs/compare/{grid}.yaml")), seeds=(0,))}
     small = ("--data.init_args.train_samples=40", "--data.init_args.batch_size=8", "--trainer.accelerator=cpu")
     checkpoints = {}
-    if "{checkpoint:" in str(runs[name].row.options):
+    if "{checkpoint:" in str(runs[name].row.options) or runs[name].row.command == "test":
         for needed in runs[name].row.needs:
             one = ("--trainer.max_epochs=1", "--trainer.limit_train_batches=1", "--trainer.callbacks.max_samples=2")
             status, printed = run(*runs[needed].arguments(Path("runs"), needed, {}), *small, *one)

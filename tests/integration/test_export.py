@@ -87,7 +87,7 @@ def test_a_checkpoint_becomes_a_bundle_and_every_mistake_is_explained(checkpoint
     torch.save(content, "python.ckpt")
     assert "does not describe its network" in call("python.ckpt", "--hardware", "loihi", "--out", "bundle")[2]
     Path("file").write_text("")
-    assert "can't be written" in call(checkpoint, "--hardware", "loihi", "--out", "file")[2]
+    assert "can't write" in call(checkpoint, "--hardware", "loihi", "--out", "file")[2]
 
 
 def test_the_nir_graph_starts_another_training(checkpoint, run, csv_only, capsys):

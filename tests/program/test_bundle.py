@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import load_file, save
 
-from spikefit.errors import BundleError
+from spikefit.errors import BundleError, StorageError
 from spikefit.hardware.target import HardwareTarget
 from spikefit.networks import MLP, ConvSNN, ResidualSNN
 from spikefit.neurons import IF, LIF, CubaLIF, LinearLeakIF
@@ -234,5 +234,5 @@ def test_a_crash_leaves_the_old_bundle(wake, tmp_path, monkeypatch, broken):
 
 def test_a_place_that_can_t_be_written_is_named(wake, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(BundleError, match=r"file/bundle\.safetensors: the bundle can't be written"):
+    with pytest.raises(StorageError, match=r"can't write .*file/bundle\.safetensors"):
         write_bundle(program(wake, MLP), tmp_path / "file" / NAME)

@@ -18,6 +18,7 @@ from spikefit.deploy.report import Report, html
 from spikefit.deploy.report.html import count, figure, render, share, write_html
 from spikefit.deploy.report.sections import SourcedEntry
 from spikefit.deploy.report.terminal import print_report
+from spikefit.errors import StorageError
 from spikefit.hardware.energy import ENERGY_MODELS
 from spikefit.networks import ConvSNN
 from spikefit.neurons import LIF
@@ -215,7 +216,7 @@ def test_a_full_disk_leaves_the_old_one(tmp_path, monkeypatch):
         raise OSError("No space left on device")
 
     monkeypatch.setattr("os.replace", fails)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(StorageError, match="no space"):
         write_html(report_with(target="other"), tmp_path)
     assert (tmp_path / "report.html").read_bytes() == before
     assert [file.name for file in tmp_path.iterdir()] == ["report.html"]

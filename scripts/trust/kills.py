@@ -93,7 +93,9 @@ def killed_and_resumed(kill: Kill, reference: Path, folder: Path) -> str:
 
 def compare(reference: Path, killed: Path, resumed: Path) -> str:
     """``exact``, or what differs first."""
-    ours, theirs = (read_checkpoint(path / "checkpoints" / "last.ckpt", "") for path in (reference, resumed))
+    last = [path / "checkpoints" / "last.ckpt" for path in (reference, resumed, killed)]
+    # A run that was killed after its training has nothing left to save.
+    ours, theirs = (read_checkpoint(path, "") for path in (last[0], last[1] if last[1].is_file() else last[2]))
     for part in ("state_dict", "optimizer_states", "lr_schedulers"):
         if not same(ours[part], theirs[part]):
             return f"other {part}"

@@ -176,7 +176,7 @@ def _constants(target: HardwareTarget, program: Program, population: Population)
     neuron = target.neuron
     fewer = "lower the common factor of its weights"
     if population.threshold is not None:
-        low, high = known(neuron.threshold_min), known(neuron.threshold_max)
+        low, high = known(neuron.threshold_min), target.threshold_max
         yield from _within("threshold", population, population.threshold, low, high, fewer)
         rounded = target.round_threshold(population.threshold)
         yield from _representable("threshold", population, population.threshold, rounded)

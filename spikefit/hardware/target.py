@@ -156,8 +156,9 @@ class HardwareTarget:
 
     @property
     def threshold_max(self) -> int | None:
-        """The largest threshold, in membrane units."""
-        return known(self.neuron.threshold_max)
+        """The largest threshold that a membrane can reach, in membrane units; None if there is no limit."""
+        limits = [known(self.neuron.threshold_max), known(self.neuron.state_max)]
+        return min((limit for limit in limits if limit is not None), default=None)
 
     @property
     def bias_max(self) -> int | None:

@@ -5,13 +5,18 @@ from typing import Any
 
 import pytest
 import torch
+from helpers.own_chip import own_chip
 
 from spikefit.hardware.check_chip_capacity import check, check_capacity, unknown_limits
 from spikefit.hardware.check_supported_features import check_structure
+from spikefit.hardware.deployment_context import DeploymentContext
 from spikefit.hardware.finding import Finding
 from spikefit.hardware.sourced_value import SourcedValue
 from spikefit.hardware.target import HardwareTarget
+from spikefit.input_kind import InputKind
+from spikefit.networks import ConvSNN
 from spikefit.program.ir import Program, Projection
+from spikefit.program.lower import lower
 
 ONES = torch.ones(10, 20, dtype=torch.int64)
 IF: dict[str, Any] = {}
@@ -251,3 +256,22 @@ def test_findings_are_plain_values(targets, chain):
         plain = asdict(finding)
         assert all(isinstance(name, str) for name in plain.pop("prune_blocks"))
         assert all(isinstance(value, int | float | str) for value in plain.values())
+
+
+@pytest.mark.parametrize(("threshold", "reached"), [(127, True), (128, False)])
+def test_a_threshold_that_no_membrane_reaches_is_no_threshold(chain, threshold, reached):
+    """A register of thresholds may be wider than the membrane, as on ODIN and AltAI-1."""
+    chip = own_chip("memory", neuron={"threshold_max": 255, "state_min": -128, "state_max": 127})
+    constants = {"threshold": torch.full((10,), threshold)}
+    findings = check(chip, chain((20,), (ONES, {"bits": 8}, constants)))
+    assert limits(findings) == ([] if reached else ["threshold range"])
+    assert (findings[0].available if findings else "any to 127") == "any to 127"
+
+
+def test_a_network_is_lowered_to_thresholds_that_its_membranes_reach(wake):
+    chip = own_chip("memory", neuron={"state_min": -2047, "state_max": 2047, "decay_bits": 12, "overflow": "saturate"})
+    net = wake(ConvSNN((1, 8, 8), 10, (4, 6), (12,)), (torch.rand(4, 8, 1, 8, 8) < 0.3).float())
+    program = lower(net, DeploymentContext(chip, 4, InputKind.SPIKES), "target")
+    thresholds = [population.threshold for population in program.populations if population.threshold is not None]
+    assert min(int(each.min()) for each in thresholds) > 0
+    assert max(int(each.max()) for each in thresholds) <= 2047

@@ -81,7 +81,8 @@ def summary(report: Report) -> list[tuple[str, str]]:
 
 def _verdict(report: Report) -> str:
     if not report.partial:
-        return "yes"
+        unknown = [name.rpartition(".")[2] for name in report.unknown_limits]
+        return f"yes, as far as known (unpublished: {', '.join(unknown)})" if unknown else "yes"
     unplaced = f", {_counted(report.cores.unplaced, 'layer')} unplaced" if report.cores.unplaced else ""
     return f"no ({_counted(report.findings, 'finding')} below{unplaced})"
 

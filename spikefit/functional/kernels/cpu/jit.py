@@ -3,6 +3,7 @@
 import functools
 import sys
 from collections.abc import Callable
+from types import FunctionType
 from typing import Any, ParamSpec, TypeVar
 
 import numba
@@ -21,13 +22,23 @@ def jit(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def parallel(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Like :func:`jit`, with ``prange`` running on several threads.
+    """Like :func:`jit`, with ``prange`` running on as many threads as torch uses.
 
-    A parallel function takes several times longer to compile. It should therefore only pass work items to a function
-    that is not parallel. Pass them as ``np.int64``; else that function is compiled twice, for signed and for unsigned
-    integers.
+    A parallel function takes several times longer to compile. With a single thread a serial one is compiled instead. A
+    parallel function should only pass work items to a function that is not parallel. Pass them as ``np.int64``; else
+    that function is compiled twice, for signed and for unsigned integers.
     """
-    return _compiled(function, parallel=True)
+    threaded = _compiled(function, parallel=True)
+    # Numba names the file of its cache after the function, whatever its options.
+    serial = FunctionType(function.__code__, function.__globals__, f"{function.__name__}_serial")
+    serial.__module__, serial.__qualname__ = function.__module__, f"{function.__qualname__}_serial"
+    alone = _compiled(serial, parallel=False)
+
+    @functools.wraps(function)
+    def call(*args: Any) -> Any:
+        return (alone if torch.get_num_threads() == 1 else threaded)(*args)
+
+    return call
 
 
 def _compiled(function: Callable[..., Any], parallel: bool) -> Callable[..., Any]:
@@ -59,6 +70,8 @@ def opaque(function: Callable[Parameters, Result]) -> Callable[Parameters, Resul
 def use_torch_threads() -> None:
     """Set the number of threads of the kernels to that of torch."""
     threads = torch.get_num_threads()
+    if threads == 1:
+        return
     _start_threads()
     numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
 

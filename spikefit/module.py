@@ -71,10 +71,6 @@ def quantizers_by_layer(
     }
 
 
-def _holds_functions(value: object) -> bool:
-    return callable(value) or (isinstance(value, dict) and any(callable(entry) for entry in value.values()))
-
-
 class SpikingClassifier(GuardedModule):
     """LightningModule that trains a spiking network with quantised weights as a classifier.
 
@@ -147,8 +143,9 @@ class SpikingClassifier(GuardedModule):
         self.save_hyperparameters(logger=False)
         # A checkpoint holds primitives only. From the command line the factories are class paths. From Python they are
         # functions, and must be passed to load_from_checkpoint again.
-        for name in [name for name, value in self.hparams.items() if _holds_functions(value)]:
-            del self.hparams[name]
+        for name, value in list(self.hparams.items()):
+            if any(map(callable, value.values() if isinstance(value, dict) else [value])):
+                del self.hparams[name]
         self.hparams.pop("hardware", None)  # checkpoints store the whole description: the path may not exist elsewhere
         self.network = network(tuple(input_shape), num_classes)
         self.network.gradient_checkpointing = gradient_checkpointing
@@ -323,6 +320,8 @@ class SpikingClassifier(GuardedModule):
             self.input_kind = InputKind(state["input_kind"])
         if self.time_steps is None:
             self.time_steps = state["time_steps"]
+        elif state["time_steps"] not in (None, self.time_steps):
+            rank_zero_info(f"time_steps: {self.time_steps}; the network was trained with {state['time_steps']}.")
         if self.hardware is None and state["hardware"] is not None:
             described = dict(state["hardware"])
             self.hardware = HardwareTarget.from_dict(described, name=described.pop("name"), file="checkpoint")

@@ -124,3 +124,11 @@ def test_k_means_is_ahead_of_uniform():
         for method in ("kmeans", "uniform")
     }
     assert errors["kmeans"] < errors["uniform"]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_step_of_zeros_is_one(dtype):
+    step = best_step(torch.zeros(2, 3, dtype=dtype), torch.arange(-2, 2))
+    assert step.shape == ()
+    assert step.dtype == dtype
+    assert step.item() == 1

@@ -135,5 +135,5 @@ def test_the_step_of_zeros_is_one(dtype):
 
 
 def test_a_step_that_rounds_everything_to_zero_gains_nothing():
-    """By hand: on the grid -1, 0 only a step of 0.1 represents a value, -0.1, and the error of 5 is always 25."""
-    assert best_step(torch.tensor([-0.1, 5.0]), torch.tensor([-1, 0])).item() == pytest.approx(0.1)
+    """By hand: on the grid -1, 0 a step of 0.1 represents the values of -0.1; 0.5 becomes 0 with every step."""
+    assert best_step(torch.tensor([-0.1] * 9 + [0.5]), torch.tensor([-1, 0])).item() == pytest.approx(0.1)

@@ -43,6 +43,13 @@ def test_conv_fans(stride, padding, dilation, groups):
     assert torch.equal(fan_in, expected_in)
 
 
+@pytest.mark.parametrize("count", [synops.conv_fan_out, synops.conv_fan_in])
+def test_the_defaults_are_those_of_a_convolution(count):
+    weight = torch.ones(4, 2, 3, 2)
+    plain = {"stride": (1, 1), "padding": (0, 0), "dilation": (1, 1), "groups": 1}
+    assert torch.equal(count(weight, (2, 6, 7)), count(weight, (2, 6, 7), **plain))
+
+
 def test_dense_fans_by_hand():
     weight = torch.tensor([[1.0, 0.0, 2.0], [0.0, 0.0, -1.0]])
     assert synops.dense_fan_out(weight).tolist() == [1, 0, 2]

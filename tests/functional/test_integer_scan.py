@@ -287,3 +287,14 @@ def test_what_is_refused(message, changed):
     given = {"y": torch.zeros(2, 1, 1), "steps": 2, "bias": one, "threshold": one, "leak": one, "slope": one}
     with pytest.raises(ConfigurationError, match=message):
         integer_multi_step(**{**given, "dynamics": IntegerDynamics(), **changed})
+
+
+@pytest.mark.parametrize("name", ["leak", "decay", "decay_rounding", "reset", "overflow", "surrogate"])
+def test_an_unknown_choice_is_named(name):
+    with pytest.raises(ConfigurationError, match=f"{name}: got 'other'"):
+        IntegerDynamics(**{name: "other"})
+
+
+def test_a_neuron_spikes_at_least_once():
+    with pytest.raises(ConfigurationError, match="max_spikes: got 0"):
+        IntegerDynamics(max_spikes=0)

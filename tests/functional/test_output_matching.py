@@ -114,3 +114,13 @@ def test_inputs_that_never_fire_and_outputs_alike_do_no_harm():
     assert match.error.isfinite().all()
     assert torch.equal(match.index[0], match.index[1])
     assert isinstance(match, Match)
+
+
+def test_the_diagonal_grows_by_a_millionth_of_its_mean():
+    """By hand: the mean of 1 and 3 is 2. It follows the scale of the inputs, and the argument stays as it is."""
+    gram = torch.tensor([[1.0, 0.5], [0.5, 3.0]], dtype=torch.float64)
+    for scale in (2.0**-20, 1.0, 2.0**20):
+        scaled = gram * scale
+        found = prepared(scaled) / scale
+        assert found.tolist() == [[pytest.approx(1 + 2e-6, abs=1e-12), 0.5], [0.5, pytest.approx(3 + 2e-6, abs=1e-12)]]
+        assert torch.equal(scaled, gram * scale)

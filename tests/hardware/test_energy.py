@@ -109,3 +109,11 @@ def test_what_a_budget_leaves_out_contains_all_that_a_deployment_does_not_know(n
         figures = [getattr(target.energy, constant) for constant in constants.get(term, ())]
         missing = any(figure is None or figure.value is None for figure in figures)
         assert ("is unknown" in reason) == missing
+
+
+@pytest.mark.parametrize(("value", "reason"), [(0.0, None), (1.0, "placement"), (None, "energy.hop_j is unknown")])
+def test_a_term_that_costs_nothing_is_not_left_out(value, reason):
+    content = HardwareTarget.load("loihi").to_dict()
+    content["energy"]["hop_j"]["value"] = value
+    named = terms_left_out(HardwareTarget.from_dict(content, "hops"), InputKind.SPIKES)
+    assert "hops" not in named if reason is None else reason in named["hops"]

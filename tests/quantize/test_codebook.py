@@ -57,6 +57,22 @@ def test_a_slice_keeps_the_values_of_what_is_left(make, frozen):
     assert torch.equal(small.assignment(kept), quantizer.assignment(w)[outputs][:, inputs])
 
 
+@pytest.mark.parametrize("how", ["refit", "match"])
+def test_a_new_fit_releases_a_frozen_assignment(how):
+    """The weights then get the values nearest to them, not those of the frozen indices."""
+    w, other = weight(), weight(seed=1)
+    quantizer = Codebook(w)
+    quantizer.freeze(w)
+    if how == "refit":
+        quantizer.refit(other)
+    else:
+        other, _ = quantizer.match(other, torch.eye(30), free_gain=False)
+    values = quantizer.values().detach()[0]
+    nearest = (other[..., None] - values).abs().argmin(dim=-1)
+    assert torch.equal(quantizer.assignment(other), nearest)
+    assert torch.equal(quantizer(other), values[nearest])
+
+
 def test_a_frozen_weight_keeps_its_value_while_the_values_learn():
     w = weight().requires_grad_()
     quantizer = Codebook(w.detach())

@@ -124,3 +124,16 @@ def test_k_means_is_ahead_of_uniform():
         for method in ("kmeans", "uniform")
     }
     assert errors["kmeans"] < errors["uniform"]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_step_of_zeros_is_one(dtype):
+    step = best_step(torch.zeros(2, 3, dtype=dtype), torch.arange(-2, 2))
+    assert step.shape == ()
+    assert step.dtype == dtype
+    assert step.item() == 1
+
+
+def test_a_step_that_rounds_everything_to_zero_gains_nothing():
+    """By hand: on the grid -1, 0 a step of 0.1 represents the values of -0.1; 0.5 becomes 0 with every step."""
+    assert best_step(torch.tensor([-0.1] * 9 + [0.5]), torch.tensor([-1, 0])).item() == pytest.approx(0.1)

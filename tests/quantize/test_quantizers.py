@@ -12,7 +12,7 @@ from torch import nn
 from spikefit.errors import ConfigurationError
 from spikefit.functional.kmeans import kmeans_1d
 from spikefit.quantize import AxonCodebook, Codebook, PostTraining, RescaledUniform, Ternary, Uniform
-from spikefit.quantize.base import attach, latent_weight, quantizer_of, touch
+from spikefit.quantize.base import attach, exact_weight, latent_weight, quantizer_of, touch
 
 
 def switched_on(factory):
@@ -358,3 +358,18 @@ def test_touch_gives_unused_parameters_a_gradient_of_zero():
 def test_a_bad_option_is_named(make, named):
     with pytest.raises(ConfigurationError, match=named):
         make(weight())
+
+
+@pytest.mark.parametrize("silent", [slice(2, 3), slice(None)], ids=["one output", "all outputs"])
+@pytest.mark.parametrize("name", QUANTIZERS)
+def test_exact_weights_are_the_integers_times_the_scale(name, silent):
+    """Also where all weights are 0; the scale of a ternary layer is 0 then."""
+    layer = nn.Linear(4, 6, bias=False)
+    with torch.no_grad():
+        layer.weight.copy_(weight(shape=(6, 4)))
+        layer.weight[silent] = 0
+    attach(layer, QUANTIZERS[name][0](layer.weight.detach().clone()))
+    quantizer = quantizer_of(layer)
+    assert quantizer is not None
+    found = quantizer.integers(latent_weight(layer).detach())
+    assert torch.equal(exact_weight(layer), found.integer.double() * found.scale)

@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 from helpers.scan_reference import PSEUDO, composed
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from spikefit.functional.dynamics import Dynamics, Norm
@@ -31,6 +31,21 @@ EPS = 1e-5
     surrogate=st.sampled_from(sorted(PSEUDO)),
     dtype=st.sampled_from([torch.float64, torch.float32]),
     seed=st.integers(0, 10**6),
+)
+@example(  # more channels than a work item has values
+    steps=2,
+    constant=False,
+    batch=3,
+    channels=4100,
+    sides=None,
+    pool=1,
+    statistics="batch",
+    leak="decay",
+    amount=0.5,
+    reset="subtract",
+    surrogate="atan",
+    dtype=torch.float64,
+    seed=0,
 )
 @settings(max_examples=400)
 def test_forward_and_gradients_equal_the_parts(

@@ -48,7 +48,7 @@ def atomic_path(path: Path, size: int | None = None) -> Iterator[Path]:
             os.replace(draft, path)
         finally:
             draft.unlink(missing_ok=True)
-        _synchronise_folder(path.parent)
+        synchronise_folder(path.parent)
 
 
 def write_atomically(path: Path, content: str | bytes | memoryview) -> Path:
@@ -120,8 +120,8 @@ def _runs(pid: int) -> bool:
     return True
 
 
-def _synchronise_folder(folder: Path) -> None:
-    """Write the folder's entries to the disk, where the filesystem supports it."""
+def synchronise_folder(folder: Path) -> None:
+    """Write the entries of a folder to the disk, so that a rename survives a power failure, where this is supported."""
     with suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:

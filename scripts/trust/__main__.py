@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from scripts.trust.config_mutations import mutate_configs
 
+from scripts.trust.config_mutations import mutate_configs
 from scripts.trust.damage import damage_bundle, damage_checkpoint
-from scripts.trust.kills import kill_runs, undisturbed
+from scripts.trust.kills import kill_runs, reference_run
 from scripts.trust.lost_process import lose_processes
 from spikefit.atomic import write_atomically
 from spikefit.deploy.report.git_commit import checkout_commit
@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if given.kills:
             found["kills"] = kill_runs(given.kills, given.seed, folder)
         if given.damaged:
-            best = undisturbed(folder / "damage") / "checkpoints" / "best.ckpt"
+            best = reference_run(folder / "damage") / "checkpoints" / "best.ckpt"
             found["checkpoints"] = damage_checkpoint(best, given.damaged, given.seed, folder)
             found["bundles"] = damage_bundle(best, given.damaged, given.seed, folder)
         if given.configurations:

@@ -55,7 +55,7 @@ def fit(folder: Path, *words: str, temporary: Path | None = None) -> Ended:
     return run(["fit", "--config", str(Path(__file__).with_name("short.yaml")), *words], folder, variables)
 
 
-def undisturbed(folder: Path) -> Path:
+def reference_run(folder: Path) -> Path:
     """The directory of a run that nobody disturbs, trained in ``folder``."""
     ended = fit(folder)
     assert ended.status == 0, ended.printed
@@ -136,7 +136,7 @@ def epochs(directory: Path) -> dict[str, dict[str, str]]:
 
 def kill_runs(count: int, seed: int, folder: Path) -> dict[str, Any]:
     """Kill and resume ``count`` runs; numbers of outcomes, and the kills that were not resumed exactly."""
-    reference = undisturbed(folder / "undisturbed")
+    reference = reference_run(folder / "reference")
     outcomes: Counter[str] = Counter()
     faults = []
     for number, kill in enumerate(kills(count, seed)):

@@ -3,13 +3,13 @@
 import pytest
 
 from scripts.trust.damage import damage_bundle, damage_checkpoint
-from scripts.trust.kills import Kill, killed_and_resumed, kills, undisturbed
+from scripts.trust.kills import Kill, killed_and_resumed, kills, reference_run
 
 
 @pytest.fixture(scope="module")
 def reference(tmp_path_factory):
     """The directory of a run that nobody disturbed."""
-    return undisturbed(tmp_path_factory.mktemp("undisturbed"))
+    return reference_run(tmp_path_factory.mktemp("reference"))
 
 
 @pytest.mark.parametrize(

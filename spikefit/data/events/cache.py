@@ -22,6 +22,7 @@ from uuid import uuid4
 import numpy as np
 import torch
 
+from spikefit.atomic import synchronise_folder
 from spikefit.errors import DataError
 
 FORMAT = 1
@@ -184,7 +185,7 @@ def write(
             file.flush()
             os.fsync(file.fileno())
             name.replace(path)
-        _sync_folder(folder)
+        synchronise_folder(folder)
     except OSError as error:
         if isinstance(error, DataError):  # raised while reading the recordings
             raise
@@ -273,16 +274,6 @@ def _size(path: Path) -> int:
         return path.stat().st_size
     except FileNotFoundError:  # another process has just replaced it
         return 0
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the renamed file survive a power failure, where the system supports it."""
-    with suppress(OSError):
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
 
 
 @contextmanager

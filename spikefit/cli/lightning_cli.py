@@ -39,6 +39,7 @@ EXPECTED_WARNINGS = (
     r"It is recommended to use `self.log\('(quantizer|codebook|prune|fit|time)/",
     "The dirpath has changed",  # every run has a directory of its own; a test does not save
 )
+NO_SUBTYPE = "Does not validate against any of the Union subtypes"  # how jsonargparse refuses an object
 COMMANDS = ("fit", "validate", "test", "predict")
 CHECKPOINT_KEYWORDS = ("best", "last", "hpc")
 
@@ -153,9 +154,18 @@ class SpikeFitCLI(LightningCLI):
         self._run_directory = assign_run_directory(settings.trainer)
 
     def instantiate_classes(self) -> None:
-        """Build everything; a configuration that fails leaves no empty directory behind."""
+        """Build everything; a configuration that fails leaves no empty directory behind.
+
+        Raises:
+            ConfigurationError: for an object in a list that refuses its options; jsonargparse hides its error.
+        """
         try:
-            super().instantiate_classes()
+            try:
+                super().instantiate_classes()
+            except ValueError as error:
+                if str(error).startswith(NO_SUBTYPE):
+                    raise ConfigurationError(explain(str(error))) from error
+                raise
             self._preflight()
             for logger in self.trainer.loggers:
                 if isinstance(logger, CSVLogger):  # while the directory is empty, or it warns that it will clear it

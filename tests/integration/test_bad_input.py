@@ -146,3 +146,11 @@ def test_another_command_is_explained(run):
     assert status == 2
     for words in ("login", "fit, validate, test, predict", "lightning-sdk"):
         assert words in printed
+
+
+def test_a_logger_in_a_list_that_refuses_its_options_is_explained(run):
+    status, printed = run("fit", "--config", "configs/quickstart.yaml", "--trainer.logger.log_model=true")
+    assert status == 2
+    assert "log_model=True and offline=True is an invalid configuration" in printed
+    assert "Traceback" not in printed
+    assert len(printed.splitlines()) < 20

@@ -218,6 +218,11 @@ class SpikeDataModule(pl.LightningDataModule):
         trainer, part = self.trainer, self._parts["test"]
         if trainer is None or trainer.world_size == 1 or not trainer.testing:
             return self._evaluation("test")
+        if len(part) < trainer.world_size:
+            raise ConfigurationError(
+                f"trainer.devices: got {trainer.world_size} processes, expected at most {len(part)}, one for each sample "
+                "of the test set."
+            )
         # Lightning's own sampler would repeat samples until all processes have as many.
         share = UnrepeatedDistributedSampler(part, trainer.world_size, trainer.global_rank, shuffle=False)
         return self._tensor_batches("test", share) or self._loader("test", sampler=share)

@@ -75,6 +75,16 @@ def test_the_order_is_a_function_of_seed_and_epoch():
     assert set(halves[0]) | set(halves[1]) == set(order(0, 3))
 
 
+def test_more_processes_than_test_samples_are_refused():
+    data = digits()
+    samples = len(data.test_dataloader().sampler)
+    data.trainer = Trainerless(testing=True, world_size=samples)
+    assert sum(len(x[0]) for x, _ in data.test_dataloader()) == 1  # [T, B, C, H, W]
+    data.trainer = Trainerless(testing=True, world_size=samples + 1)
+    with pytest.raises(ConfigurationError, match=f"trainer.devices: got {samples + 1} processes, expected at most"):
+        data.test_dataloader()
+
+
 class Recorder(pl.LightningModule):
     """Remembers the batches that it is trained on, by epoch."""
 

@@ -220,8 +220,8 @@ class SpikeDataModule(pl.LightningDataModule):
             return self._evaluation("test")
         if len(part) < trainer.world_size:
             raise ConfigurationError(
-                f"trainer.devices: got {trainer.world_size} processes, expected at most {len(part)}, one for each sample "
-                "of the test set."
+                f"trainer.devices: got {trainer.world_size} processes, expected at most {len(part)}, one for each "
+                "sample of the test set."
             )
         # Lightning's own sampler would repeat samples until all processes have as many.
         share = UnrepeatedDistributedSampler(part, trainer.world_size, trainer.global_rank, shuffle=False)

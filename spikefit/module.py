@@ -19,11 +19,11 @@ from spikefit.checkpoints import require_same_tensors
 from spikefit.cuda_graphs import CapturedNetwork
 from spikefit.deploy.report.sections import Accuracy
 from spikefit.errors import ConfigurationError, check_choice, check_range
-from spikefit.guarded import GuardedModule
 from spikefit.hardware.deployment_context import DeploymentContext
 from spikefit.hardware.target import HardwareTarget
 from spikefit.input_kind import InputKind
 from spikefit.losses import CrossEntropy, require_loss_arguments
+from spikefit.nan_guard import GuardedModule
 from spikefit.networks.blocks import Network
 from spikefit.optim import make_optimizer, make_scheduler
 from spikefit.preflight import Preflight

@@ -13,7 +13,7 @@ LAYERS = [
     {"spikefit.cli"},
     {"callbacks", "spikefit.distillation"},
     {"spikefit.module", "spikefit.cli.doctor"},
-    {"spikefit.cuda_graphs", "spikefit.deploy", "spikefit.guarded"},
+    {"spikefit.cuda_graphs", "spikefit.deploy", "spikefit.nan_guard"},
     {"spikefit.program", "spikefit.nir"},
     {"spikefit.prune", "spikefit.data"},
     {"spikefit.quantize"},
@@ -41,7 +41,7 @@ EVERYWHERE = {
     "spikefit.strict_yaml",
 }
 # Parts of the LightningModule in files of their own.
-LIGHTNING = ("spikefit.checkpoint_io", "spikefit.resume", "spikefit.guarded")
+LIGHTNING = ("spikefit.checkpoint_io", "spikefit.resume", "spikefit.nan_guard")
 # Imported where they are used, never at the top of a module.
 LAZY = {"tonic", "torchvision", "wandb", "sklearn", "h5py"}
 

@@ -7,6 +7,7 @@ CLASSES = {
     "spikefit.data.static": "spikefit.data.images",
     "spikefit.data.events_any": "spikefit.data.events",
     "spikefit.data.events_audio": "spikefit.data.events",
+    "spikefit.data.events.folder": "spikefit.data.events",
     "spikefit.data.events_folder": "spikefit.data.events",
     "spikefit.data.events_vision": "spikefit.data.events",
     "spikefit.data.framing": "spikefit.data.events.framing",

@@ -5,8 +5,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
 
+from spikefit.data.events.event_types import SensorSize
 from spikefit.data.events.pipeline import EventPipeline
-from spikefit.data.events.recordings import SensorSize
 from spikefit.data.events.source import Chosen, HeldOut, check_sensor_size
 from spikefit.data.events.tonic_source import TonicSource
 from spikefit.data.source import Part

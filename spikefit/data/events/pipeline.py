@@ -15,8 +15,8 @@ from torch import Tensor
 
 from spikefit.data.batches import SampleTensors
 from spikefit.data.events import cache as caching
+from spikefit.data.events.event_types import Recordings, SensorSize, is_audio
 from spikefit.data.events.framing import Framing, TimeBins, frame
-from spikefit.data.events.recordings import Recordings, SensorSize, is_audio
 from spikefit.data.events.transforms import Step, apply, choose, equip, tidy
 from spikefit.data.source import LabelledDataset
 from spikefit.errors import ConfigurationError, DataError, check_choice, check_range

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from spikefit.data.events.event_types import EVENTS, SOUNDS, Recordings, SensorSize, by_time, is_audio
 from spikefit.data.events.pipeline import EventPipeline
-from spikefit.data.events.recordings import EVENTS, SOUNDS, Recordings, SensorSize, by_time, is_audio
 from spikefit.data.images import stratified_split
 from spikefit.data.source import DataSource, LabelledDataset, Part
 from spikefit.errors import ConfigurationError, DataError, check_choice, check_range

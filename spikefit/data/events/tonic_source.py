@@ -11,9 +11,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from spikefit.data.events.event_types import SensorSize
 from spikefit.data.events.integrity import require_intact
 from spikefit.data.events.pipeline import EventPipeline
-from spikefit.data.events.recordings import SensorSize
 from spikefit.data.events.source import (
     Chosen,
     EventSource,
@@ -32,7 +32,7 @@ class TonicRecordings:
     """Recordings that are read by a data set of tonic.
 
     Args:
-        identity: see :class:`~spikefit.data.events.recordings.Recordings`.
+        identity: see :class:`~spikefit.data.events.event_types.Recordings`.
         sensor_size: width, height, polarities.
         dataset: data set of tonic, indexable, with elements ``(events, label)``.
         chosen: the selected recordings and their labels.

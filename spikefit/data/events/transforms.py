@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from spikefit.data.events.recordings import EVENTS, SOUNDS, SensorSize, by_time, is_audio
+from spikefit.data.events.event_types import EVENTS, SOUNDS, SensorSize, by_time, is_audio
 from spikefit.errors import ConfigurationError, DataError
 
 Transform = Callable[[np.ndarray], np.ndarray]

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
+from spikefit.data.events.event_types import SensorSize, is_audio
 from spikefit.data.events.integrity import require_intact
 from spikefit.data.events.pipeline import EventPipeline
-from spikefit.data.events.recordings import SensorSize, is_audio
 from spikefit.data.events.source import (
     Chosen,
     EventSource,
@@ -187,7 +187,7 @@ class FolderRecordings:
     """Recordings in files, one per file, read on demand.
 
     Args:
-        identity, sensor_size: see :class:`~spikefit.data.events.recordings.Recordings`.
+        identity, sensor_size: see :class:`~spikefit.data.events.event_types.Recordings`.
         files: the files.
         chosen: labels and groups of the files.
         columns: columns of plain arrays.

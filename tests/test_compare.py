@@ -50,7 +50,8 @@ if start:
 (folder / "checkpoints").mkdir(parents=True)
 (folder / "checkpoints" / "last.ckpt").write_text("weights")
 (folder / "metrics.csv").write_text(
-    "epoch,time/epoch_seconds,time/epoch_cpu_seconds,train/loss\\n0,9,5,\\n0,,,1\\n1,3,2,\\n2,4,1,\\n"
+    "epoch,time/epoch_seconds,time/epoch_cpu_seconds,train/loss,val/accuracy\\n"
+    "0,9,5,,\\n0,,,1,0.25\\n1,3,2,,0.5\\n2,4,1,,\\n"
 )
 (folder / "deployment").mkdir()
 (folder / "deployment" / "report.json").write_text(Path("report.json").read_text())
@@ -128,6 +129,7 @@ def test_every_run_is_made_once_after_what_it_needs(folder, capsys):
     assert table["fsc", 0.7, 1]["epochs"] == 7
     assert table["cat", None, 1]["epoch_seconds"] == 4  # the median of 9, 3 and 4
     assert table["cat", None, 1]["epoch_cpu_seconds"] == 2
+    assert table["cat", None, 1]["accuracy_held_out"] == 0.5
     assert run() == 0
     assert len(started()) == 12
     assert "0 runs to do" in capsys.readouterr().out

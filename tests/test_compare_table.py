@@ -11,6 +11,7 @@ from scripts.compare import table as compare_table
 def result(name, seed, accuracy, fraction=None, **figures):
     base = dict.fromkeys(compare_table.FIGURES, 2.0)
     row = {"name": name, "method": name, "prune_fraction": fraction, "seed": seed, "epochs": 8}
+    row |= {"target": "loihi", "fits": True}
     return {**base, **row, "accuracy_float": accuracy, "accuracy_deployed": accuracy - 0.01, **figures}
 
 
@@ -29,9 +30,17 @@ def test_means_deviations_and_differences():
     assert third.to_float.deviation is None
     lines = compare_table.table([first, second, third]).splitlines()
     assert len({line.count("|") for line in lines}) == 1
-    assert "| cat | 3 | 8 | 93.33 ± 2.52 | 92.33 ± 2.52 | +1.33 ± 0.58 |" in lines[3]
-    assert "| late 50% | 1 | 8 | 80.00 | 79.00 | -10.00 |" in lines[4]
+    # The quantile of Student's t with 2 degrees of freedom is 4.303: 1.33 -+ 4.303 * 0.577 / sqrt(3).
+    assert "| cat | 3 | 8 | - | 93.33 ± 2.52 | 92.33 ± 2.52 | +1.33 ± 0.58 | -0.10 to +2.77 |" in lines[3]
+    assert "| late 50% | 1 | 8 | - | 80.00 | 79.00 | -10.00 | - |" in lines[4]
     assert "unknown" in lines[4]
+
+
+def test_held_out_images_and_the_chip():
+    rows = [result("a", seed, 0.9, accuracy_held_out=0.92, fits=seed == 1) for seed in range(2)]
+    *_, line = compare_table.table(compare_table.summarise(rows, [], {})).splitlines()
+    assert "| a | 2 | 8 | 92.00 ± 0.00 |" in line
+    assert line.endswith("| loihi | 1 of 2 |")
 
 
 def crowded():

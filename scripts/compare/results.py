@@ -76,6 +76,7 @@ def result_of(run: Run, folder: Path, arguments: list[str]) -> Result:
         "seed": run.seed,
         "train_samples": run.grid.train_samples,
         "epochs": run.grid.epochs_of(run.row),
+        "accuracy_held_out": held_out_accuracy(folder / "metrics.csv"),
         **{name: getattr(report, name) for name in FIGURES},
         "energy_model": report.energy.model,
         "epoch_seconds": wall,
@@ -87,12 +88,18 @@ def result_of(run: Run, folder: Path, arguments: list[str]) -> Result:
     }
 
 
+def held_out_accuracy(metrics: Path) -> float | None:
+    """Accuracy on the validation images after the last epoch, from a run's CSV metrics; None without validation."""
+    accuracies = _column(metrics, "val/accuracy")
+    return round(accuracies[-1], 4) if accuracies else None
+
+
 def epoch_times(metrics: Path) -> list[float | None]:
     """Median wall-clock and processor seconds of an epoch, from a run's CSV metrics; None where nothing was trained."""
-    text = metrics.read_text(encoding="utf-8") if metrics.is_file() else ""
-    lines = list(csv.DictReader(text.splitlines()))
-    columns = [
-        [float(line[name]) for line in lines if line.get(name)]
-        for name in ("time/epoch_seconds", "time/epoch_cpu_seconds")
-    ]
+    columns = [_column(metrics, name) for name in ("time/epoch_seconds", "time/epoch_cpu_seconds")]
     return [round(statistics.median(values), 2) if values else None for values in columns]
+
+
+def _column(metrics: Path, name: str) -> list[float]:
+    text = metrics.read_text(encoding="utf-8") if metrics.is_file() else ""
+    return [float(line[name]) for line in csv.DictReader(text.splitlines()) if line.get(name)]

@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from scipy.stats import ttest_1samp
+
 from spikefit.deploy.report.terminal import quantity
 
 ACCURACIES = {"accuracy_float": "accuracy, trained (%)", "accuracy_deployed": "deployed (%)"}
@@ -16,7 +18,11 @@ FIGURES = {
     "energy_per_inference_j": ("energy", lambda joules: quantity(joules, "J")),
     "epoch_cpu_seconds": ("epoch (CPU s)", "{:.1f}".format),
 }
-COLUMNS = ["", "seeds", "epochs", *ACCURACIES.values(), "to float (points)", *(title for title, _ in FIGURES.values())]
+COLUMNS = [
+    *("", "seeds", "epochs", "held out (%)", *ACCURACIES.values(), "to float (points)", "95 % interval"),
+    *(title for title, _ in FIGURES.values()),
+    *("chip", "fits"),
+]
 
 
 class Statistic(NamedTuple):
@@ -24,6 +30,13 @@ class Statistic(NamedTuple):
 
     mean: float
     deviation: float | None
+
+
+class Interval(NamedTuple):
+    """A confidence interval."""
+
+    low: float
+    high: float
 
 
 @dataclass(frozen=True)
@@ -36,7 +49,11 @@ class Summary:
         seeds: their number.
         epochs: of training in total.
         measures: of ``ACCURACIES`` and ``FIGURES``; None where a run does not know one.
+        held_out: accuracy on held-out training images; None without such images.
         to_float: trained accuracy minus that of the float row with the same seed; None without such a row.
+        interval: of 95 % for the mean of ``to_float``, by Student's t; None for a single seed.
+        chip: the chips that the runs were deployed on.
+        fits: number of runs that fit.
     """
 
     name: str
@@ -45,7 +62,11 @@ class Summary:
     seeds: int
     epochs: int
     measures: dict[str, Statistic | None]
+    held_out: Statistic | None
     to_float: Statistic | None
+    interval: Interval | None
+    chip: str
+    fits: int
 
 
 def statistic(values: Sequence[float | None]) -> Statistic | None:
@@ -54,6 +75,20 @@ def statistic(values: Sequence[float | None]) -> Statistic | None:
     if not known or len(known) < len(values):
         return None
     return Statistic(statistics.mean(known), statistics.stdev(known) if len(known) > 1 else None)
+
+
+def interval(differences: Sequence[float]) -> Interval | None:
+    """95 % confidence interval of the mean of paired ``differences``; None for fewer than two, or if all are equal.
+
+    Example:
+        >>> low, high = interval([0.01, 0.01, 0.02])
+        >>> round(low, 4), round(high, 4)
+        (-0.001, 0.0277)
+    """
+    if len(set(differences)) < 2:
+        return None
+    low, high = ttest_1samp(differences, 0).confidence_interval(0.95)
+    return Interval(float(low), float(high))
 
 
 def summarise(
@@ -72,18 +107,24 @@ def summarise(
     named = [(methods.get(rows[0]["name"], rows[0]["method"]), rows) for rows in groups.values() if rows]
     floats = next((rows for method, rows in named if method == "float"), [])
     reference = {row["seed"]: row["accuracy_float"] for row in floats}
-    return [
-        Summary(
-            name=rows[0]["name"],
-            prune_fraction=rows[0]["prune_fraction"],
-            method=method,
-            seeds=len(rows),
-            epochs=rows[0]["epochs"],
-            measures={name: statistic([row[name] for row in rows]) for name in (*ACCURACIES, *FIGURES)},
-            to_float=statistic([r["accuracy_float"] - reference[r["seed"]] for r in rows if r["seed"] in reference]),
-        )
-        for method, rows in named
-    ]
+    return [_summary(method, rows, reference) for method, rows in named]
+
+
+def _summary(method: str, rows: list[dict[str, Any]], reference: Mapping[int, float]) -> Summary:
+    differences = [row["accuracy_float"] - reference[row["seed"]] for row in rows if row["seed"] in reference]
+    return Summary(
+        name=rows[0]["name"],
+        prune_fraction=rows[0]["prune_fraction"],
+        method=method,
+        seeds=len(rows),
+        epochs=rows[0]["epochs"],
+        measures={name: statistic([row[name] for row in rows]) for name in (*ACCURACIES, *FIGURES)},
+        held_out=statistic([row.get("accuracy_held_out") for row in rows]),
+        to_float=statistic(differences),
+        interval=interval(differences),
+        chip=", ".join(dict.fromkeys(row["target"] for row in rows)),
+        fits=sum(row["fits"] for row in rows),
+    )
 
 
 def table(summaries: list[Summary]) -> str:
@@ -100,9 +141,11 @@ def _cells(summary: Summary) -> list[str]:
         for name, (_, written) in FIGURES.items()
     ]
     fraction = "" if summary.prune_fraction is None else f" {summary.prune_fraction:.0%}"
-    accuracies = [_points(summary.measures[name]) for name in ACCURACIES]
+    accuracies = [_points(summary.held_out), *(_points(summary.measures[name]) for name in ACCURACIES)]
     first = [summary.name + fraction, str(summary.seeds), str(summary.epochs)]
-    return [*first, *accuracies, _points(summary.to_float, "+"), *figures]
+    between = "-" if summary.interval is None else " to ".join(f"{100 * end:+.2f}" for end in summary.interval)
+    fits = "yes" if summary.fits == summary.seeds else f"{summary.fits} of {summary.seeds}" if summary.fits else "no"
+    return [*first, *accuracies, _points(summary.to_float, "+"), between, *figures, summary.chip, fits]
 
 
 def _points(value: Statistic | None, sign: str = "") -> str:

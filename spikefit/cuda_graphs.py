@@ -12,17 +12,18 @@ import torch
 from torch import Tensor, nn
 
 from spikefit.networks.blocks import Network
+from spikefit.networks.synops import SynopCounter
 
 
 class _OnFrames(nn.Module):
     """The network applied to frames: one frame repeated ``steps`` times, or one per step if ``steps`` is None."""
 
-    def __init__(self, network: Network, steps: int | None) -> None:
+    def __init__(self, network: Network, steps: int | None, counter: SynopCounter | None) -> None:
         super().__init__()
-        self.network, self.steps = network, steps
+        self.network, self.steps, self.counter = network, steps, counter
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.network(x if self.steps is None else x.expand(self.steps, *x.shape[1:]))
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        return self.network(x if self.steps is None else x.expand(self.steps, *x.shape[1:]), self.counter)
 
 
 class CapturedNetwork:
@@ -59,21 +60,21 @@ class CapturedNetwork:
         """State without the graphs, so that a copy records its own."""
         return {**self.__dict__, "_times": {}, "_recorded": {}}
 
-    def __call__(self, x: Tensor) -> Tensor:
-        """The network's output for ``x`` ``[T, B, ...]``."""
+    def __call__(self, x: Tensor, counter: SynopCounter | None = None) -> Any:
+        """The network's output for ``x`` ``[T, B, ...]``; with ``counter``, also the synaptic operations."""
         if not self._possible(x):
-            return self.network(x)
+            return self.network(x, counter)
         constant = len(x) > 1 and x.stride(0) == 0
         frames = x[:1] if constant else x
-        kind = self._kind(x, constant)
+        kind = self._kind(x, constant), counter
         self._times[kind] = self._times.pop(kind, 0) + 1  # moves it to the end
         for old in list(self._times)[: -self.KEPT]:
             del self._times[old]
             self._recorded.pop(old, None)
         if self._times[kind] <= self.patience:
-            return self.network(x)
+            return self.network(x, counter)
         if kind not in self._recorded:
-            self._recorded[kind] = self._record(frames, len(x) if constant else None)
+            self._recorded[kind] = self._record(frames, len(x) if constant else None, counter)
         return self._recorded[kind](frames)
 
     def _possible(self, x: Tensor) -> bool:
@@ -96,8 +97,10 @@ class CapturedNetwork:
         buffers = tuple(buffer.data_ptr() for buffer in network.buffers())
         return x.shape, x.dtype, constant, autocast, plain, weights, buffers, id(network.emulation)
 
-    def _record(self, frames: Tensor, steps: int | None) -> nn.Module:
-        module = _OnFrames(self.network, steps)  # in training mode, even if some modules of the network are not
+    def _record(self, frames: Tensor, steps: int | None, counter: SynopCounter | None) -> nn.Module:
+        module = _OnFrames(
+            self.network, steps, counter
+        )  # in training mode, even if some modules of the network are not
         dtype = torch.get_autocast_dtype("cuda")
         # With the cache, a weight that autocast converted before the recording would not be converted in the graph.
         uncached = torch.autocast("cuda", dtype, enabled=torch.is_autocast_enabled("cuda"), cache_enabled=False)

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict
-from fnmatch import fnmatchcase
 from typing import Any, Literal
 
 import lightning.pytorch as pl
@@ -23,13 +22,14 @@ from spikefit.hardware.deployment_context import DeploymentContext
 from spikefit.hardware.target import HardwareTarget
 from spikefit.input_kind import InputKind
 from spikefit.losses import CrossEntropy, require_loss_arguments
-from spikefit.nan_guard import GuardedModule
 from spikefit.networks.blocks import Network
 from spikefit.optim import make_optimizer, make_scheduler
 from spikefit.preflight import Preflight
+from spikefit.priced import PricedModule
 from spikefit.program.emulation import Emulator
 from spikefit.prune.synapse_mask import attach_mask
 from spikefit.quantize.base import Quantizer, QuantizerFactory, attach, latent_weight, quantizer_of, replace
+from spikefit.quantize.by_layer import quantizers_by_layer
 from spikefit.resume.changed_options import renew_training, require_same_network
 from spikefit.seeding import global_seed, reseed
 
@@ -45,33 +45,7 @@ NOTHING: dict[str, Any] = {
 }  # state of a checkpoint that another program wrote
 
 
-def quantizers_by_layer(
-    network: Network, default: QuantizerFactory | None, by_pattern: Mapping[str, QuantizerFactory | None]
-) -> dict[str, QuantizerFactory | None]:
-    """Choose the quantizer factory of every layer with weights.
-
-    Args:
-        network: the network.
-        default: factory for layers that no pattern matches.
-        by_pattern: factories by :mod:`fnmatch` pattern; the first pattern that matches a layer's name is used.
-
-    Returns:
-        Factories by layer name.
-
-    Raises:
-        ConfigurationError: for a pattern that matches no layer; the message names the layers.
-    """
-    names = [name for name, _ in network.named_synapses()]
-    for pattern in by_pattern:
-        if not any(fnmatchcase(name, pattern) for name in names):
-            raise ConfigurationError(f"layer_quantizers: {pattern!r} matches no layer, expected {', '.join(names)}.")
-    return {
-        name: next((factory for pattern, factory in by_pattern.items() if fnmatchcase(name, pattern)), default)
-        for name in names
-    }
-
-
-class SpikingClassifier(GuardedModule):
+class SpikingClassifier(PricedModule):
     """LightningModule that trains a spiking network with quantised weights as a classifier.
 
     Args:
@@ -260,7 +234,8 @@ class SpikingClassifier(GuardedModule):
     def logged_metrics(self, command: str) -> Iterable[str]:
         """Names of the metrics that this module logs in ``command``, to validate ``monitor``."""
         stages = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}.get(command, ())
-        return [f"{stage}/{what}" for stage in stages for what in ("loss", "accuracy")]
+        names = [f"{stage}/{what}" for stage in stages for what in ("loss", "accuracy")]
+        return names if self.penalty is None or command != "fit" else [*names, *self.penalty.logged_metrics(self)]
 
     def configure_callbacks(self) -> list[pl.Callback]:
         """Sort the callbacks, protect checkpoints, check the configuration before data is read; adds no callbacks.
@@ -381,11 +356,14 @@ class SpikingClassifier(GuardedModule):
         shown = {"on_step": False, "on_epoch": True, "prog_bar": True, "batch_size": len(y)}
         self.log(f"{stage}/loss", mean_loss, **shown)  # type: ignore[arg-type]
         self.log(f"{stage}/accuracy", accuracy, **shown)  # type: ignore[arg-type]
+        if stage == "train":
+            self.log_penalty(len(y))
         return {"loss": losses.mean(), "logits": logits.detach()}
 
     def _in_training(self, x: Tensor) -> Tensor:
         alone = self._trainer is None or (self.trainer.world_size == 1 and self.trainer.accumulate_grad_batches == 1)
-        return self.network(x) if self._captured is None or not alone else self._captured(x)
+        run = self.network if self._captured is None or not alone else self._captured
+        return self.counted(run, x)
 
     def make_optimizer(self) -> tuple[torch.optim.Optimizer, Any]:
         """Create optimizer and scheduler (None without one).

@@ -13,6 +13,7 @@ LAYERS = [
     {"spikefit.cli"},
     {"callbacks", "spikefit.distillation"},
     {"spikefit.module", "spikefit.cli.doctor"},
+    {"spikefit.priced"},
     {"spikefit.cuda_graphs", "spikefit.deploy", "spikefit.nan_guard"},
     {"spikefit.program", "spikefit.nir"},
     {"spikefit.prune", "spikefit.data"},

@@ -7,7 +7,9 @@ import torch
 import torch.nn.functional as F
 
 from spikefit.cuda_graphs import CapturedNetwork
+from spikefit.input_kind import InputKind
 from spikefit.networks import ConvSNN
+from spikefit.networks.synops import SynopCounter
 from spikefit.quantize import Codebook
 from spikefit.quantize.base import attach, quantizer_of
 
@@ -125,6 +127,19 @@ def test_a_constant_input_is_recorded_as_one_frame(network, recorded):
     assert found.shape == (3, 2, 3)
 
 
+def test_operations_are_counted_in_the_recording(network, recorded):
+    captured, x = OnAnyDevice(network, patience=1), torch.rand(3, 2, 1, 8, 8)
+    counter = SynopCounter(InputKind.GRADED)
+    captured(x)
+    captured(x)
+    assert len(recorded) == 1
+    for expected in (1, 2, 2):  # another counter is recorded anew
+        output, counts = captured(x, counter)
+        assert len(recorded) == expected
+    assert torch.equal(counts, network(x, counter)[1])
+    assert output.shape == (3, 2, 3)
+
+
 def test_passes_that_are_watched_or_not_trained_run_as_ever(network, recorded):
     captured, x = OnAnyDevice(network, patience=0), torch.rand(3, 2, 1, 8, 8)
     handle = network.block("conv1").neuron.register_forward_hook(lambda *_: None)
@@ -138,8 +153,9 @@ def test_passes_that_are_watched_or_not_trained_run_as_ever(network, recorded):
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("counter", [None, SynopCounter(InputKind.GRADED, frozenset(["conv1", "fc1"]))])
 @pytest.mark.parametrize("bf16", [False, True])
-def test_a_replayed_step_is_that_of_the_network(network, bf16):
+def test_a_replayed_step_is_that_of_the_network(network, bf16, counter):
     network, results = network.cuda(), []
     labels = torch.arange(4, device="cuda") % 3
     for run in (network, CapturedNetwork(copy.deepcopy(network), patience=1)):
@@ -150,8 +166,9 @@ def test_a_replayed_step_is_that_of_the_network(network, bf16):
             x = torch.rand(3, 4, 1, 8, 8, device="cuda")
             optimizer.zero_grad(set_to_none=True)
             with torch.autocast("cuda", torch.bfloat16, enabled=bf16):
-                output = run(x)
-            F.cross_entropy(output.float().mean(0), labels).backward()
+                output, counts = (run(x), None) if counter is None else run(x, counter)
+            loss = F.cross_entropy(output.float().mean(0), labels)
+            (loss if counts is None else loss + 1e-3 * counts.sum().float()).backward()
             optimizer.step()
         results.append({name: value.clone() for name, value in trained.state_dict().items()})
     for name, expected in results[0].items():

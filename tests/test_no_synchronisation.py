@@ -17,7 +17,7 @@ from spikefit.distillation import Distillation
 from spikefit.hardware.deployment_context import DeploymentContext
 from spikefit.hardware.target import HardwareTarget
 from spikefit.input_kind import InputKind
-from spikefit.losses import CrossEntropy
+from spikefit.losses import CrossEntropy, EnergyPenalty
 from spikefit.module import SpikingClassifier
 from spikefit.networks import MLP, VGG, ConvSNN, ResidualSNN
 from spikefit.networks.norms import PositiveBatchNorm
@@ -169,6 +169,23 @@ def test_losses():
     taught = Distillation("teacher.ckpt")
     taught._teacher.append(make().to(DEVICE).eval().requires_grad_(False))
     step(make(loss=taught))
+
+
+PRICED = {"hardware": "loihi", "input_kind": "graded", "time_steps": 4}
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_a_price_on_energy(network):
+    step(make(network, loss=EnergyPenalty(weight=0.1), **PRICED))
+
+
+@pytest.mark.parametrize("options", [{}, {"gradient_checkpointing": True}, {"prunable_synapses": True}])
+def test_a_budget_of_energy(options):
+    step(make(loss=EnergyPenalty(budget_j=1e-6), **PRICED, **options))
+
+
+def test_a_price_on_energy_in_integers(no_autocast):
+    emulated(network="residual", loss=EnergyPenalty(weight=0.1), **PRICED)
 
 
 def test_gradient_checkpointing():

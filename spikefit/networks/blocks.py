@@ -13,6 +13,7 @@ from typing import Literal, Protocol, Self
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 from torch.utils.checkpoint import checkpoint
 
 from spikefit.errors import ConfigurationError, check_choice
@@ -20,6 +21,7 @@ from spikefit.functional.lif import fusible, normed_multi_step
 from spikefit.networks.emulated import FoldedBlock
 from spikefit.networks.memory_format import laid_out_for
 from spikefit.networks.norms import PositiveBatchNorm
+from spikefit.networks.synops import SynopCounter
 from spikefit.neurons import SpikingNeuron
 
 Readout = Literal["membrane", "spikes"]
@@ -307,21 +309,38 @@ class Network(nn.Module):
             self.emulation.forget()
         return super().train(mode)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Output of the readout at every step, ``[T, B, num_classes]``."""
+    def forward(self, x: Tensor, counter: SynopCounter | None = None) -> Tensor | tuple[Tensor, Tensor]:
+        """Output of the readout at every step, ``[T, B, num_classes]``.
+
+        With ``counter``, also the synaptic operations of every layer, float64 ``[layers]``, summed over the batch; each
+        block's layer is followed by its shortcut.
+        """
+        if counter is None:
+            return self._pass(x, None)[0]
+        with parametrize.cached():  # the counter and the layer read the same quantised weight
+            output, counts = self._pass(x, counter)
+        return output, torch.stack(counts)
+
+    def _pass(self, x: Tensor, counter: SynopCounter | None) -> tuple[Tensor, list[Tensor]]:
         kept: dict[str | None, Tensor] = {}
+        counts: list[Tensor] = []
+        before = None
         recompute = self.gradient_checkpointing and self.training and torch.is_grad_enabled()
         chips = {} if self.emulation is None else self.emulation(self)
         for name, block in self.named_blocks():
             skip, chip = kept.get(block.skip_from), chips.get(name)
             if recompute:
                 contexts = partial(_first_and_second_pass, block.norm)
-                x = checkpoint(block, x, skip, chip, use_reentrant=False, context_fn=contexts)
+                y = checkpoint(block, x, skip, chip, use_reentrant=False, context_fn=contexts)
             else:
-                x = block(x, skip, chip)
+                y = block(x, skip, chip)
+            if counter is not None:
+                skip_from = None if block.skip_from is None else self.block(block.skip_from)
+                counts += counter.received(name, block, x, before, skip, skip_from, chip)
             if name in self._skip_sources:
-                kept[name] = x
-        return x
+                kept[name] = y
+            x, before = y, block
+        return x, counts
 
     def logits(self, output: Tensor) -> Tensor:
         """Class scores ``[B, num_classes]`` from the output ``[T, B, num_classes]``: mean current or spike count."""

@@ -113,6 +113,11 @@ class Quantizer(nn.Module, ABC):
         """Interpolate between float (``strength`` 0) and quantised (1) weights, in the shape of ``weight``."""
         return torch.lerp(weight, self.quantize(weight), strength)
 
+    @property
+    def has_zero(self) -> bool:
+        """Whether a weight may become exactly zero, so that its synapse disappears."""
+        return True
+
     @abstractmethod
     def quantize(self, weight: Tensor) -> Tensor:
         """Quantised ``weight`` (same shape), differentiable."""

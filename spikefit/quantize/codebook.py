@@ -107,6 +107,11 @@ class Codebook(Quantizer):
         return {**{name: getattr(self, name) for name in names}, "core_outputs": core_outputs}
 
     @property
+    def has_zero(self) -> bool:
+        """Whether a value may be 0."""
+        return self.zero != "none"
+
+    @property
     def largest(self) -> int:
         """The largest integer of the grid."""
         return 2 ** (self.bits - 1) - 1

@@ -18,6 +18,7 @@ from callbacks import (
 from callbacks.schedule import Schedule
 from spikefit import prune
 from spikefit.deploy.unit_cost import CoreCost, EnergyCost, SynapseCost
+from spikefit.losses import EnergyPenalty
 from spikefit.prune.budget import Budget
 from spikefit.quantize import AxonCodebook, Codebook, PostTraining, RescaledUniform, Ternary, Uniform
 
@@ -119,5 +120,6 @@ CASES: dict[str, Case] = {
     },
     "chip-emulation": Case(callbacks=chip),
     "fit-to-hardware": Case(partial(Codebook, levels=8, bits=8), fitted, {"hardware": SMALL_CHIP}),
+    "energy-penalty": Case(Codebook, fsc(), {"loss": EnergyPenalty(budget_j=3e-7)}),
     "synapses-budget": Case(Codebook, synapses(budget=Budget(synapses=4000)), {"prunable_synapses": True}),
 }

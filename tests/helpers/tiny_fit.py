@@ -1,5 +1,7 @@
 """A training run of about one second on artificial data."""
 
+import copy
+
 import lightning.pytorch as pl
 import torch
 from torch.utils.data import DataLoader, Subset, TensorDataset
@@ -45,13 +47,13 @@ class TinyDataWithTest(TinyData):
 
 def module(quantizer=Codebook, **options):
     torch.manual_seed(0)
-    options = {"hardware": "loihi", **options}
+    options = copy.deepcopy({"hardware": "loihi", **options})  # a loss may have a state
     return SpikingClassifier(
         lambda shape, classes: ConvSNN(shape, classes, (6, 8), (10,)), (1, 8, 8), 2, quantizer, **options
     )
 
 
-def fit(tmp_path, callbacks, model=None, epochs=4, **options):
+def fit(tmp_path, callbacks, model=None, epochs=4, ckpt_path=None, **options):
     model = module() if model is None else model
     trainer = pl.Trainer(
         max_epochs=epochs,
@@ -64,5 +66,5 @@ def fit(tmp_path, callbacks, model=None, epochs=4, **options):
         default_root_dir=tmp_path,
         **options,
     )
-    trainer.fit(model, TinyData())
+    trainer.fit(model, TinyData(), ckpt_path=ckpt_path)
     return trainer, model

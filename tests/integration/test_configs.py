@@ -69,7 +69,18 @@ def fake_root(written, tmp_path, monkeypatch):
 
 
 def test_every_folder_of_configs_is_covered():
-    covered = {"data", "model", "quantizer", "callbacks", "hardware", "logger", "trainer", "experiment", "compare"}
+    covered = {
+        "data",
+        "model",
+        "loss",
+        "quantizer",
+        "callbacks",
+        "hardware",
+        "logger",
+        "trainer",
+        "experiment",
+        "compare",
+    }
     assert {path.name for path in CONFIGS.iterdir() if path.is_dir()} == covered
     assert {path.name for path in CONFIGS.glob("*.yaml")} == {"quickstart.yaml", "base.yaml"}
 
@@ -144,6 +155,13 @@ def test_quantizer(run, name):
         assert status == 0, printed
     else:
         train_one_batch(*paths[1:])
+
+
+@pytest.mark.parametrize("name", fragments("loss"))
+def test_loss(run, name):
+    paths = (*DIGITS, "configs/model/conv_snn.yaml", f"configs/loss/{name}.yaml")
+    status, printed = run("fit", *with_configs(*paths), "--hardware=loihi", *ONE_BATCH)
+    assert status == 0, printed
 
 
 RUN = (

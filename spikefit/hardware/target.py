@@ -8,11 +8,9 @@ import dataclasses
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-import torch
 import yaml
-from torch import Tensor
 
 from spikefit.errors import TargetError
 from spikefit.functional.neuron_models import MODELS, lacks_integer
@@ -30,8 +28,12 @@ from spikefit.hardware.sourced_value import (
     sourced_values_of,
     to_plain,
 )
-from spikefit.program.ir import Arithmetic, Population
 from spikefit.strict_yaml import read_yaml
+
+if TYPE_CHECKING:  # reading a description must not wait for torch
+    from torch import Tensor
+
+    from spikefit.program.ir import Arithmetic, Population
 
 Value = TypeVar("Value")
 
@@ -166,13 +168,17 @@ class HardwareTarget:
         low, high = known(self.neuron.bias_min), known(self.neuron.bias_max)
         return None if low is None or high is None else min(-low, high)
 
-    def round_threshold(self, threshold: Tensor) -> Tensor:
+    def round_threshold(self, threshold: "Tensor") -> "Tensor":
         """Round ``threshold`` (membrane units) to the nearest values that its register can hold, int64."""
+        import torch
+
         step, offset = known_or(1, self.neuron.threshold_step), known_or(0, self.neuron.threshold_offset)
         return ((threshold.double() - offset) / step).round().to(torch.int64) * step + offset
 
-    def round_bias(self, bias: Tensor) -> Tensor:
+    def round_bias(self, bias: "Tensor") -> "Tensor":
         """Round ``bias`` (membrane units) to the nearest values that its register can hold, int64."""
+        import torch
+
         mantissa = known(self.neuron.bias_mantissa_max)
         whole = bias.double().round()
         if mantissa is None:
@@ -181,22 +187,24 @@ class HardwareTarget:
         step = torch.exp2(exponent)
         return ((bias.double() / step).round() * step).to(torch.int64)
 
-    def round_decay(self, kept: Tensor) -> Tensor:
+    def round_decay(self, kept: "Tensor") -> "Tensor":
         """Register value of a decay that keeps the share ``kept`` of a state: lost parts, or nearest shift; int64."""
+        import torch
+
         arithmetic = self.arithmetic()
         if arithmetic.decay == "scale":
             return ((1 - kept) * 2**arithmetic.decay_bits).round().to(torch.int64)
         shift = -(1 - kept.double()).clamp_min(2.0**-62).log2()
         return shift.round().clamp(1, known(self.neuron.shift_max)).to(torch.int64)
 
-    def cells(self, population: Population) -> int:
+    def cells(self, population: "Population") -> int:
         """Number of hardware neurons that one neuron of ``population`` takes; 0 for inputs."""
         if population.model == "input":
             return 0
         subtracts = population.spiking and population.reset == "subtract"
         return known_or(1, self.neuron.cells_for_subtract) if subtracts else 1
 
-    def all_cells(self, populations: Iterable[Population]) -> int:
+    def all_cells(self, populations: "Iterable[Population]") -> int:
         """Number of hardware neurons that ``populations`` take together."""
         return sum(population.neurons * self.cells(population) for population in populations)
 
@@ -209,8 +217,10 @@ class HardwareTarget:
         differing = (name for name in {**ours, **theirs} if ours.get(name) != theirs.get(name))
         return [name for name in differing if name.startswith(("weights.", "neuron.", "layers."))]
 
-    def arithmetic(self) -> Arithmetic:
+    def arithmetic(self) -> "Arithmetic":
         """The arithmetic with which the chip computes a membrane."""
+        from spikefit.program.ir import Arithmetic
+
         plain, neuron = Arithmetic(), self.neuron
         return Arithmetic(
             integer=True,

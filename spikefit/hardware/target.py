@@ -5,6 +5,7 @@ that is omitted does not apply to the chip.
 """
 
 import dataclasses
+import difflib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,14 +77,7 @@ class HardwareTarget:
             TargetError: for an unknown name, or a missing or malformed file; names the file, the field, its value and
                 the allowed values.
         """
-        path = Path(name_or_path)
-        if path.suffix not in (".yaml", ".yml") and len(path.parts) == 1:
-            path = _shipped_folder() / f"{path.name}.yaml"
-            if not path.is_file():
-                raise TargetError(
-                    f"hardware: got {str(name_or_path)!r}, expected one of {', '.join(available_targets())} "
-                    "or the path of a YAML file."
-                )
+        path = chip_file(name_or_path)
         try:
             content = read_yaml(path)
         except OSError as error:
@@ -239,6 +233,22 @@ class HardwareTarget:
 def available_targets() -> list[str]:
     """Names of the chips that come with the project."""
     return sorted(path.stem for path in _shipped_folder().glob("*.yaml"))
+
+
+def chip_file(name_or_path: str | Path) -> Path:
+    """The YAML file of a chip; arguments and errors are those of :meth:`HardwareTarget.load`."""
+    path = Path(name_or_path)
+    if path.suffix in (".yaml", ".yml") or len(path.parts) > 1:
+        return path
+    shipped = _shipped_folder() / f"{path.name}.yaml"
+    if path.name and shipped.is_file():
+        return shipped
+    names = available_targets()
+    close = difflib.get_close_matches(str(name_or_path).lower(), names, 1)
+    raise TargetError(
+        f"hardware: got {str(name_or_path)!r}, expected one of {', '.join(names)} or the path of a YAML file."
+        + (f" Did you mean {close[0]}?" if close else "")
+    )
 
 
 def _shipped_folder() -> Path:

@@ -19,6 +19,7 @@ from spikefit.deploy.report.git_commit import checkout_commit
 from spikefit.deploy.several import Deployments
 from spikefit.errors import check_choice, check_range
 from spikefit.hardware.energy import ENERGY_MODELS, EnergyModelName
+from spikefit.hardware.finding import grouped
 from spikefit.hardware.target import HardwareTarget
 from spikefit.module import SpikingClassifier
 
@@ -153,7 +154,7 @@ def deploy_to_all(
     try:
         for target in targets:
             context = replace(module.context, target=target)
-            reasons = tuple(str(finding) for finding in structure_findings(module.network, context))
+            reasons = tuple(str(finding)[:-1] for finding in grouped(structure_findings(module.network, context)))
             outcomes.append(Outcome(target, None, reasons))
             if not reasons:
                 able.append(context)

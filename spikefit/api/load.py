@@ -100,8 +100,8 @@ def find_checkpoint(path: Path) -> Path:
 
 def run_directory_of(checkpoint: Path) -> Path | None:
     """The directory of the run that wrote ``checkpoint``, found by its ``config.yaml``; None for a file alone."""
-    above = checkpoint.absolute().parents
-    return next((folder for folder in above[:2] if (folder / CONFIGURATION).is_file()), None)
+    above = [*checkpoint.parents[:2], *checkpoint.absolute().parents[:2]]  # relative where that is possible
+    return next((folder for folder in above if (folder / CONFIGURATION).is_file()), None)
 
 
 def project_folders(run: Path) -> list[Path]:

@@ -1,7 +1,7 @@
 """Check whether a network fits a chip, before training: which limits it violates, and what would help.
 
 The network has random weights, all its units and the quantizers of its configuration; no data are read. All options of
-`spikefit fit` may be given. The exit status is 0 if the network fits every chip that is named, else 1.
+`spikefit fit` may be given. The exit status is 0 if the network fits every chip that is named, else 1 (with all: 0).
 
 examples:
   spikefit check --config quickstart.yaml --hardware all
@@ -11,8 +11,13 @@ examples:
 
 import argparse
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from spikefit.cli.commands.console import console, table
+from spikefit.hardware.finding import grouped
+
+if TYPE_CHECKING:
+    from spikefit.api.check import Check
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,7 +42,7 @@ def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> int:
     if source is None and not given.config:
         parser.error("expected --config FILE, or a run or a checkpoint")
 
-    from spikefit.api.check import Check, check_on, module_of  # imports torch and Lightning
+    from spikefit.api.check import check_on, module_of  # imports torch and Lightning
     from spikefit.api.chips import ALL, chosen_chips
     from spikefit.api.load import make_importable
     from spikefit.cli.configured import configured_module
@@ -51,32 +56,38 @@ def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> int:
     names = given.hardware or ([] if module.hardware is not None else [ALL])
     checks = [check_on(module, chip, untrained) for chip in chosen_chips(names, module.hardware)]
     out = console()
-    out.print(table([row for check in checks for row in rows(check)], right=("needs", "has")))
-    for check in checks:
-        if not check.fits:
-            out.print(f"{check.chip}: {check.remedy}.", markup=False, soft_wrap=True)
-    every: list[Check] = [] if ALL in names else checks
+    if len(checks) == 1:
+        out.print(table(limits(checks[0]), right=("needs", "has")) if checks[0].findings else str(checks[0]))
+        if checks[0].remedy:
+            out.print(f"{checks[0].chip}: {checks[0].remedy}.", markup=False, soft_wrap=True)
+    else:
+        out.print(table([summary(check) for check in checks], right=("cores",)))
+        print("With one chip, spikefit check shows what each limit needs and has.")
+    every = [] if ALL in names else checks
     return 0 if all(check.fits for check in every) else 1
 
 
-def rows(check: object) -> list[dict[str, str]]:
-    """One row for each violated limit; one row for a network that fits."""
-    from spikefit.api.check import Check
-
-    assert isinstance(check, Check)
-    unknown = f"; not published: {', '.join(check.unknown_limits)}" if check.unknown_limits else ""
-    empty = dict.fromkeys(("chip", "where", "limit", "needs", "has", "what would help"), "")
-    if check.fits:
-        cores = f", {check.cores} core{'s' if check.cores != 1 else ''}" if check.cores else ""
-        return [{**empty, "chip": check.chip, "where": "fits", "limit": f"{check.neurons:,} neurons{cores}{unknown}"}]
+def limits(check: "Check") -> list[dict[str, str]]:
+    """One row for each violated limit."""
     return [
         {
-            "chip": check.chip if position == 0 else "",
-            "where": finding.where,
             "limit": finding.limit,
+            "where": finding.where,
             "needs": str(finding.needed),
             "has": str(finding.available),
             "what would help": finding.remedy,
         }
-        for position, finding in enumerate(check.findings)
+        for finding in grouped(check.findings)
     ]
+
+
+def summary(check: "Check") -> dict[str, str]:
+    """The row of a chip."""
+    unknown = f"as far as known; {len(check.unknown_limits)} limits are not published" if check.unknown_limits else ""
+    return {
+        "chip": check.chip,
+        "fits": "yes" if check.fits else "no",
+        "cores": "-" if check.cores is None or not check.fits else f"{check.cores:,}",
+        "violated limits": ", ".join(dict.fromkeys(finding.limit for finding in check.findings)) or "-",
+        "what would help": check.remedy or unknown,
+    }

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from spikefit.cli.commands.console import console
 from spikefit.deploy.report.comparison import Comparison, Entry
-from spikefit.deploy.report.files import read_report, report_files, run_name
+from spikefit.deploy.report.files import reports_of, run_name
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,8 +29,7 @@ def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> int:
     given = parser.parse_args(words)
     entries = []
     for name in given.runs:
-        for path in report_files(name):
-            report = read_report(path)
+        for path, report in reports_of(name):
             entries.append(Entry(run_name(path, report), report.target, report))
     comparison = Comparison(entries)
     comparison.print(console())

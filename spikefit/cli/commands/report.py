@@ -10,7 +10,7 @@ import argparse
 from collections.abc import Sequence
 
 from spikefit.cli.commands.console import show_page
-from spikefit.deploy.report.files import read_report, report_files
+from spikefit.deploy.report.files import reports_of
 from spikefit.deploy.report.html import write_html
 from spikefit.deploy.report.terminal import print_report
 
@@ -25,8 +25,7 @@ def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> int:
     """Print every report of the run, and write the pages."""
     given = parser.parse_args(words)
     pages = []
-    for path in report_files(given.run):
-        report = read_report(path)
+    for path, report in reports_of(given.run):
         pages.append(write_html(report, path.parent))
         print_report(report, pages[-1])
     if given.open:

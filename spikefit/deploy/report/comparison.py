@@ -57,8 +57,8 @@ class Comparison:
         entries: the rows.
 
     Example:
-        >>> print(Comparison([Entry("a", "odin", None, ("conv1: layer: needs conv",))]).rows()[0]["fits"])
-        can't run it: 1 reason
+        >>> Comparison([Entry("a", "odin", None, ("conv1: layer: needs conv",))]).rows()
+        [{'run': 'a', 'chip': 'odin', 'fits': "can't run it"}]
     """
 
     def __init__(self, entries: Iterable[Entry]) -> None:
@@ -90,8 +90,9 @@ class Comparison:
         """Print the table, and what the chips lack that can't run the network."""
         console.print(_table(self.rows()))
         for entry in self.entries:
-            for reason in entry.reasons:
-                console.print(f"{entry.chip} can't run it: {reason}", markup=False, soft_wrap=True)
+            if entry.reasons:
+                text = "; ".join(entry.reasons)
+                console.print(f"{entry.chip} can't run it: {text}.", markup=False, soft_wrap=True)
 
     def _repr_html_(self) -> str:
         rows = self.rows()
@@ -176,8 +177,8 @@ def _figures(report: "Report") -> dict[str, Any]:
 
 
 COLUMNS = (
-    *("run", "chip", "fits", "float", "trained", "deployed", "samples", "spikes that agree", "bytes", "cores"),
-    *("synops", "synops of relays", "energy"),
+    *("run", "chip", "fits", "float", "trained", "deployed", "samples", "agreement", "bytes", "cores"),
+    *("synops", "relays", "energy"),
 )
 
 
@@ -185,7 +186,7 @@ def _row(entry: Entry) -> dict[str, str]:
     report, row = entry.report, dict.fromkeys(COLUMNS, "-")
     row |= {"run": entry.run, "chip": entry.chip}
     if report is None:
-        return {**row, "fits": f"can't run it: {_counted(entry.reasons, 'reason')}"}
+        return {**row, "fits": "can't run it"}
     partial = ", partial" if report.partial else ""
     relays, agreement = report.relay_synops_per_inference, report.target_agreement
     before = report.accuracy_before_compression
@@ -196,23 +197,22 @@ def _row(entry: Entry) -> dict[str, str]:
         "trained": f"{report.accuracy_float:.2%}",
         "deployed": f"{report.accuracy_deployed:.2%}",
         "samples": f"{report.samples:,}",
-        "spikes that agree": "-" if agreement is None else _share(agreement.agreement),
+        "agreement": "-" if agreement is None else _share(agreement.agreement),
         "bytes": f"{report.model_bytes:,}",
         "cores": _cores(report),
         "synops": f"{report.synops_per_inference:,.0f}",
-        "synops of relays": "unknown" if relays is None else f"{relays:,.0f}" if relays else "-",
+        "relays": "unknown" if relays is None else f"{relays:,.0f}" if relays else "-",
         "energy": _energy(report) + partial,
     }
 
 
 def _cores(report: "Report") -> str:
-    without = f", without {', '.join(report.cores.unplaced)}" if report.cores.unplaced else ""
-    return f"{report.cores_used:,} (at least {report.cores.lower_bound:,}){without}"
+    return f"{report.cores_used:,}" + (f", without {', '.join(report.cores.unplaced)}" if report.cores.unplaced else "")
 
 
 def _energy(report: "Report") -> str:
     known, unknown = report.energy_per_inference_j, report.energy.unknown
-    return quantity(known, "J") + (f" + {', '.join(unknown)}" if unknown and known is not None else "")
+    return quantity(known, "J") + (f" + {len(unknown)} unknown" if unknown and known is not None else "")
 
 
 def _share(value: float) -> str:

@@ -1,5 +1,6 @@
 """The reports of a run, as files."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from spikefit.deploy.report.data import Report
@@ -31,6 +32,20 @@ def report_files(run: str | Path) -> list[Path]:
         f"report: {folder} has no deployment/{NAME}; expected the directory of a run that was deployed. Deploy it with "
         f"spikefit deploy {run}."
     )
+
+
+def reports_of(run: str | Path) -> list[tuple[Path, Report]]:
+    """The reports below a run with their files; of those with equal figures only the first.
+
+    Raises:
+        ReportError: as :func:`report_files` and :func:`read_report`.
+    """
+    found: list[tuple[Path, Report]] = []
+    for path in report_files(run):
+        report = read_report(path)
+        if not any(replace(report, provenance=other.provenance) == other for _, other in found):
+            found.append((path, report))
+    return found
 
 
 def read_report(path: Path) -> Report:

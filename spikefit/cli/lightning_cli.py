@@ -257,10 +257,6 @@ def main(args: list[str] | None = None) -> None:
     for message in EXPECTED_WARNINGS:
         warnings.filterwarnings("ignore", message=message)
     arguments = sys.argv[1:] if args is None else args
-    if arguments == ["doctor"]:
-        from spikefit.cli import doctor  # it looks at everything, which no other command needs
-
-        sys.exit(doctor.main())
     if arguments and not arguments[0].startswith("-") and arguments[0] not in COMMANDS:
         _other_command(arguments[0])
         return

@@ -71,7 +71,8 @@ def run(words: Sequence[str]) -> int:
     if name not in COMMANDS:
         meant = f" Did you mean {_nearest(name)[0]}?" if _nearest(name) else ""
         names = ", ".join({**LIGHTNING, **COMMANDS})
-        print(f"spikefit: error: {name!r} is no command; expected one of {names}.{meant}", file=sys.stderr)
+        others = " Other commands of `lightning` come with the package lightning-sdk, which is not installed."
+        print(f"spikefit: error: {name!r} is no command; expected one of {names}.{meant or others}", file=sys.stderr)
         return USAGE
     command = importlib.import_module(f"spikefit.cli.commands.{name}")
     parser = Parser(

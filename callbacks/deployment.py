@@ -17,11 +17,12 @@ from callbacks.base import Place, run_directory
 from callbacks.float_accuracy import accuracy_on_test_part, batches_of_test_part, float_network
 from callbacks.provenance import provenance
 from spikefit.checkpoints import read_checkpoint
-from spikefit.deploy.deployment import Deployment, require_structure
+from spikefit.deploy.deployment import require_structure
 from spikefit.deploy.report.data import Report
 from spikefit.deploy.report.html import write_html
 from spikefit.deploy.report.logger_values import layer_table, scalars
 from spikefit.deploy.report.terminal import print_report
+from spikefit.deploy.several import Deployments
 from spikefit.errors import ConfigurationError, check_choice, check_range
 from spikefit.hardware.deployment_context import DeploymentContext
 from spikefit.hardware.energy import ENERGY_MODELS, EnergyModelName
@@ -93,8 +94,7 @@ class DeploymentSimulation(pl.Callback):
         self.max_samples = max_samples
         self.parity_samples = parity_samples
         self.reports: dict[str, Report] = {}
-        self._deployments: list[Deployment] = []
-        self._left: int | None = None  # samples that this process still simulates
+        self._deployments: Deployments | None = None
         self._paths: dict[str, Path] = {}
 
     @property
@@ -145,7 +145,8 @@ class DeploymentSimulation(pl.Callback):
 
     def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Add up the counts of all processes and write the reports."""
-        for deployment in self._deployments if trainer.world_size > 1 else ():
+        assert self._deployments is not None
+        for deployment in self._deployments.each if trainer.world_size > 1 else ():
             parts: list[Any] = [None] * trainer.world_size
             torch.distributed.all_gather_object(parts, deployment.tally)
             total = parts[0]
@@ -185,48 +186,35 @@ class DeploymentSimulation(pl.Callback):
 
         Of several processes, each simulates every ``processes``-th sample, from sample ``rank`` on.
         """
-        on_cpu = copy.deepcopy(network).cpu()
-        self._left = None if self.max_samples is None else len(range(rank, self.max_samples, processes))
-        parity_samples = len(range(rank, self.parity_samples, processes))
-        self.reports, self._deployments = {}, []
-        for context in self.contexts(module):
+        contexts = self.contexts(module)
+        for context in contexts:
             if module.hardware is not None and context.chip.name != module.hardware.name:
                 rank_zero_info(f"Deploying on {context.chip.name}, although the run is for {module.hardware.name}.")
-            options = {"energy_model": self.energy_model, "parity_samples": parity_samples}
-            self._deployments.append(Deployment(on_cpu, context, **options))  # type: ignore[arg-type]
+        self.reports = {}
+        self._deployments = Deployments(
+            network, contexts, self.energy_model, self.parity_samples, self.max_samples, rank, processes
+        )
 
     def _update(self, batch: tuple[Tensor, Tensor], logits: Tensor) -> bool:
         """Simulate a batch and return whether more samples are needed."""
-        inputs, labels = batch
-        if self._left != 0:
-            for deployment in self._deployments:
-                deployment.update(inputs[:, : self._left], labels[: self._left], logits[: self._left])
-        if self._left is not None:
-            self._left = max(0, self._left - len(labels))
-        return self._left != 0
+        assert self._deployments is not None
+        return self._deployments.update(*batch, logits)
 
     def _finish(
         self, trainer: pl.Trainer, module: SpikingClassifier, run: Path, path: str | None, epoch: int | None
     ) -> None:
-        before = module.accuracy_before_compression
-        if before is not None and before.checksum not in (None, self._deployments[0].tally.checksum):
-            rank_zero_info(
-                f"The report omits the accuracy of the float network ({before.share:.2%}), because it was measured on "
-                f"other samples or time steps than the deployment."
-            )
-            before = None
-        for deployment in self._deployments:
-            chip = deployment.target.name
-            if not deployment.tally.samples:
-                raise ConfigurationError("DeploymentSimulation: the test part has no batch; expected at least one.")
-            origin = provenance(trainer, run, path, epoch)
-            report = self.reports[chip] = deployment.report(before, origin)
+        assert self._deployments is not None
+        origin = provenance(trainer, run, path, epoch)
+        reports = self._deployments.reports(module.accuracy_before_compression, origin, rank_zero_info)
+        for report in reports:
+            chip = report.target
+            self.reports[chip] = report
             if not trainer.is_global_zero:
                 continue
-            folder = run / "deployment" / chip if len(self._deployments) > 1 else run / "deployment"
+            folder = run / "deployment" / chip if len(reports) > 1 else run / "deployment"
             self._paths[chip] = report.write(folder)
             write_html(report, folder)
-            prefix = f"deploy/{chip}/" if len(self._deployments) > 1 else "deploy/"
+            prefix = f"deploy/{chip}/" if len(reports) > 1 else "deploy/"
             columns, rows = layer_table(report)
             for logger in trainer.loggers:
                 logger.log_metrics(

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from spikefit.errors import ConfigurationError, check_choice, check_range
 from spikefit.functional.current_based import several_spikes, synaptic_filter
-from spikefit.functional.dynamics import Dynamics, Reset
+from spikefit.functional.dynamics import Dynamics
 from spikefit.functional.lif import multi_step
-from spikefit.functional.neuron_models import NeuronModel, neuron_model
+from spikefit.functional.neuron_models import NeuronModel, Reset, neuron_model
 from spikefit.functional.surrogate import SURROGATES
 
 

@@ -132,27 +132,6 @@ def test_a_layer_by_currents_loses_less_than_by_weights(monkeypatch, wake):
     assert kept["currents"] > kept["weights"]
 
 
-def test_a_chip_that_holds_no_layer_whole_shows_no_fewer_cores_than_needed(monkeypatch):
-    """Tianjic's cores have 256 inputs: they hold neither fc1 (300 inputs) nor count it as needed."""
-    monkeypatch.chdir(ROOT)
-    from helpers.deployment_contexts import context
-
-    from scripts.deploy_to_all_chips import deployed, shown
-    from spikefit.module import SpikingClassifier
-    from spikefit.networks import MLP
-    from spikefit.neurons import LIF
-
-    def network(shape, classes):
-        return MLP(shape, classes, hidden=(40,), neuron=lambda units: LIF(units, reset="zero"))
-
-    module = SpikingClassifier(network, (300,), 3).eval()
-    inputs = (torch.rand(4, 2, 300) < 0.5).float()
-    batch = (inputs, torch.tensor([0, 1]), module(inputs).detach())
-    row = deployed(module, context(4, target="tianjic"), [batch], parity_samples=1)
-    assert (row["cores"], row["lower_bound"], row["unplaced"], row["fits"]) == (1, 1, ["fc1"], False)
-    assert shown(row)["cores"] == "1 (at least 1), without fc1"
-
-
 def test_batches_of_images_are_timed():
     from scripts.bench import images as bench_images
 

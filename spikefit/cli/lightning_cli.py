@@ -233,6 +233,21 @@ def require_own_states(callbacks: Sequence[Callback]) -> None:
         seen.add(callback.state_key)
 
 
+SPIKEFIT_CLI_OPTIONS: dict[str, Any] = {
+    "model_class": SpikingClassifier,
+    "datamodule_class": SpikeDataModule,
+    "subclass_mode_model": True,
+    "subclass_mode_data": True,
+    "save_config_callback": SaveConfig,
+    "seed_everything_default": 0,
+    "auto_configure_optimizers": False,
+    "parser_class": ConciseParser,
+    # Without abbreviations, or --trainer.max_epoch would pass for --trainer.max_epochs.
+    "parser_kwargs": {"default_env": True, "env_prefix": "SPIKEFIT", "allow_abbrev": False},
+}
+"""How spikefit sets up Lightning's command line."""
+
+
 def main(args: list[str] | None = None) -> None:
     """Run the command line.
 
@@ -242,10 +257,6 @@ def main(args: list[str] | None = None) -> None:
     for message in EXPECTED_WARNINGS:
         warnings.filterwarnings("ignore", message=message)
     arguments = sys.argv[1:] if args is None else args
-    if arguments == ["doctor"]:
-        from spikefit.cli import doctor  # it looks at everything, which no other command needs
-
-        sys.exit(doctor.main())
     if arguments and not arguments[0].startswith("-") and arguments[0] not in COMMANDS:
         _other_command(arguments[0])
         return
@@ -279,20 +290,7 @@ def _rank() -> str:
 
 
 def _run(words: list[str], args: list[str] | None) -> None:
-    SpikeFitCLI(
-        only=next((word for word in words[:1] if word in COMMANDS), None),
-        model_class=SpikingClassifier,
-        datamodule_class=SpikeDataModule,
-        subclass_mode_model=True,
-        subclass_mode_data=True,
-        save_config_callback=SaveConfig,
-        seed_everything_default=0,
-        auto_configure_optimizers=False,
-        parser_class=ConciseParser,
-        # Without abbreviations, or --trainer.max_epoch would pass for --trainer.max_epochs.
-        parser_kwargs={"default_env": True, "env_prefix": "SPIKEFIT", "allow_abbrev": False},
-        args=args,
-    )
+    SpikeFitCLI(only=next((word for word in words[:1] if word in COMMANDS), None), args=args, **SPIKEFIT_CLI_OPTIONS)
 
 
 def _user_error(error: BaseException) -> Exception | None:

@@ -37,11 +37,16 @@ def require_structure(network: Network, context: DeploymentContext, training: bo
     Raises:
         TargetError: names each neuron model, reset, layer, pooling or readout that the chip lacks, and what it has.
     """
-    target = context.chip
-    findings = check_structure(target, lower(_with_biases(network) if training else network, context))
+    findings = structure_findings(network, context, training)
     if findings:
         lines = "\n".join(f"  - {finding}" for finding in findings)
-        raise TargetError(f"target {target.name} can't run this network, however it is trained or pruned:\n{lines}")
+        name = context.chip.name
+        raise TargetError(f"target {name} can't run this network, however it is trained or pruned:\n{lines}")
+
+
+def structure_findings(network: Network, context: DeploymentContext, training: bool = False) -> list[Finding]:
+    """What :func:`require_structure` refuses, one finding for each feature that the chip lacks."""
+    return check_structure(context.chip, lower(_with_biases(network) if training else network, context))
 
 
 def _with_biases(network: Network) -> Network:

@@ -1,17 +1,14 @@
 """Description of a population's neurons, and of the norm before them, for the scans of all devices."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
 
 from spikefit.errors import check_choice
 from spikefit.functional.devices import constants
+from spikefit.functional.neuron_models import Leak, Reset
 from spikefit.functional.surrogate import SURROGATES
-
-Leak = Literal["none", "decay", "linear"]
-Reset = Literal["subtract", "zero"]
 
 
 @dataclass(frozen=True)

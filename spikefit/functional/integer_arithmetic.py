@@ -19,7 +19,8 @@ import torch
 from torch import Tensor
 
 from spikefit.errors import check_choice, check_range
-from spikefit.functional.dynamics import Leak, Reset, apply_leak
+from spikefit.functional.dynamics import apply_leak
+from spikefit.functional.neuron_models import Leak, Reset
 from spikefit.functional.surrogate import SURROGATES
 
 

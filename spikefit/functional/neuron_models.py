@@ -28,16 +28,19 @@ Class and entry supply, for each use:
 The part that needs a missing field raises an error that names the field.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, Protocol, get_args
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, get_args
 
 from spikefit.errors import ConfigurationError, ExchangeError, check_choice
-from spikefit.functional.dynamics import Leak, Reset
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Leak = Literal["none", "decay", "linear"]
+Reset = Literal["subtract", "zero"]
 Unit = Literal["membrane", "ratio"]
 
 # Populations of a program without a neuron model: the input of the network, and readouts that never fire.
@@ -281,6 +284,8 @@ def constants_in_units(model: NeuronModel, values: Mapping[str, Tensor | float],
     Raises:
         ConfigurationError: for a constant without a value.
     """
+    import torch  # imported late, so that descriptions of chips can be read without it
+
     absent = [name for name in model.constants if name not in values]
     if absent:
         raise ConfigurationError(

@@ -1,6 +1,7 @@
 """Findings of a check: violated limits of a chip."""
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from typing import Literal
 
 
@@ -32,6 +33,20 @@ class Finding:
 
     def __str__(self) -> str:
         return f"{self.where}: {self.limit}: needs {self.needed}, the chip has {self.available}; {self.remedy}."
+
+
+def grouped(findings: Iterable[Finding]) -> list[Finding]:
+    """``findings`` with those joined that differ only in where they are.
+
+    Example:
+        >>> one, two = (Finding("layer", where, "conv", "dense", "avoid conv", "structure") for where in ("a", "b"))
+        >>> [str(finding) for finding in grouped([one, two])]
+        ['a, b: layer: needs conv, the chip has dense; avoid conv.']
+    """
+    places: dict[Finding, list[str]] = {}
+    for finding in findings:
+        places.setdefault(replace(finding, where="", prune_blocks=()), []).append(finding.where)
+    return [replace(finding, where=", ".join(dict.fromkeys(where))) for finding, where in places.items()]
 
 
 def plain(value: object) -> int | float | str:

@@ -5,14 +5,13 @@ that is omitted does not apply to the chip.
 """
 
 import dataclasses
+import difflib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-import torch
 import yaml
-from torch import Tensor
 
 from spikefit.errors import TargetError
 from spikefit.functional.neuron_models import MODELS, lacks_integer
@@ -30,8 +29,12 @@ from spikefit.hardware.sourced_value import (
     sourced_values_of,
     to_plain,
 )
-from spikefit.program.ir import Arithmetic, Population
 from spikefit.strict_yaml import read_yaml
+
+if TYPE_CHECKING:  # reading a description must not wait for torch
+    from torch import Tensor
+
+    from spikefit.program.ir import Arithmetic, Population
 
 Value = TypeVar("Value")
 
@@ -74,14 +77,7 @@ class HardwareTarget:
             TargetError: for an unknown name, or a missing or malformed file; names the file, the field, its value and
                 the allowed values.
         """
-        path = Path(name_or_path)
-        if path.suffix not in (".yaml", ".yml") and len(path.parts) == 1:
-            path = _shipped_folder() / f"{path.name}.yaml"
-            if not path.is_file():
-                raise TargetError(
-                    f"hardware: got {str(name_or_path)!r}, expected one of {', '.join(available_targets())} "
-                    "or the path of a YAML file."
-                )
+        path = chip_file(name_or_path)
         try:
             content = read_yaml(path)
         except OSError as error:
@@ -166,13 +162,17 @@ class HardwareTarget:
         low, high = known(self.neuron.bias_min), known(self.neuron.bias_max)
         return None if low is None or high is None else min(-low, high)
 
-    def round_threshold(self, threshold: Tensor) -> Tensor:
+    def round_threshold(self, threshold: "Tensor") -> "Tensor":
         """Round ``threshold`` (membrane units) to the nearest values that its register can hold, int64."""
+        import torch
+
         step, offset = known_or(1, self.neuron.threshold_step), known_or(0, self.neuron.threshold_offset)
         return ((threshold.double() - offset) / step).round().to(torch.int64) * step + offset
 
-    def round_bias(self, bias: Tensor) -> Tensor:
+    def round_bias(self, bias: "Tensor") -> "Tensor":
         """Round ``bias`` (membrane units) to the nearest values that its register can hold, int64."""
+        import torch
+
         mantissa = known(self.neuron.bias_mantissa_max)
         whole = bias.double().round()
         if mantissa is None:
@@ -181,22 +181,24 @@ class HardwareTarget:
         step = torch.exp2(exponent)
         return ((bias.double() / step).round() * step).to(torch.int64)
 
-    def round_decay(self, kept: Tensor) -> Tensor:
+    def round_decay(self, kept: "Tensor") -> "Tensor":
         """Register value of a decay that keeps the share ``kept`` of a state: lost parts, or nearest shift; int64."""
+        import torch
+
         arithmetic = self.arithmetic()
         if arithmetic.decay == "scale":
             return ((1 - kept) * 2**arithmetic.decay_bits).round().to(torch.int64)
         shift = -(1 - kept.double()).clamp_min(2.0**-62).log2()
         return shift.round().clamp(1, known(self.neuron.shift_max)).to(torch.int64)
 
-    def cells(self, population: Population) -> int:
+    def cells(self, population: "Population") -> int:
         """Number of hardware neurons that one neuron of ``population`` takes; 0 for inputs."""
         if population.model == "input":
             return 0
         subtracts = population.spiking and population.reset == "subtract"
         return known_or(1, self.neuron.cells_for_subtract) if subtracts else 1
 
-    def all_cells(self, populations: Iterable[Population]) -> int:
+    def all_cells(self, populations: "Iterable[Population]") -> int:
         """Number of hardware neurons that ``populations`` take together."""
         return sum(population.neurons * self.cells(population) for population in populations)
 
@@ -209,8 +211,10 @@ class HardwareTarget:
         differing = (name for name in {**ours, **theirs} if ours.get(name) != theirs.get(name))
         return [name for name in differing if name.startswith(("weights.", "neuron.", "layers."))]
 
-    def arithmetic(self) -> Arithmetic:
+    def arithmetic(self) -> "Arithmetic":
         """The arithmetic with which the chip computes a membrane."""
+        from spikefit.program.ir import Arithmetic
+
         plain, neuron = Arithmetic(), self.neuron
         return Arithmetic(
             integer=True,
@@ -228,10 +232,27 @@ class HardwareTarget:
 
 def available_targets() -> list[str]:
     """Names of the chips that come with the project."""
-    return sorted(path.stem for path in _shipped_folder().glob("*.yaml"))
+    return sorted(path.stem for path in chips_folder().glob("*.yaml"))
 
 
-def _shipped_folder() -> Path:
+def chip_file(name_or_path: str | Path) -> Path:
+    """The YAML file of a chip; arguments and errors are those of :meth:`HardwareTarget.load`."""
+    path = Path(name_or_path)
+    if path.suffix in (".yaml", ".yml") or len(path.parts) > 1:
+        return path
+    shipped = chips_folder() / f"{path.name}.yaml"
+    if path.name and shipped.is_file():
+        return shipped
+    names = available_targets()
+    close = difflib.get_close_matches(str(name_or_path).lower(), names, 1)
+    raise TargetError(
+        f"hardware: got {str(name_or_path)!r}, expected one of {', '.join(names)} or the path of a YAML file."
+        + (f" Did you mean {close[0]}?" if close else "")
+    )
+
+
+def chips_folder() -> Path:
+    """The folder of the chips that come with the project."""
     package = Path(__file__).resolve().parents[1]
     installed = package / "_configs" / "hardware"
     return installed if installed.is_dir() else package.parent / "configs" / "hardware"

@@ -12,7 +12,7 @@ from lightning_utilities.core.rank_zero import rank_zero_warn
 from torch import nn
 
 from spikefit.errors import ConfigurationError, ExchangeError, check_choice
-from spikefit.functional.dynamics import Reset
+from spikefit.functional.neuron_models import Reset
 from spikefit.networks.blocks import Block, IdentitySkip, Network
 from spikefit.networks.norms import FixedNorm
 from spikefit.neurons import IF, LIF, NeuronFactory, ParametricLIF, SpikingNeuron

@@ -11,10 +11,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from spikefit.functional.dynamics import Reset
 from spikefit.functional.fan_out import conv_fan_in, conv_fan_out, dense_fan_in, dense_fan_out, unpool_fan_out
 from spikefit.functional.integer_arithmetic import IntegerDynamics
-from spikefit.functional.neuron_models import INPUT, READOUT, neuron_model
+from spikefit.functional.neuron_models import INPUT, READOUT, Reset, neuron_model
 from spikefit.functional.quantize import round_ste
 from spikefit.input_kind import InputKind
 from spikefit.program.stored_weights import StoredWeights, from_weights

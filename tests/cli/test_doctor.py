@@ -3,8 +3,7 @@
 import pytest
 import torch
 
-from spikefit.cli import doctor
-from spikefit.cli.lightning_cli import main
+from spikefit.cli import doctor, main
 
 
 def test_it_reports_and_ends_with_0_where_nothing_fails(capsys, monkeypatch, tmp_path):

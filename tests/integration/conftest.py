@@ -8,7 +8,7 @@ import pytest
 import torch
 import wandb
 
-from spikefit.cli.lightning_cli import main
+from spikefit.cli import main
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -1,4 +1,4 @@
-"""scripts/export.py: from a checkpoint of the command line to a bundle, a NIR graph, and further training."""
+"""The command export: from a checkpoint to a bundle, a NIR graph, and further training."""
 
 import re
 import shutil
@@ -8,7 +8,7 @@ import pytest
 import torch
 from helpers.deployment_contexts import context
 
-from scripts import export
+from spikefit.cli import main
 from spikefit.module import SpikingClassifier
 from spikefit.program.bundle import read_bundle
 from spikefit.program.lower import lower
@@ -32,13 +32,21 @@ def checkpoint(run, csv_only):
     return Path("runs/quickstart/version_0/checkpoints/last.ckpt")
 
 
-def test_a_checkpoint_becomes_a_bundle_and_every_mistake_is_explained(checkpoint, capsys):
-    def call(*options):
-        capsys.readouterr()
-        status = export.main([str(option) for option in options])
-        printed = capsys.readouterr()
-        return status, printed.out, printed.err
+@pytest.fixture
+def call(capsys):
+    """Export; gives status, output and errors."""
 
+    def export(*options):
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main(["export", *map(str, options)])
+        printed = capsys.readouterr()
+        return ended.value.code, printed.out, printed.err
+
+    return export
+
+
+def test_a_checkpoint_becomes_a_bundle_and_every_mistake_is_explained(checkpoint, call):
     status, out, err = call(checkpoint, "--hardware", "loihi", "--out", "bundle")
     assert (status, err) == (0, "")
     assert "4 steps, inputs of the kind constant" in out, "from the checkpoint"
@@ -73,7 +81,7 @@ def test_a_checkpoint_becomes_a_bundle_and_every_mistake_is_explained(checkpoint
     ):
         status, out, err = call(*options, "--out", "bundle")
         assert status == 2
-        assert err.startswith("export: error: ")
+        assert err.startswith("spikefit: error: ")
         assert message in err
     assert BUNDLE.read_bytes() == before
 
@@ -90,15 +98,18 @@ def test_a_checkpoint_becomes_a_bundle_and_every_mistake_is_explained(checkpoint
     assert "can't write" in call(checkpoint, "--hardware", "loihi", "--out", "file")[2]
 
 
-def test_the_nir_graph_starts_another_training(checkpoint, run, csv_only, capsys):
+def test_the_nir_graph_starts_another_training(checkpoint, run, csv_only, call):
     pytest.importorskip("nir", reason="nir is not installed")
-    assert export.main([str(checkpoint), "--hardware", "loihi", "--out", "bundle", "--nir"]) == 0
-    assert "network.nir, in the dialect nir: read back and equal" in capsys.readouterr().out
+    status, out, _ = call(checkpoint, "--hardware", "loihi", "--out", "bundle", "--format", "nir")
+    assert status == 0
+    assert "NIR graph in the dialect nir bundle/network.nir" in out
+    assert call(checkpoint, "--out", "bundle")[0] == 0, "the chip of the run"
     shutil.rmtree("bundle")
-    assert export.main([str(checkpoint), "--hardware", "loihi", "--out", "bundle", "--nir", "sinabs"]) == 2
-    assert "its reset is 'zero', a sinabs graph means 'subtract'" in capsys.readouterr().err
+    status, _, err = call(checkpoint, "--out", "bundle", "--format", "nir", "--dialect", "sinabs")
+    assert status == 2
+    assert "its reset is 'zero', a sinabs graph means 'subtract'" in err
     assert not Path("bundle").exists(), "refused before anything is written"
-    assert export.main([str(checkpoint), "--hardware", "loihi", "--out", "bundle", "--nir"]) == 0
+    assert call(checkpoint, "--out", "bundle", "--format", "nir")[0] == call(checkpoint, "--out", "bundle")[0] == 0
     network = '--model.init_args.network={"class_path": "spikefit.nir.FromNIR", "init_args": {"path": "PATH"}}'
     status, printed = run(
         "fit",
@@ -111,7 +122,7 @@ def test_the_nir_graph_starts_another_training(checkpoint, run, csv_only, capsys
     )
     assert status == 0, printed
     second = Path("runs/quickstart/version_1/checkpoints/last.ckpt")
-    assert export.main([str(second), "--hardware", "loihi", "--out", "second"]) == 0
+    assert call(second, "--hardware", "loihi", "--out", "second")[0] == 0
     first, last = read_bundle(BUNDLE), read_bundle("second/program.safetensors")
     assert [population.shape for population in first.populations] == [
         population.shape for population in last.populations

@@ -1,11 +1,13 @@
 """The report of a deployment as one typed object, from which every file, page, table and log is made."""
 
+import html
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from spikefit.atomic import write_atomically
+from spikefit.deploy.report.comparison import Comparison
 from spikefit.deploy.report.json_values import from_plain, to_plain
 from spikefit.deploy.report.sections import (
     CoresEntry,
@@ -76,8 +78,9 @@ class Report:
         >>> network, inputs = MLP((1, 8, 8), 10, hidden=[16]).eval(), torch.ones(4, 2, 1, 8, 8)
         >>> deployment = Deployment(network, DeploymentContext(HardwareTarget.load("loihi"), 4, InputKind.SPIKES))
         >>> deployment.update(inputs, torch.tensor([3, 7]), network.logits(network(inputs)))
-        >>> Report.from_json(deployment.report().to_json()).cores_used
-        2
+        >>> report = Report.from_json(deployment.report().to_json())
+        >>> report.cores_used, len(report.compare(report).rows())
+        (2, 2)
     """
 
     target: str
@@ -150,9 +153,30 @@ class Report:
         """
         return from_plain(cls, content, "report")
 
-    def to_json(self) -> str:
-        """The report as JSON text."""
-        return json.dumps(self.to_dict(), indent=2) + "\n"
+    def to_json(self, path: str | Path | None = None) -> str:
+        """The report as JSON text, written to ``path`` too if one is given."""
+        text = json.dumps(self.to_dict(), indent=2) + "\n"
+        if path is not None:
+            write_atomically(Path(path), text)
+        return text
+
+    def to_html(self, path: str | Path | None = None) -> str:
+        """The report as one HTML page, written to ``path`` too if one is given."""
+        from spikefit.deploy.report.html import render  # it reads this class
+
+        page = render(self)
+        if path is not None:
+            write_atomically(Path(path), page)
+        return page
+
+    def _repr_html_(self) -> str:
+        """The page in a frame of its own, for notebooks: its styles do not reach the notebook."""
+        page = html.escape(self.to_html(), quote=True)
+        return f'<iframe srcdoc="{page}" style="width: 100%; height: 640px; border: 0"></iframe>'
+
+    def compare(self, *others: "Report") -> Comparison:
+        """The comparison with ``others``: a table (printed, or shown in a notebook) that can also be plotted."""
+        return Comparison.of([self, *others])
 
     def write(self, folder: Path) -> Path:
         """Write :meth:`to_json` to ``report.json`` in ``folder``, atomically, and return its path."""

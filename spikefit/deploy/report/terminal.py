@@ -4,14 +4,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from spikefit.deploy.report.data import Report
-from spikefit.deploy.report.sections import ParityEntry
-
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from spikefit.deploy.report.data import Report
+    from spikefit.deploy.report.sections import ParityEntry
 
-def print_report(report: Report, path: Path | None = None) -> None:
+
+def print_report(report: "Report", path: Path | None = None) -> None:
     """Print the summary, the layers and all findings of ``report``."""
     from rich.console import Console
 
@@ -34,7 +34,7 @@ def _table(title: str, rows: Sequence[tuple[str, str]]) -> "Table":
     return table
 
 
-def _layers(report: Report) -> "Table":
+def _layers(report: "Report") -> "Table":
     from rich import box
     from rich.table import Table
 
@@ -56,7 +56,7 @@ def _layers(report: Report) -> "Table":
     return table
 
 
-def summary(report: Report) -> list[tuple[str, str]]:
+def summary(report: "Report") -> list[tuple[str, str]]:
     """Labels and values of the summary; ``(partial)`` marks figures that presume a fit if the network does not fit."""
     return [
         ("fits", _verdict(report)),
@@ -79,7 +79,7 @@ def summary(report: Report) -> list[tuple[str, str]]:
     ]
 
 
-def _verdict(report: Report) -> str:
+def _verdict(report: "Report") -> str:
     if not report.partial:
         unknown = [name.rpartition(".")[2] for name in report.unknown_limits]
         return f"yes, as far as known (unpublished: {', '.join(unknown)})" if unknown else "yes"
@@ -91,16 +91,16 @@ def _counted(items: Sequence[object], noun: str) -> str:
     return f"{len(items)} {noun}" + ("" if len(items) == 1 else "s")
 
 
-def _partial(report: Report) -> str:
+def _partial(report: "Report") -> str:
     return " (partial)" if report.partial else ""
 
 
-def _cores(report: Report) -> str:
+def _cores(report: "Report") -> str:
     without = f", without {', '.join(report.cores.unplaced)}" if report.cores.unplaced else ""
     return f"{report.cores_used:,}{without}"
 
 
-def _relays(report: Report) -> list[tuple[str, str]]:
+def _relays(report: "Report") -> list[tuple[str, str]]:
     """Relays, if the chip needs any or may need some, and the ticks of an inference, if they are known."""
     cores, label, rows = report.cores, f"synops of relays{_partial(report)}", list[tuple[str, str]]()
     if cores.splitter_neurons is None:
@@ -115,7 +115,7 @@ def _relays(report: Report) -> list[tuple[str, str]]:
     return rows
 
 
-def _accuracies(report: Report) -> list[tuple[str, str]]:
+def _accuracies(report: "Report") -> list[tuple[str, str]]:
     rows = []
     if report.accuracy_before_compression is not None:
         samples = report.samples_before_compression
@@ -135,7 +135,7 @@ def _accuracies(report: Report) -> list[tuple[str, str]]:
     ]
 
 
-def _energies(report: Report) -> list[tuple[str, str]]:
+def _energies(report: "Report") -> list[tuple[str, str]]:
     energy, partial = report.energy, _partial(report)
     unknown = f"; unknown: {', '.join(energy.unknown)}" if energy.unknown else ""
     total = f"{quantity(report.energy_per_inference_j, 'J')} per inference (model {energy.model}{unknown})"
@@ -146,7 +146,7 @@ def _energies(report: Report) -> list[tuple[str, str]]:
     return [(f"energy{partial}", total), *terms]
 
 
-def _comparisons(report: Report) -> list[tuple[str, str]]:
+def _comparisons(report: "Report") -> list[tuple[str, str]]:
     rows = []
     if report.overflows_per_inference:
         rows.append(("membrane overflows", f"{report.overflows_per_inference:,.1f} per inference"))
@@ -159,7 +159,7 @@ def _comparisons(report: Report) -> list[tuple[str, str]]:
     return rows
 
 
-def _mismatches(parity: ParityEntry, differing: int) -> str:
+def _mismatches(parity: "ParityEntry", differing: int) -> str:
     return f"{differing:,} mismatches in {parity.compared:,} neuron steps"
 
 

@@ -1,0 +1,1 @@
+"""The files of a new project, which ``spikefit init`` copies."""

@@ -4,7 +4,7 @@ import copy
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import lightning.pytorch as pl
 import torch
@@ -13,6 +13,7 @@ from lightning.pytorch.loggers import WandbLogger
 from lightning_utilities.core.rank_zero import rank_zero_info, rank_zero_warn
 from torch import Tensor
 
+from callbacks import epoch_record
 from callbacks.base import Place, run_directory
 from callbacks.float_accuracy import accuracy_on_test_part, batches_of_test_part, float_network
 from callbacks.provenance import provenance
@@ -21,6 +22,7 @@ from spikefit.deploy.deployment import Deployment, require_structure
 from spikefit.deploy.report.data import Report
 from spikefit.deploy.report.html import write_html
 from spikefit.deploy.report.logger_values import layer_table, scalars
+from spikefit.deploy.report.picture_data import ChipEntry
 from spikefit.deploy.report.terminal import print_report
 from spikefit.errors import ConfigurationError, check_choice, check_range
 from spikefit.hardware.deployment_context import DeploymentContext
@@ -45,7 +47,8 @@ class DeploymentSimulation(pl.Callback):
     ``deployment/CHIP``, and its scalars are logged as ``deploy/CHIP/...``.
 
     When the first compressing callback begins, this callback measures the float network on the same samples, so that
-    the report shows the price of compression. This measurement does not affect training.
+    the report shows the price of compression. At the end of every epoch it records accuracy, energy, living units and
+    codebooks for the report. Neither affects training.
 
     Args:
         hardware: chips to deploy on, names in ``configs/hardware`` or paths of YAML files; None for the run's chip.
@@ -96,6 +99,7 @@ class DeploymentSimulation(pl.Callback):
         self._deployments: list[Deployment] = []
         self._left: int | None = None  # samples that this process still simulates
         self._paths: dict[str, Path] = {}
+        self._seen: Tensor | None = None  # the first inputs of an epoch, for the energy of the network at its end
 
     @property
     def report(self) -> Report | None:
@@ -118,6 +122,7 @@ class DeploymentSimulation(pl.Callback):
 
     def on_compression_start(self, trainer: pl.Trainer, module: SpikingClassifier) -> None:
         """Measure the accuracy of the float network, unless an earlier callback or run has done so."""
+        epoch_record.record_weights(trainer, module)
         if module.accuracy_before_compression is not None or getattr(trainer, "fast_dev_run", False):
             return
         measured = None
@@ -125,6 +130,55 @@ class DeploymentSimulation(pl.Callback):
             measured = accuracy_on_test_part(trainer, module, self.max_samples)
         # The other processes wait here, so that their next collective does not mix with one of the evaluation.
         module.accuracy_before_compression = trainer.strategy.broadcast(measured)
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Begin the record of the training, or continue that of a checkpoint."""
+        assert isinstance(pl_module, SpikingClassifier)
+        epoch_record.begin(pl_module, self._first_context(pl_module))
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Record the codebooks that a callback has just switched on."""
+        assert isinstance(pl_module, SpikingClassifier)
+        epoch_record.record_codebooks(pl_module)
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Keep some inputs of the epoch, for the energy; validation replaces them by its own."""
+        if batch_idx == 0:
+            self._keep(batch)
+
+    def on_validation_batch_start(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Keep some inputs, for the energy."""
+        if batch_idx == 0 and dataloader_idx == 0:
+            self._keep(batch)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Record the epoch, before a checkpoint is saved."""
+        if not trainer.sanity_checking and trainer.state.fn == "fit":
+            self._record(trainer, pl_module, "val")
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Record the epoch, with the accuracy on its training data."""
+        self._record(trainer, pl_module, "train")
+
+    def _keep(self, batch: tuple[Tensor, Tensor]) -> None:
+        self._seen = batch[0][:, : epoch_record.SAMPLES].clone()
+
+    def _record(self, trainer: pl.Trainer, module: pl.LightningModule, stage: Literal["val", "train"]) -> None:
+        assert isinstance(module, SpikingClassifier)
+        epoch_record.record_codebooks(module)
+        epoch_record.record_epoch(trainer, module, stage, self._first_context(module), self._seen)
+
+    def _first_context(self, module: SpikingClassifier) -> DeploymentContext | None:
+        return self.contexts(module)[0] if self.targets or module.hardware is not None else None
 
     def on_test_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Lower the network for each chip."""
@@ -193,6 +247,7 @@ class DeploymentSimulation(pl.Callback):
             if module.hardware is not None and context.chip.name != module.hardware.name:
                 rank_zero_info(f"Deploying on {context.chip.name}, although the run is for {module.hardware.name}.")
             options = {"energy_model": self.energy_model, "parity_samples": parity_samples}
+            options |= {"first_sample": rank, "sample_stride": processes}
             self._deployments.append(Deployment(on_cpu, context, **options))  # type: ignore[arg-type]
 
     def _update(self, batch: tuple[Tensor, Tensor], logits: Tensor) -> bool:
@@ -215,18 +270,21 @@ class DeploymentSimulation(pl.Callback):
                 f"other samples or time steps than the deployment."
             )
             before = None
+        if not all(deployment.tally.samples for deployment in self._deployments):
+            raise ConfigurationError("DeploymentSimulation: the test part has no batch; expected at least one.")
+        origin, record = provenance(trainer, run, path, epoch), module.training_record
         for deployment in self._deployments:
-            chip = deployment.target.name
-            if not deployment.tally.samples:
-                raise ConfigurationError("DeploymentSimulation: the test part has no batch; expected at least one.")
-            origin = provenance(trainer, run, path, epoch)
-            report = self.reports[chip] = deployment.report(before, origin)
-            if not trainer.is_global_zero:
-                continue
-            folder = run / "deployment" / chip if len(self._deployments) > 1 else run / "deployment"
+            report = deployment.report(before, origin, record if record.epochs else None)
+            self.reports[deployment.target.name] = report
+        several = len(self.reports) > 1
+        if several:
+            chips = tuple(ChipEntry.of(report) for report in self.reports.values())
+            self.reports = {chip: replace(report, chips=chips) for chip, report in self.reports.items()}
+        for chip, report in self.reports.items() if trainer.is_global_zero else ():
+            folder = run / "deployment" / chip if several else run / "deployment"
             self._paths[chip] = report.write(folder)
             write_html(report, folder)
-            prefix = f"deploy/{chip}/" if len(self._deployments) > 1 else "deploy/"
+            prefix = f"deploy/{chip}/" if several else "deploy/"
             columns, rows = layer_table(report)
             for logger in trainer.loggers:
                 logger.log_metrics(
@@ -242,7 +300,7 @@ class DeploymentSimulation(pl.Callback):
         if self._paths and isinstance(bar, RichProgressBar):
             bar.teardown(trainer, pl_module, stage)
         for chip, path in self._paths.items():
-            print_report(self.reports[chip], path)
+            print_report(self.reports[chip], path.with_name("report.html"), path)
         self._paths = {}
 
 

@@ -17,6 +17,8 @@ from spikefit import quantize as quantizers
 from spikefit.checkpoint_io import protect_checkpoints
 from spikefit.checkpoints import require_same_tensors
 from spikefit.cuda_graphs import CapturedNetwork
+from spikefit.deploy.report.json_values import from_plain, to_plain
+from spikefit.deploy.report.picture_data import TrainingRecord
 from spikefit.deploy.report.sections import Accuracy
 from spikefit.errors import ConfigurationError, check_choice, check_range
 from spikefit.guarded import GuardedModule
@@ -38,10 +40,7 @@ STAGES = ("train", "val", "test")
 STATE = "spikefit"  # key in a checkpoint
 NOTHING: dict[str, Any] = {
     "quantizers": {},
-    "hardware": None,
-    "input_kind": None,
-    "time_steps": None,
-    "emulation": None,
+    **dict.fromkeys(("hardware", "input_kind", "time_steps", "emulation", "training_record")),
 }  # state of a checkpoint that another program wrote
 
 
@@ -103,6 +102,7 @@ class SpikingClassifier(GuardedModule):
         hardware: the chip, or None.
         accuracy_before_compression: accuracy of the float network on the deployed samples, stored in checkpoints; None
             if it was not measured (:class:`callbacks.DeploymentSimulation` measures it).
+        training_record: accuracy, pruning and codebooks by epoch (of :class:`callbacks.DeploymentSimulation`).
         training_time_steps: number of time steps used in training; None for all (:class:`callbacks.StepSchedule`).
         checkpoint_epoch: last epoch of the checkpoint that the weights were loaded from, or None.
 
@@ -165,6 +165,7 @@ class SpikingClassifier(GuardedModule):
         self.codebook_lr_factor = codebook_lr_factor
         self._given_quantizers: dict[str, dict[str, Any]] = {}
         self.accuracy_before_compression: Accuracy | None = None
+        self.training_record = TrainingRecord()
         self.training_time_steps: int | None = None
         self.checkpoint_epoch: int | None = None
         self._declared_by = type(self).__name__
@@ -286,6 +287,7 @@ class SpikingClassifier(GuardedModule):
             "time_steps": self.time_steps,
             "emulation": emulation.state_dict() if isinstance(emulation, Emulator) else None,
             "accuracy_before_compression": None if before is None else asdict(before),
+            "training_record": to_plain(self.training_record),
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -306,6 +308,7 @@ class SpikingClassifier(GuardedModule):
         self._restore_context(state)
         before = state.get("accuracy_before_compression")  # a checkpoint of an earlier version has none
         self.accuracy_before_compression = None if before is None else Accuracy(**before)
+        self.training_record = from_plain(TrainingRecord, state["training_record"] or {}, "checkpoint")
         self.checkpoint_epoch = checkpoint.get("epoch")
         require_same_tensors(self.state_dict(), checkpoint["state_dict"], "ckpt_path")
         if self._trainer is not None and self.trainer.state.fn == "fit" and checkpoint.get("optimizer_states"):

@@ -73,7 +73,7 @@ def record_epoch(
     record, epoch = module.training_record, trainer.current_epoch
     known = record.epochs[-1] if record.epochs and record.epochs[-1].epoch == epoch else None
     logged = trainer.callback_metrics.get(f"{stage}/accuracy")  # may be collective
-    accuracies = {"val": None, "train": None} if known is None else {"val": known.accuracy_val, "train": None}
+    accuracies: dict[str, float | None] = {"val": None if known is None else known.accuracy_val, "train": None}
     accuracies[stage] = None if logged is None else float(logged)
     measure = context is not None and inputs is not None and (known is None or stage == "val")
     strengths = [quantizer.strength for _, _, quantizer in module.quantized_layers()]
@@ -91,9 +91,7 @@ def record_epoch(
 
 
 @torch.no_grad()
-def _energy(
-    trainer: pl.Trainer, module: SpikingClassifier, context: DeploymentContext, inputs: Tensor
-) -> float | None:
+def _energy(trainer: pl.Trainer, module: SpikingClassifier, context: DeploymentContext, inputs: Tensor) -> float | None:
     """Energy of an inference by the firing rates of process 0; None if a price is unknown."""
     if not trainer.is_global_zero:
         return None
@@ -111,5 +109,3 @@ def _energy(
 def _masked(network: Network) -> dict[str, Tensor]:
     masks = {name: mask_of(layer) for name, layer in network.named_synapses()}
     return {name: mask.live for name, mask in masks.items() if mask is not None}
-
-

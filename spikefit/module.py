@@ -1,7 +1,6 @@
 """The LightningModule that holds the network, its quantizers, the loss, the metrics and the optimizer."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict
 from fnmatch import fnmatchcase
 from typing import Any, Literal
 
@@ -38,10 +37,9 @@ from spikefit.seeding import global_seed, reseed
 NetworkFactory = Callable[[tuple[int, ...], int], Network]
 STAGES = ("train", "val", "test")
 STATE = "spikefit"  # key in a checkpoint
-NOTHING: dict[str, Any] = {
-    "quantizers": {},
-    **dict.fromkeys(("hardware", "input_kind", "time_steps", "emulation", "training_record")),
-}  # state of a checkpoint that another program wrote
+# State of a checkpoint that another program wrote.
+NOTHING: dict[str, Any] = dict.fromkeys(("hardware", "input_kind", "time_steps", "emulation", "training_record"))
+NOTHING["quantizers"] = {}
 
 
 def quantizers_by_layer(
@@ -279,14 +277,14 @@ class SpikingClassifier(GuardedModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Store quantizers, chips, input kind, time steps and the float accuracy in the checkpoint."""
         super().on_save_checkpoint(checkpoint)
-        emulation, before = self.network.emulation, self.accuracy_before_compression
+        emulation = self.network.emulation
         checkpoint[STATE] = {
             "quantizers": self._given_quantizers,
             "hardware": None if self.hardware is None else {"name": self.hardware.name, **self.hardware.to_dict()},
             "input_kind": None if self.input_kind is None else self.input_kind.value,
             "time_steps": self.time_steps,
             "emulation": emulation.state_dict() if isinstance(emulation, Emulator) else None,
-            "accuracy_before_compression": None if before is None else asdict(before),
+            "accuracy_before_compression": to_plain(self.accuracy_before_compression),
             "training_record": to_plain(self.training_record),
         }
 

@@ -147,7 +147,8 @@ class Deployment:
         self.program = lower(network, context, "target")
         self.exact = lower(network, context)
         self.placement: Placement = place(self.target, self.program)
-        self.findings: list[Finding] = [*check(self.target, self.program), *self.placement.findings]
+        findings = [*check(self.target, self.program), *self.placement.findings]
+        self.findings: list[Finding] = list(dict.fromkeys(findings))  # both may check a limit
         self.parity_left = parity_samples
         self.tally = Tally()
         self._first_sample, self._sample_stride = first_sample, sample_stride

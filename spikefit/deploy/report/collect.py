@@ -88,7 +88,8 @@ def _codebook(
     network: Network, name: str, layer: nn.Module, before: Histogram | None, first: tuple[float, ...]
 ) -> CodebookEntry:
     latent, live, quantizer = latent_weight(layer).detach(), live_synapses(network, name), quantizer_of(layer)
-    kind, tables, values, counts, binned = None, 1, (), (), False
+    kind, tables, binned = None, 1, False
+    values, counts = tuple[float, ...](), tuple[int, ...]()
     if quantizer is not None and quantizer.strength == 1 and bool(live.any()):
         kind, tables = type(quantizer).__name__, len(getattr(quantizer, "codebook", (0,)))
         used = quantizer.quantize(latent)[live].double().cpu()
@@ -187,7 +188,7 @@ def core_map(placement: Placement) -> CoreMapEntry | None:
     if not cores:
         return None
     layers = list(dict.fromkeys(name for core in cores for name in core.populations))
-    layers += [RELAYS] if any(not core.parts for core in cores) else []
+    layers += [RELAYS] if any(core.splitters for core in cores) else []
     mesh = placement.positions is not None
     columns = max(1, round(len(cores) ** 0.5 + 0.499))
     places = placement.positions[:MAX_CORES].tolist() if mesh else [divmod(i, columns) for i in range(len(cores))]  # type: ignore[index]
@@ -195,16 +196,17 @@ def core_map(placement: Placement) -> CoreMapEntry | None:
         mesh=mesh,
         used=placement.cores_used,
         layers=tuple(layers),
-        layer=tuple(layers.index(_content(core)) for core in cores),
-        neurons=tuple(core.neurons + core.splitters for core in cores),
+        content=tuple(_content(core, layers) for core in cores),
         fill=tuple(round(100 * max(core.utilisation.values(), default=0.0)) for core in cores),
         row=tuple(int(row) for row, _ in places),
         column=tuple(int(column) for _, column in places),
     )
 
 
-def _content(core: CoreLoad) -> str:
-    return max(core.parts, key=lambda part: len(part.neurons)).population if core.parts else RELAYS
+def _content(core: CoreLoad, layers: list[str]) -> tuple[int, ...]:
+    held = [(layers.index(part.population), len(part.neurons)) for part in core.parts]
+    held += [(layers.index(RELAYS), core.splitters)] if core.splitters else []
+    return tuple(number for pair in sorted(held, key=lambda pair: -pair[1]) for number in pair)
 
 
 def _short(value: float) -> float:

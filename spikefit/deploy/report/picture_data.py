@@ -144,14 +144,14 @@ class SampleEntry:
 
 @dataclass(frozen=True)
 class CoreMapEntry:
-    """Content and position of the cores in use; the last five attributes have one entry for each core.
+    """Content and position of the cores in use; the last four attributes have one entry for each core.
 
     Attributes:
         mesh: whether the positions are those on the chip's mesh.
         used: number of cores in use; a map has at most 4096 of them.
         layers: names of the populations, and ``relays``.
-        layer: index into ``layers`` of the population with the most neurons on the core.
-        neurons: number of neurons on the core, with relays.
+        content: what the core holds: index into ``layers`` and number of neurons, of each population in turn; the
+            population with the most neurons comes first.
         fill: utilisation of the fullest limit of the core, percent.
         row: row on the mesh.
         column: column on the mesh.
@@ -160,11 +160,15 @@ class CoreMapEntry:
     mesh: bool
     used: int
     layers: tuple[str, ...]
-    layer: tuple[int, ...]
-    neurons: tuple[int, ...]
+    content: tuple[tuple[int, ...], ...]
     fill: tuple[int, ...]
     row: tuple[int, ...]
     column: tuple[int, ...]
+
+    @property
+    def parts(self) -> list[list[tuple[int, int]]]:
+        """The ``content`` as pairs of a layer's index and a number of neurons."""
+        return [list(zip(held[::2], held[1::2], strict=True)) for held in self.content]
 
 
 @dataclass(frozen=True)

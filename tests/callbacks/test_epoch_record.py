@@ -160,3 +160,19 @@ def test_a_chip_without_prices_has_no_energy(tmp_path):
     model = train(tmp_path, [deployment])
     assert model.training_record.energy_on == "own"
     assert {entry.energy_j for entry in model.training_record.epochs} == {None}
+
+
+def test_several_chips_are_side_by_side_in_each_report(tmp_path, capsys):
+    deployment = DeploymentSimulation(hardware=["loihi", "generic"], at_fit_end=True)
+    train(tmp_path, [deployment])
+    printed = capsys.readouterr().out
+    for chip in ("loihi", "generic"):
+        report = Report.from_json((tmp_path / "deployment" / chip / "report.json").read_text())
+        assert [(entry.target, entry.fits) for entry in report.chips] == [("loihi", True), ("generic", True)]
+        for entry in report.chips:
+            own = deployment.reports[entry.target]
+            assert (entry.energy_j, entry.cores_used) == (own.energy_per_inference_j, own.cores_used)
+            assert entry.accuracy_deployed == own.accuracy_deployed
+        page = tmp_path / "deployment" / chip / "report.html"
+        assert "Chips side by side" in page.read_text()
+        assert f"{page}\n" in printed

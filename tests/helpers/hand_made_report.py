@@ -28,7 +28,9 @@ FINDING = FindingEntry("cores", "small", 1234, 3, "prune neurons", "capacity", (
 
 
 def epoch(number, alive, **changes) -> EpochEntry:
-    entry = EpochEntry(number, 0.9, 0.8 + 0.01 * number, 2e-6 / (1 + number), (alive,), (50,), float(number > 1), False)
+    entry = EpochEntry(
+        number, 0.9, min(0.99, 0.8 + 0.01 * number), 2e-6 / (1 + number), (alive,), (50,), float(number > 1), False
+    )
     return replace(entry, **changes)
 
 

@@ -58,11 +58,17 @@ def codebook(entry: CodebookEntry) -> "Markup":
     drawn += x_axis(x, bottom, "weight")
     most, total = max(entry.counts, default=1) or 1, max(1, sum(entry.counts))
     ends = [x(value) for value in entry.values]
-    roomy = not entry.binned and all(right - left > 27 for left, right in pairwise(ends))
-    for end, value, count in zip(ends, entry.values, entry.counts, strict=True):
+    roomy = all(right - left > 27 for left, right in pairwise(ends))
+    if entry.binned:
+        heights = [(bottom - TOP - 14) * count / most for count in entry.counts]
+        path = "".join(
+            f"M{end:.1f} {bottom}v-{height:.1f}" for end, height in zip(ends, heights, strict=True) if height
+        )
+        drawn.append(element("path", d=path, class_="stem"))
+    for end, value, count in zip(ends, entry.values, entry.counts, strict=True) if not entry.binned else ():
         top = bottom - (bottom - TOP - 14) * count / most
         title = element("title", f"value {number(value)}: {count / total:.1%} of {total:,} synapses")
-        drawn.append(element("g", title, line([(end, bottom), (end, top)], "stem"), _knob(end, top, entry.binned)))
+        drawn.append(element("g", title, line([(end, bottom), (end, top)], "stem"), _knob(end, top)))
         if roomy:
             drawn.append(label(f"{count / total:.0%}", end, top - 6, class_="label strong"))
     for value in entry.first_values:
@@ -72,8 +78,8 @@ def codebook(entry: CodebookEntry) -> "Markup":
     return picture("codebook", f"Weights and codebook of {entry.layer}", bottom + 34, *drawn)
 
 
-def _knob(x: float, y: float, binned: bool) -> "Markup":
-    return element("circle", cx=x, cy=y, r=1.5 if binned else 3.5, class_="knob")
+def _knob(x: float, y: float) -> "Markup":
+    return element("circle", cx=x, cy=y, r=3.5, class_="knob")
 
 
 def _points(points: Iterable[tuple[float, float]]) -> str:
@@ -108,13 +114,14 @@ def rates(entry: RatesEntry) -> "Markup":
 def raster(entry: SampleEntry) -> "Markup":
     """The spikes of one sample: a row for each neuron, a column for each step, layers one below the other."""
     shown = max((len(row) for rows in entry.rows for row in rows.spikes), default=entry.steps)
-    left, height, gap, top = 58.0, 3.6, 9.0, 8.0
+    left, gap, top = 58.0, 9.0, 8.0
     x, drawn, most = Scale(0, shown, left, RIGHT), [], 1
     for rows in entry.rows:
         most = max(most, *(_digit(letter) for row in rows.spikes for letter in row), 1)
     wide = x(1) - x(0)
     width = min(wide - min(2.0, wide * 0.25), 22.0)
     for rows in entry.rows:
+        height = max(3.6, 24 / max(1, len(rows.spikes)))  # room for the name
         end = top + height * len(rows.spikes)
         drawn.append(rectangle(left, top, RIGHT - left, end - top, "ground"))
         levels: dict[int, list[tuple[float, float]]] = {}
@@ -279,7 +286,8 @@ def living(record: TrainingRecord) -> "Markup | None":
         shares = [(entry.epoch, entry.alive[position] / max(1, units)) for entry in record.epochs]
         points = [(x(shares[0][0]), y(1))]
         for (epoch, share), (_, before) in zip(shares, [(0, 1.0), *shares], strict=False):
-            points += [(x(epoch), y(before)), (x(epoch), y(share))]
+            if share != before or epoch == shares[-1][0]:
+                points += [(x(epoch), y(before)), (x(epoch), y(share))]
         drawn.append(line(points, f"curve l{position % COLOURS}"))
     return picture("living", "Living units over epochs", bottom + 34, *drawn, *x_axis(x, bottom, "epoch"))
 

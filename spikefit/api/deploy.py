@@ -167,7 +167,8 @@ def deploy_to_all(
                 if not deployments.update(inputs, labels, module(inputs)):
                     break
             origin = _provenance(run, data)
-            reports = {r.target: r for r in deployments.reports(module.accuracy_before_compression, origin, tell)}
+            before, record = module.accuracy_before_compression, module.training_record
+            reports = {report.target: report for report in deployments.reports(before, origin, record, tell)}
     finally:
         module.train(was_training)
     return [replace(outcome, report=reports.get(outcome.chip.name)) for outcome in outcomes]

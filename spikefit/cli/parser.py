@@ -47,7 +47,7 @@ class ConciseParser(IncludingParser):
             parsed = super().parse_args([*words, *more], namespace, **kwargs)
         return parsed
 
-    def dump(self, *args: Any, **kwargs: Any) -> str:  # type: ignore[override]
+    def dump(self, *args: Any, **kwargs: Any) -> str:
         """The configuration as YAML; jsonargparse writes a null among the values of ``layer_quantizers`` as a text."""
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=f"\\s*{NOT_SERIALIZED}")

@@ -23,7 +23,8 @@ from spikefit.cli.metrics_file import open_metrics_file
 from spikefit.cli.own_folder import import_from_here
 from spikefit.cli.parsed import require_usable
 from spikefit.cli.parser import ConciseParser
-from spikefit.cli.run_directory import assign_run_directory, discard_if_empty
+from spikefit.cli.run_directory import assign_run_directory, discard_if_empty, link_latest
+from spikefit.cli.run_name import run_name
 from spikefit.cli.signals import Signals, StopOnSignal, Stopped, handled_signals
 from spikefit.cli.words import COMMANDS, command_first
 from spikefit.data.datamodule import SpikeDataModule
@@ -98,6 +99,13 @@ class SpikeFitCLI(LightningCLI):
             help="the chip that the run is for: a name in configs/hardware, or the path of a YAML file. Every "
             "callback, cost and budget takes it from here.",
         )
+        parser.add_argument(
+            "--name",
+            type=str | None,
+            default=None,
+            help="name of the run: it writes into runs/NAME/version_N. By default the name in the logger's options, or "
+            "else the names of data, network and quantizer.",
+        )
         parser.link_arguments("hardware", "model.init_args.hardware")
         parser.link_arguments("data.input_shape", "model.init_args.input_shape", apply_on="instantiate")
         parser.link_arguments("data.num_classes", "model.init_args.num_classes", apply_on="instantiate")
@@ -141,7 +149,7 @@ class SpikeFitCLI(LightningCLI):
         if settings.cpu_threads is not None:
             torch.set_num_threads(settings.cpu_threads)
         self._given_config = copy.deepcopy(self.config)
-        self._run_directory = assign_run_directory(settings.trainer)
+        self._run_directory = assign_run_directory(settings.trainer, run_name(settings), settings.name is not None)
 
     def instantiate_classes(self) -> None:
         """Build everything; a configuration that fails leaves no empty directory behind.
@@ -160,6 +168,8 @@ class SpikeFitCLI(LightningCLI):
             for logger in self.trainer.loggers:
                 if isinstance(logger, CSVLogger):  # while the directory is empty, or it warns that it will clear it
                     open_metrics_file(logger)
+            if self.subcommand == "fit" and not self.trainer.fast_dev_run:  # type: ignore[attr-defined]
+                link_latest(self._run_directory)
         except BaseException:
             discard_if_empty(self._run_directory)
             raise

@@ -10,7 +10,7 @@ from jsonargparse import ArgumentError
 from lightning.pytorch.utilities.seed import isolate_rng
 
 from spikefit.cli.errors import explain
-from spikefit.cli.lightning_cli import SPIKEFIT_CLI_OPTIONS, SpikeFitCLI
+from spikefit.cli.lightning_cli import CLI_OPTIONS, SpikeFitCLI
 from spikefit.errors import ConfigurationError, SpikeFitError
 from spikefit.module import SpikingClassifier
 
@@ -48,7 +48,7 @@ def configured_module(arguments: Sequence[str]) -> SpikingClassifier:
         with isolate_rng(), warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="LightningCLI's args parameter")
             torch.manual_seed(0)
-            options: dict[str, Any] = copy.deepcopy(SPIKEFIT_CLI_OPTIONS)
+            options: dict[str, Any] = copy.deepcopy(CLI_OPTIONS)
             options["parser_kwargs"]["exit_on_error"] = False
             built = NetworkOnly(only="fit", args=["fit", *arguments], **options)
     except ArgumentError as error:

@@ -70,14 +70,19 @@ def _results() -> Iterator[Sentence]:
     lost = [f"{-100 * each:.2f}" for each in change(small12, floats, TRAINED)]
     yield page, f"at {100 * share:.0f} % of the energy"
     yield page, f"seed by seed the trained networks lose {lost[0]}, {lost[1]} and {lost[2]}"
-    yield page, f"each layer of a trained float network ({row('layer_sensitivity', layer='-')['weights'][:-1]} %, seed 0)"
+    yield (
+        page,
+        f"each layer of a trained float network ({row('layer_sensitivity', layer='-')['weights'][:-1]} %, seed 0)",
+    )
     file = "compare_fashion_mnist_20k"
     yield page, f"(8 epochs, {spread(each[TRAINED] for each in rows(file, **FLOAT))} %)"
     by_layer, over_all = (
         {share: rows(file, name=name, prune_fraction=share) for share in (0.5, 0.7, 0.85)}
         for name in ("prune_fsc_layer", "prune_fsc")
     )
-    moved = {s: round(100 * mean(by_layer[s], TRAINED), 2) - round(100 * mean(over_all[s], TRAINED), 2) for s in by_layer}
+    moved = {
+        s: round(100 * mean(by_layer[s], TRAINED), 2) - round(100 * mean(over_all[s], TRAINED), 2) for s in by_layer
+    }
     yield page, f"({-moved[0.7]:.2f} lower at 70 %, {moved[0.85]:.2f} higher at 85 %)"
     energies = [1e6 * mean(each[0.5], "energy_per_inference_j") for each in (by_layer, over_all)]
     yield page, f"({energies[0]:.2f} instead of {energies[1]:.2f} uJ with half of the units pruned)"

@@ -120,8 +120,14 @@ def table(rows: Sequence[dict[str, str]]) -> str:
         |---|---|
         | 1\\\\|2 | x |
     """
-    lines = [list(rows[0]), ["---"] * len(rows[0]), *([cell.replace("|", "\\|") for cell in row.values()] for row in rows)]
-    return "\n".join(("|" + "|".join(cells) + "|") if cells[0] == "---" else f"| {' | '.join(cells)} |" for cells in lines)
+    lines = [
+        list(rows[0]),
+        ["---"] * len(rows[0]),
+        *([cell.replace("|", "\\|") for cell in row.values()] for row in rows),
+    ]
+    return "\n".join(
+        ("|" + "|".join(cells) + "|") if cells[0] == "---" else f"| {' | '.join(cells)} |" for cells in lines
+    )
 
 
 def pages() -> dict[str, str]:

@@ -167,7 +167,13 @@ def targets() -> str:
 
 def sensitivity() -> str:
     """Each layer quantised alone."""
-    layers = {"conv1": "conv1, which reads the image", "conv2": "conv2", "fc1": "fc1", "readout": "readout", "all": "all"}
+    layers = {
+        "conv1": "conv1, which reads the image",
+        "conv2": "conv2",
+        "fc1": "fc1",
+        "readout": "readout",
+        "all": "all",
+    }
     body = []
     for layer, title in layers.items():
         cells = [row("layer_sensitivity", layer=layer, levels=levels) for levels in (4, 2)]

@@ -1,4 +1,4 @@
-"""Writes the tables of figures into README and docs, and names the sentences whose figures differ from ``docs/results``.
+"""Writes the tables of figures into README and docs, and names sentences that differ from ``docs/results``.
 
 ``python -m scripts.docs.figures`` writes the tables; with ``--check`` it changes nothing. The exit status is 1 if a
 table (with ``--check``) or a sentence differs.

@@ -106,8 +106,8 @@ def _speed() -> Iterator[Sentence]:
     yield (
         page,
         f"at T=4 SpikingJelly then takes {median(file, 'spikingjelly', mode, 4):.0f} ms and the fastest compiled "
-        f"library, Norse, {fastest['median_ms']:.0f} ms, against {median(file, 'spikefit', 'float', 4):.0f} ms; at T=16 "
-        f"SpikingJelly takes {median(file, 'spikingjelly', mode, 16):.0f} ms against "
+        f"library, Norse, {fastest['median_ms']:.0f} ms, against {median(file, 'spikefit', 'float', 4):.0f} ms; at "
+        f"T=16 SpikingJelly takes {median(file, 'spikingjelly', mode, 16):.0f} ms against "
         f"{median(file, 'spikefit', 'float', 16):.0f} ms",
     )
     forms = {(each["form"], each["T"]): each["median_ms"] for each in rows("bench_scan")}

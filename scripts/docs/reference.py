@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from scripts.docs.results import markdown
 from spikefit.api.chips import chips
 from spikefit.cli import commands
 from spikefit.cli.commands.chips import figure, summary
@@ -101,9 +102,9 @@ def chip_page() -> str:
     known = chips()
     lines = [
         "# Chips",
-        "Generated from `configs/hardware`. No figure was measured on a chip by us. *Unknown* figures are those that "
-        "nobody published; they are reported as unknown, never as zero. *Recalled* figures were written from memory and "
-        "have not been verified. `spikefit chips NAME` prints the same table.",
+        "Generated from `configs/hardware`. No figure was measured on a chip by us. *Unknown* figures are those "
+        "that nobody published; they are reported as unknown, never as zero. *Recalled* figures were written from "
+        "memory and have not been verified. `spikefit chips NAME` prints the same table.",
         table([summary(chip) for chip in known]),
     ]
     for chip in known:
@@ -115,19 +116,12 @@ def table(rows: Sequence[dict[str, str]]) -> str:
     """A Markdown table of ``rows`` with the same keys.
 
     Example:
-        >>> print(table([{"a": "1|2", "b": "x"}]))
+        >>> print(table([{"a": "1", "b": "x"}]))
         | a | b |
         |---|---|
-        | 1\\\\|2 | x |
+        | 1 | x |
     """
-    lines = [
-        list(rows[0]),
-        ["---"] * len(rows[0]),
-        *([cell.replace("|", "\\|") for cell in row.values()] for row in rows),
-    ]
-    return "\n".join(
-        ("|" + "|".join(cells) + "|") if cells[0] == "---" else f"| {' | '.join(cells)} |" for cells in lines
-    )
+    return markdown(list(rows[0]), ([cell.replace("|", "\\|") for cell in row.values()] for row in rows))
 
 
 def pages() -> dict[str, str]:

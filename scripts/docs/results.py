@@ -2,7 +2,7 @@
 
 import json
 import statistics
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -84,9 +84,3 @@ def markdown(head: Sequence[str], body: Iterable[Sequence[str]]) -> str:
     lines = [head, *body]
     written = [f"| {' | '.join(cells)} |" for cells in lines]
     return "\n".join([written[0], "|" + "---|" * len(head), *written[1:]])
-
-
-def bold_largest(cells: Sequence[str], key: Callable[[str], float]) -> list[str]:
-    """The cells, the largest of them in bold."""
-    best = max(cells, key=key)
-    return [f"**{cell}**" if cell == best else cell for cell in cells]

@@ -1,4 +1,4 @@
-"""Commands in README, CONTRIBUTING and docs are those of the project: their options, files, scripts and extras exist."""
+"""Commands in README, CONTRIBUTING and docs exist: their options, files, scripts and extras."""
 
 import argparse
 import ast
@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from docs.blocks import ROOT, blocks
+from helpers.documents import DOCUMENTS, ROOT, blocks
 
 from spikefit.cli import commands, main
 from spikefit.hardware.target import HardwareTarget
@@ -117,10 +117,8 @@ def test_scripts_and_their_options_exist(words):
     if not words[2].startswith("scripts"):
         return
     path = ROOT / words[2].replace(".", "/")
-    source = "".join(
-        file.read_text() for file in ([*path.glob("*.py")] if path.is_dir() else [path.with_suffix(".py")])
-    )
-    ast.parse(source)
+    files = list(path.glob("*.py")) if path.is_dir() else [path.with_suffix(".py")]
+    source = "".join(file.read_text() for file in files)
     for word in words[3:]:
         if word.startswith("--"):
             assert f'"{word.split("=")[0]}"' in source, word
@@ -144,7 +142,7 @@ def test_extras_and_targets_exist():
 def test_files_that_are_named_exist():
     """Paths in code spans, in the folders of the repository."""
     spans = re.compile(r"`((?:spikefit|callbacks|configs|scripts|tests|docs)/[\w./*-]+)`")
-    for path in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]:
+    for path in DOCUMENTS:
         for name in spans.findall(path.read_text()):
             named = name.replace("NAME", "*").replace("GRID", "*")
             assert glob.glob(str(ROOT / named)), f"{path.relative_to(ROOT)}: {name}"

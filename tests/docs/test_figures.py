@@ -34,7 +34,7 @@ def test_a_changed_figure_is_noticed_and_written(monkeypatch):
 
 
 def test_a_row_that_is_missing_is_named():
-    with pytest.raises(KeyError, match="compare_nmnist4.json has no row with"):
+    with pytest.raises(KeyError, match=r"compare_nmnist4\.json has no row with"):
         results.rows("compare_nmnist4", name="no such row")
 
 

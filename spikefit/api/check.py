@@ -9,7 +9,7 @@ from typing import Any
 
 from spikefit import quantize as quantizers
 from spikefit.api.chips import Hardware, chip_of, chosen_chips
-from spikefit.api.load import load
+from spikefit.api.load import load, make_importable
 from spikefit.cli.configured import configured_module
 from spikefit.deploy.deployment import structure_findings
 from spikefit.deploy.fitting import fewest_units, findings_on, suited_quantizers
@@ -104,6 +104,7 @@ def module_of(source: str | Path | SpikingClassifier) -> tuple[SpikingClassifier
     if isinstance(source, SpikingClassifier):
         return source, source.checkpoint_epoch is None
     if Path(source).suffix in SUFFIXES:
+        make_importable(Path(source).absolute().parent)
         return configured_module(["--config", str(source)]), True
     return load(source), False
 

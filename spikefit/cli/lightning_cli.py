@@ -23,12 +23,13 @@ from spikefit.cli.metrics_file import open_metrics_file
 from spikefit.cli.own_folder import import_from_here
 from spikefit.cli.parsed import require_usable
 from spikefit.cli.parser import ConciseParser
-from spikefit.cli.run_directory import assign_run_directory, discard_if_empty
+from spikefit.cli.run_directory import assign_run_directory, discard_if_empty, link_latest
+from spikefit.cli.run_name import run_name
 from spikefit.cli.signals import Signals, StopOnSignal, Stopped, handled_signals
 from spikefit.cli.words import COMMANDS, command_first
-from spikefit.data.datamodule import SpikeDataModule
+from spikefit.data.datamodule import IMAGE_ENCODINGS, SpikeDataModule
 from spikefit.errors import CheckpointError, ConfigurationError, SpikeFitError, StorageError
-from spikefit.module import SpikingClassifier
+from spikefit.module import STATE, SpikingClassifier
 from spikefit.preflight import Preflight
 from spikefit.resume.changed_options import require_same_network
 
@@ -98,6 +99,13 @@ class SpikeFitCLI(LightningCLI):
             help="the chip that the run is for: a name in configs/hardware, or the path of a YAML file. Every "
             "callback, cost and budget takes it from here.",
         )
+        parser.add_argument(
+            "--name",
+            type=str | None,
+            default=None,
+            help="name of the run: it writes into runs/NAME/version_N. By default the name in the logger's options, or "
+            "else the names of data, network and quantizer.",
+        )
         parser.link_arguments("hardware", "model.init_args.hardware")
         parser.link_arguments("data.input_shape", "model.init_args.input_shape", apply_on="instantiate")
         parser.link_arguments("data.num_classes", "model.init_args.num_classes", apply_on="instantiate")
@@ -127,13 +135,14 @@ class SpikeFitCLI(LightningCLI):
         """
         command = self.config.get("subcommand")
         path = self.config[command].get("ckpt_path") if command else None
-        self._stored_options: dict[str, Any] = {}
+        self._stored: dict[str, Any] = {}
         if path and path not in CHECKPOINT_KEYWORDS and "://" not in str(path):
             if not Path(path).is_file():
                 raise CheckpointError(
                     f"ckpt_path: no file {path}; expected a checkpoint or one of {', '.join(CHECKPOINT_KEYWORDS)}."
                 )
-            self._stored_options = read_checkpoint(Path(path), "ckpt_path").get("hyper_parameters", {})
+            content = read_checkpoint(Path(path), "ckpt_path")
+            self._stored = {key: content[key] for key in (STATE, "hyper_parameters") if key in content}
 
     def before_instantiate_classes(self) -> None:
         """Give the run a directory of its own; the saved configuration does not name it, to be used again."""
@@ -141,7 +150,7 @@ class SpikeFitCLI(LightningCLI):
         if settings.cpu_threads is not None:
             torch.set_num_threads(settings.cpu_threads)
         self._given_config = copy.deepcopy(self.config)
-        self._run_directory = assign_run_directory(settings.trainer)
+        self._run_directory = assign_run_directory(settings.trainer, run_name(settings), settings.name is not None)
 
     def instantiate_classes(self) -> None:
         """Build everything; a configuration that fails leaves no empty directory behind.
@@ -160,6 +169,8 @@ class SpikeFitCLI(LightningCLI):
             for logger in self.trainer.loggers:
                 if isinstance(logger, CSVLogger):  # while the directory is empty, or it warns that it will clear it
                     open_metrics_file(logger)
+            if self.subcommand == "fit" and not self.trainer.fast_dev_run:  # type: ignore[attr-defined]
+                link_latest(self._run_directory)
         except BaseException:
             discard_if_empty(self._run_directory)
             raise
@@ -182,12 +193,34 @@ class SpikeFitCLI(LightningCLI):
         return trainer
 
     def _preflight(self) -> None:
-        """Ask before anything is loaded; the module asks again, for programs that do not use the command line."""
+        """Ask before anything is loaded; the module asks only in programs that do not use the command line."""
         resumes = bool(self.config[self.subcommand].get("ckpt_path"))
-        require_same_network(self.model.hparams, self._stored_options)
+        require_same_network(self.model.hparams, self._stored.get("hyper_parameters", {}))
+        require_same_input(self.datamodule, self._stored.get(STATE, {}).get("input_kind"))
         if not resumes and self.subcommand != "fit":
             require_weights(str(self.subcommand), (self.model.network, *self.trainer.callbacks))  # type: ignore[attr-defined]
         Preflight(self.model, self.datamodule, str(self.subcommand), self.trainer, resumes).run()
+
+
+def require_same_input(data: object, stored: str | None) -> None:
+    """Raise if the data give inputs of another kind than a checkpoint's network reads.
+
+    Args:
+        data: the data module.
+        stored: input kind of the checkpoint; None if it stores none.
+
+    Raises:
+        ConfigurationError: naming the option, and the encodings of images that give the stored kind.
+    """
+    kind, encoding = getattr(data, "input_kind", None), getattr(data, "encoding", None)
+    if stored is None or kind is None or kind == stored:
+        return
+    fitting = [repr(name) for name, given in IMAGE_ENCODINGS.items() if given == stored]
+    wanted = " or ".join(fitting) if encoding in IMAGE_ENCODINGS and fitting else f"data of the kind {stored!r}"
+    raise ConfigurationError(
+        f"data.init_args.encoding: got {encoding!r}, which gives inputs of the kind {str(kind)!r}, but the network in "
+        f"ckpt_path reads {stored!r}. Expected {wanted}."
+    )
 
 
 def require_weights(command: str, parts: Sequence[object]) -> None:

@@ -14,8 +14,9 @@ from torch import Tensor
 
 from spikefit.data.batches import SampleTensors
 from spikefit.data.integrity import require_idx, require_images
-from spikefit.data.source import DataSource, LabelledDataset, MissingError, Part, data_folder, fetch
+from spikefit.data.source import DataSource, LabelledDataset, MissingError, Part, fetch
 from spikefit.errors import DataError, check_choice, check_range
+from spikefit.locations import data_folder
 
 
 class Images(LabelledDataset):

@@ -150,7 +150,9 @@ def suited_quantizers(network: Network, target: HardwareTarget) -> dict[str, dic
         quantizer = quantizer_of(layer)
         bits = min(getattr(quantizer, "bits", widest), widest)
         if isinstance(quantizer, Codebook):
-            levels = min(quantizer.levels, count or quantizer.levels, 2**bits - 1 - (quantizer.zero != "counted"))
+            levels = min(
+                quantizer.levels, count or quantizer.levels, 2**bits - 1 - (quantizer.zero in ("free", "none"))
+            )
             if levels < quantizer.levels or bits < quantizer.bits:
                 wanted[name] = {"class": "Codebook", **quantizer.options, "levels": levels, "bits": bits}
         elif isinstance(quantizer, AxonCodebook):

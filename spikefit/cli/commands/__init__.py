@@ -20,7 +20,7 @@ COMMANDS = {
     "export": "write a trained network's program as a bundle, or as a NIR graph",
     "report": "show the report of a run, and write its page",
     "compare": "compare the reports of runs: a table, and a plot of accuracy against energy and bytes",
-    "doctor": "check the packages, the data folder, the CPU and the GPU of this machine",
+    "doctor": "check the packages, the data folder and the GPU of this machine",
 }
 LIGHTNING = {
     "fit": "train a network, with all callbacks of its configuration",

@@ -104,8 +104,9 @@ def test_mistakes_are_explained(tmp_path):
         spikefit.check(module())
     broken = tmp_path / "broken.yaml"
     shutil.copy(QUICKSTART, broken)
-    with pytest.raises(ConfigurationError, match="no file trainer/default"):
-        spikefit.check(broken, "loihi")
+    assert spikefit.check(broken, "loihi").fits, "what it includes is found among the shipped configurations"
+    with pytest.raises(ConfigurationError, match=r"no file quickstat.*Did you mean quickstart\?"):
+        spikefit.check("quickstat", "loihi")
     broken.write_text("trainer: {max_epoch: 3}")
     with pytest.raises(ConfigurationError, match="max_epoch"):
         spikefit.check(broken, "loihi")

@@ -114,7 +114,7 @@ def test_one_batch_and_other_commands_ask_less(run):
     late = (fsc(), recluster(schedule={"start": 9}))
     assert run("fit", *BASE, *late, "--trainer.fast_dev_run=1")[0] == 0
     assert run("fit", *BASE)[0] == 0
-    checkpoint = next(Path().glob("runs/base/*/checkpoints/last.ckpt"))
+    checkpoint = next(Path().glob("runs/digits-mlp-codebook4/*/checkpoints/last.ckpt"))
     for command in ("test", "validate", "predict"):
         status, printed = run(command, *BASE, *late, f"--ckpt_path={checkpoint}")
         assert status == 0, printed

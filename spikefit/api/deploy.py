@@ -191,7 +191,7 @@ def _provenance(run: TrainedRun, data: Any) -> Provenance:
     source, folder, seed = getattr(data, "dataset", data), run.folder, run.settings.get("seed_everything")
     return Provenance(
         data_set=type(source).__name__,
-        run=None if folder is None else "/".join(folder.absolute().parts[-2:]),
+        run=None if folder is None else "/".join(folder.resolve().parts[-2:]),
         configuration=None if folder is None else str(folder / CONFIGURATION),
         seed=seed if isinstance(seed, int) and not isinstance(seed, bool) else None,
         commit=checkout_commit(),

@@ -105,6 +105,10 @@ def test_mistakes_are_explained(tmp_path):
     broken.write_text("include: nowhere.yaml")
     with pytest.raises(ConfigurationError, match=r"no file nowhere\.yaml"):
         spikefit.check(broken, "loihi")
+    shutil.copy(QUICKSTART, broken)
+    assert spikefit.check(broken, "loihi").fits, "what it includes is found among the shipped configurations"
+    with pytest.raises(ConfigurationError, match=r"no file quickstat.*Did you mean quickstart\?"):
+        spikefit.check("quickstat", "loihi")
     broken.write_text("trainer: {max_epoch: 3}")
     with pytest.raises(ConfigurationError, match="max_epoch"):
         spikefit.check(broken, "loihi")

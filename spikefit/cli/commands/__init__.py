@@ -46,9 +46,7 @@ class Parser(argparse.ArgumentParser):
 
 def handles(words: Sequence[str]) -> bool:
     """Whether ``words`` are for one of these commands, and not for Lightning's."""
-    if not words:
-        return not any(name.startswith("SPIKEFIT_") and name != "SPIKEFIT_DATA_DIR" for name in os.environ)
-    if words[0] in ("-h", "--help", "--version") or words[0] in COMMANDS:
+    if not words or words[0] in ("-h", "--help", "--version") or words[0] in COMMANDS:
         return True
     if words[0].startswith("-") or words[0] in LIGHTNING:
         return False

@@ -9,7 +9,7 @@ from spikefit.deploy.deployment import require_structure
 from spikefit.errors import ConfigurationError
 from spikefit.module import SpikingClassifier
 from spikefit.preflight import Preflight
-from spikefit.program.emulation import Emulator
+from spikefit.program.emulation import Emulator, require_emulated_neurons
 
 
 class ChipEmulation(ScheduledCallback):
@@ -25,7 +25,8 @@ class ChipEmulation(ScheduledCallback):
         name: distinguishes two callbacks of the same schedule in a checkpoint.
 
     Raises:
-        ConfigurationError: for options that are not allowed.
+        ConfigurationError: for options that are not allowed; before training, for neurons without a gradient in
+            integers.
         TargetError: before training, if the network uses a feature that the chip does not have.
 
     Example:
@@ -59,6 +60,7 @@ class ChipEmulation(ScheduledCallback):
         super().preflight(check)
         if check.fitting:  # a test takes the chip from the checkpoint
             require_structure(check.module.network, check.module.context, training=True)
+            require_emulated_neurons(check.module.network)
 
     def act(self, trainer: pl.Trainer, module: SpikingClassifier, position: int) -> None:
         """Begin the emulation. Nothing is measured or drawn at random, so all processes agree."""

@@ -16,11 +16,13 @@ from spikefit.errors import ConfigurationError, TargetError
 from spikefit.hardware.finding import Finding
 from spikefit.module import SpikingClassifier
 from spikefit.preflight import Preflight
-from spikefit.program.emulation import Emulator
+from spikefit.program.emulation import Emulator, require_emulated_neurons
 from spikefit.prune.fraction_schedule import Growth, growth_progress
 from spikefit.prune.groups import require_whole_groups
 from spikefit.prune.scores.base import Score
 from spikefit.prune.selection import Masks
+from spikefit.quantize import Quantizer
+from spikefit.quantize.described import described
 
 
 class FitToHardware(ScheduledCallback):
@@ -50,6 +52,8 @@ class FitToHardware(ScheduledCallback):
         min_units: minimum number of units to keep in every group.
         cost: cost of a unit on the chip; scores are divided by it.
         quantize: whether to replace quantizers that the chip can't store.
+        quantizer: class of the new quantizers, one of :mod:`spikefit.quantize` or your own, by its path; its
+            ``options_for`` gives their options. None for codebooks.
         emulate_from: epoch (or step) after ``schedule.stop`` from which the chip is emulated; None for never.
         recovery: epochs (or steps) after the last event during which ``CompressedCheckpoint`` waits.
         name: distinguishes two callbacks of the same schedule in a checkpoint.
@@ -77,6 +81,7 @@ class FitToHardware(ScheduledCallback):
         min_units: int = 2,
         cost: UnitCost | None = None,
         quantize: bool = True,
+        quantizer: type[Quantizer] | None = None,
         emulate_from: int | None = None,
         recovery: int = 0,
         name: str = "",
@@ -88,6 +93,9 @@ class FitToHardware(ScheduledCallback):
                 f"emulate_from: got {emulate_from!r}, expected a position after schedule.stop={schedule.stop}, or null."
             )
         self.pruning = FSCPruning(0.0, schedule, growth, score, units, min_units, cost=cost, recovery=recovery)
+        if quantizer is not None:
+            described(quantizer, {})
+        self.quantizer = quantizer
         self.growth, self.quantize, self.emulate_from, self.recovery = growth, quantize, emulate_from, recovery
         self.removed, self.fits = 0, False
         self._checked = False
@@ -124,14 +132,15 @@ class FitToHardware(ScheduledCallback):
             self._prepare(check.module)
 
     def _prepare(self, module: SpikingClassifier) -> None:
-        self._checked = True
         context = module.context
         chip = context.chip
         require_structure(module.network, context, training=True)
+        if self.emulate_from is not None:
+            require_emulated_neurons(module.network)
         findings = findings_on(module.network, context)
         if findings:
             rank_zero_info(f"{chip.name}: the dense network violates {_listed(findings)}")
-        wanted = suited_quantizers(module.network, chip) if self.quantize else {}
+        wanted = suited_quantizers(module.network, chip, self.quantizer) if self.quantize else {}
         for layer, description in wanted.items():
             options = ", ".join(f"{option}={value}" for option, value in description.items() if option != "class")
             rank_zero_info(f"{chip.name}: the quantizer of {layer} is now {description['class']}({options}).")
@@ -145,6 +154,7 @@ class FitToHardware(ScheduledCallback):
                 f"target {chip.name} can't be fitted: even with min_units={self.pruning.min_units} units left in "
                 f"each of {len(groups)} groups the network violates {_listed(left)}"
             )
+        self._checked = True
 
     def act(self, trainer: pl.Trainer, module: SpikingClassifier, position: int) -> None:
         """Prune the share that is due, or begin the emulation; identically in every process."""

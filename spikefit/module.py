@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from torchmetrics import MeanMetric, Metric
 from torchmetrics.classification import MulticlassAccuracy
 
-from spikefit import quantize as quantizers
 from spikefit.checkpoint_io import protect_checkpoints
 from spikefit.checkpoints import require_same_tensors
 from spikefit.cuda_graphs import CapturedNetwork
@@ -31,6 +30,7 @@ from spikefit.program.emulation import Emulator
 from spikefit.prune.synapse_mask import attach_mask
 from spikefit.quantize.base import Quantizer, QuantizerFactory, attach, latent_weight, quantizer_of, replace
 from spikefit.quantize.by_layer import quantizers_by_layer
+from spikefit.quantize.described import built
 from spikefit.resume.changed_options import renew_training, require_same_network
 from spikefit.seeding import global_seed, reseed
 
@@ -217,13 +217,12 @@ class SpikingClassifier(PricedModule):
         """Replace the quantizers of some layers, before the optimizer is created; checkpoints store the change.
 
         Args:
-            wanted: by layer, ``{"class": name in spikefit.quantize, **arguments}``, primitives only. The new quantizer
-                is fitted to the layer's weight and takes the strength of the old one.
+            wanted: descriptions by layer (:mod:`spikefit.quantize.described`). The new quantizer is fitted to the
+                layer's weight and takes the strength of the old one.
         """
         layers = dict(self.network.named_synapses())
         for name, description in wanted.items():
-            options = dict(description)
-            quantizer = getattr(quantizers, options.pop("class"))(latent_weight(layers[name]).detach(), **options)
+            quantizer = built(description, latent_weight(layers[name]))
             before = quantizer_of(layers[name])
             if before is not None:
                 quantizer.strength = before.strength

@@ -112,7 +112,15 @@ class SpikingNeuron(nn.Module):
         return Dynamics(self.threshold, leak, self.reset, self.surrogate, self.alpha)
 
     def leak_amount(self) -> Tensor | float:
-        """The decay factor, or the linear loss per step in units of the membrane."""
+        """The decay factor, or the linear loss per step in units of the membrane.
+
+        Raises:
+            ConfigurationError: if the entry has a leak, and the class does not override this method.
+        """
+        if self.entry.leak in ("decay", "linear"):
+            raise ConfigurationError(
+                f"{self.entry} has no leak_amount, but its entry says leak={self.entry.leak!r}; add the method."
+            )
         return 0.0
 
     def forward(self, current: Tensor, chip: ChipNeurons | None = None) -> Tensor:
@@ -135,13 +143,22 @@ class SpikingNeuron(nn.Module):
         """
         if not self.entry.synaptic:
             return delivered
-        if self.synaptic_decay is None:
-            raise ConfigurationError(f"{self.entry} has no synaptic_decay, but its entry says synaptic=True.")
-        return synaptic_filter(delivered, self.synaptic_decay)
+        return synaptic_filter(delivered, synaptic_decay_of(self))
 
     def extra_repr(self) -> str:
         """Constants shown when the network is printed."""
         return f"{self.units}, threshold={self.threshold}, reset={self.reset!r}, surrogate={self.surrogate!r}"
+
+
+def synaptic_decay_of(neuron: SpikingNeuron) -> float:
+    """The factor of the synaptic current per step.
+
+    Raises:
+        ConfigurationError: if the neuron has none, although its entry has a synaptic current.
+    """
+    if neuron.synaptic_decay is None:
+        raise ConfigurationError(f"{neuron.entry} has no synaptic_decay, but its entry says synaptic=True.")
+    return neuron.synaptic_decay
 
 
 NeuronFactory = Callable[[int], SpikingNeuron]

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from spikefit import quantize as quantizers
 from spikefit.api.chips import Hardware, chip_of, chosen_chips
 from spikefit.api.load import load, make_importable
 from spikefit.cli.configured import configured_module
@@ -25,6 +24,7 @@ from spikefit.program.lower import lower
 from spikefit.prune.groups import alive_units, set_alive, unit_groups
 from spikefit.quantize.base import latent_weight
 from spikefit.quantize.base import replace as replace_quantizer
+from spikefit.quantize.described import built
 
 SUFFIXES = (".yaml", ".yml")
 
@@ -164,6 +164,4 @@ def with_quantizers(network: Network, wanted: Mapping[str, Mapping[str, Any]]) -
     """Replace quantizers of ``network`` by those of :func:`~spikefit.deploy.fitting.suited_quantizers`."""
     layers = dict(network.named_synapses())
     for name, description in wanted.items():
-        options = {option: value for option, value in description.items() if option != "class"}
-        quantizer = getattr(quantizers, description["class"])(latent_weight(layers[name]).detach(), **options)
-        replace_quantizer(layers[name], quantizer)
+        replace_quantizer(layers[name], built(description, latent_weight(layers[name])))

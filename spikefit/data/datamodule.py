@@ -16,9 +16,10 @@ from spikefit.data import encode
 from spikefit.data.augment import BatchTransform
 from spikefit.data.batches import AugmentedBatches, EpochBatches, EpochOrder, LoadedBatches, TensorBatches
 from spikefit.data.device_cache import Choice, DeviceCache
-from spikefit.data.images import Augmented, stratified_split
+from spikefit.data.images import Augmented
 from spikefit.data.integrity import require_labels
 from spikefit.data.source import DataSource, LabelledDataset, Part
+from spikefit.data.split import stratified_split
 from spikefit.errors import ConfigurationError, check_choice, check_range
 from spikefit.input_kind import InputKind
 from spikefit.seeding import derived_seed, reseed

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from spikefit.errors import ConfigurationError
 from spikefit.hardware.check_chip_capacity import check
 from spikefit.hardware.deployment_context import DeploymentContext
 from spikefit.hardware.finding import Finding
@@ -22,7 +23,8 @@ from spikefit.program.lower import lower
 from spikefit.prune.groups import UnitGroup, set_alive
 from spikefit.prune.selection import Masks, select, select_within
 from spikefit.quantize import AxonCodebook, Codebook
-from spikefit.quantize.base import quantizer_of
+from spikefit.quantize.base import Quantizer, latent_weight, quantizer_of
+from spikefit.quantize.described import built, described
 
 Scores = dict[str, Tensor]
 STORED_BITS = (2, 4, 8)  # of a codebook's values
@@ -127,17 +129,23 @@ def towards(masks: Masks, goal: Masks, scores: Scores, removed: int) -> Masks:
     return left
 
 
-def suited_quantizers(network: Network, target: HardwareTarget) -> dict[str, dict[str, Any]]:
-    """New quantizers for layers whose current quantizers ``target`` can't support, by layer, as primitives.
+def suited_quantizers(
+    network: Network, target: HardwareTarget, replacement: type[Quantizer] | None = None
+) -> dict[str, dict[str, Any]]:
+    """New quantizers for layers whose current quantizers ``target`` can't support, by layer, as descriptions.
 
-    A quantizer with at most as many values and bits as the chip allows is kept. If the chip limits the number of
-    values, a layer without a codebook gets one. If the values belong to a neuron and their index to the axon
-    (TrueNorth), layers after the first get an ``AxonCodebook``, which takes one axon per source. If all layers share
-    the values of a single core, each layer gets an equal part of them.
+    A quantizer of any class with at most as many values and bits as the chip allows is kept. If the chip limits the
+    number of values, a layer without a quantizer gets a codebook. If the values belong to a neuron and their index to
+    the axon (TrueNorth), layers after the first get an ``AxonCodebook``, which takes one axon per source. If all layers
+    share the values of a single core, each layer gets an equal part of them.
 
     Args:
         network: the network with the user's quantizers.
         target: the chip.
+        replacement: class of the new quantizers, instead of codebooks; its ``options_for`` gives their options.
+
+    Raises:
+        ConfigurationError: if the chip can't support the quantizers of ``replacement`` either.
     """
     rule = target.weights.unique_values
     count = None if rule is None else known(rule.count)
@@ -149,6 +157,9 @@ def suited_quantizers(network: Network, target: HardwareTarget) -> dict[str, dic
     for position, (name, layer) in enumerate(network.named_synapses()):
         quantizer = quantizer_of(layer)
         bits = min(getattr(quantizer, "bits", widest), widest)
+        own = not isinstance(quantizer, Codebook | AxonCodebook)
+        if own and quantizer is not None and _holds(target, count, quantizer, latent_weight(layer)) is None:
+            continue
         if isinstance(quantizer, Codebook):
             levels = min(
                 quantizer.levels, count or quantizer.levels, 2**bits - 1 - (quantizer.zero in ("free", "none"))
@@ -159,7 +170,7 @@ def suited_quantizers(network: Network, target: HardwareTarget) -> dict[str, dic
             types = min(quantizer.types, count or quantizer.types)
             if types < quantizer.types or bits < quantizer.bits:
                 wanted[name] = {"class": "AxonCodebook", "types": types, "bits": bits}
-        elif count is not None or getattr(quantizer, "bits", bits) > bits:
+        elif count is not None or quantizer is not None:
             # The membrane has the unit of the weights: with 8 bits, biases and leaks exceed narrow registers.
             narrow, free = min(bits, 4), rule is not None and bool(known(rule.zero_is_free))
             levels = min(count or 2**narrow, 2**narrow - 1 - free)
@@ -167,4 +178,33 @@ def suited_quantizers(network: Network, target: HardwareTarget) -> dict[str, dic
             wanted[name] = {"class": "Codebook", "levels": levels, "bits": narrow, "zero": zero}
             if by_axon and position > 0:
                 wanted[name] = {"class": "AxonCodebook", "types": count, "bits": narrow}
+    if replacement is not None:
+        layers = dict(network.named_synapses())
+        for name in wanted:
+            wanted[name] = _replaced(target, count, replacement, name, latent_weight(layers[name]))
     return wanted
+
+
+def _replaced(
+    target: HardwareTarget, count: int | None, kind: type[Quantizer], name: str, weight: Tensor
+) -> dict[str, Any]:
+    """Description of a quantizer of ``kind`` for the layer ``name``, which ``target`` supports."""
+    description = described(kind, kind.options_for(count, target.widest_bits))
+    excess = _holds(target, count, built(description, weight), weight)
+    if excess is not None:
+        raise ConfigurationError(
+            f"quantizer: got {kind.__name__}, which gives layer {name} {excess}. Let its options_for(levels, bits) "
+            "return options with which it keeps to that, or choose another class."
+        )
+    return description
+
+
+def _holds(target: HardwareTarget, count: int | None, quantizer: Quantizer, weight: Tensor) -> str | None:
+    """None if ``target`` can store the weights of ``quantizer``, else how they exceed it."""
+    with torch.no_grad():
+        bits = quantizer.scale_and_bits(weight.detach())[1]
+    levels = 2**bits if quantizer.levels is None else quantizer.levels
+    if bits <= target.widest_bits and (count is None or levels <= count):
+        return None
+    allowed = f"integers of {target.widest_bits} bits" + ("" if count is None else f", {count} values")
+    return f"up to {levels} values, integers of {bits} bits; {target.name} stores {allowed}"

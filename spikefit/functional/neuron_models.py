@@ -25,7 +25,8 @@ Class and entry supply, for each use:
 * **Export to NIR** (:func:`require_nir_form`): ``nir`` names the node with the same equation, ``IF`` for no leak and
   ``LIF`` for a decay.
 
-The part that needs a missing field raises an error that names the field.
+The part that needs a missing field raises an error that names the field. :class:`~spikefit.functional.neuron_protocol.
+Neuron` lists what the class supplies.
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ from torch.utils.checkpoint import checkpoint
 
 from spikefit.errors import ConfigurationError, check_choice
 from spikefit.functional.lif import fusible, normed_multi_step
+from spikefit.functional.neuron_protocol import require_parts
 from spikefit.networks.emulated import FoldedBlock
 from spikefit.networks.memory_format import laid_out_for
 from spikefit.networks.norms import PositiveBatchNorm
@@ -67,8 +68,8 @@ class Block(nn.Module):
         ``[T, B, ...]`` -> ``[T, B, units, ...]``.
 
     Raises:
-        ConfigurationError: for an unknown ``pool_kind``, only one of ``skip`` and ``skip_from``, or pooling after a
-            linear layer.
+        ConfigurationError: for a neuron that lacks a part, an unknown ``pool_kind``, only one of ``skip`` and
+            ``skip_from``, or pooling after a linear layer.
 
     Example:
         >>> from spikefit.neurons import IF
@@ -93,6 +94,8 @@ class Block(nn.Module):
             raise ConfigurationError("skip and skip_from: expected both or neither.")
         if pool > 1 and not isinstance(synapses, nn.Conv2d):
             raise ConfigurationError(f"pool: got {pool!r} after a linear layer, expected 1: it has no map to pool.")
+        if neuron is not None:
+            require_parts(neuron)
         self.synapses = synapses
         self.norm = norm
         self.neuron = neuron
@@ -329,14 +332,15 @@ class Network(nn.Module):
         chips = {} if self.emulation is None else self.emulation(self)
         for name, block in self.named_blocks():
             skip, chip = kept.get(block.skip_from), chips.get(name)
+            skip_from = None if block.skip_from is None else self.block(block.skip_from)
+            sent = [] if counter is None else counter.arriving(x, before, skip, skip_from, chip)
             if recompute:
                 contexts = partial(_first_and_second_pass, block.norm)
                 y = checkpoint(block, x, skip, chip, use_reentrant=False, context_fn=contexts)
             else:
                 y = block(x, skip, chip)
             if counter is not None:
-                skip_from = None if block.skip_from is None else self.block(block.skip_from)
-                counts += counter.received(name, block, x, before, skip, skip_from, chip)
+                counts += counter.received(name, block, sent, chip)
             if name in self._skip_sources:
                 kept[name] = y
             x, before = y, block

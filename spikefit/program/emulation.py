@@ -11,12 +11,24 @@ from typing import Any
 
 import torch
 
+from spikefit.functional.neuron_models import require_emulated, require_exact
 from spikefit.hardware.deployment_context import DeploymentContext
 from spikefit.hardware.target import HardwareTarget
 from spikefit.input_kind import InputKind
 from spikefit.networks.blocks import Network
 from spikefit.networks.emulated import FoldedBlock
 from spikefit.program.fold import fold
+
+
+def require_emulated_neurons(network: Network) -> None:
+    """Raise unless all neurons of ``network`` can be trained in a chip's integers.
+
+    Raises:
+        ConfigurationError: names the neuron and what it lacks.
+    """
+    for _, block in network.named_blocks():
+        if block.neuron is not None:
+            require_emulated(require_exact(block.neuron.entry, block.neuron.own_dynamics))
 
 
 @dataclass

@@ -11,7 +11,7 @@ from spikefit.functional.neuron_models import NeuronModel, constants_in_units, r
 from spikefit.networks.blocks import Block, Network
 from spikefit.networks.emulated import FoldedBlock, FoldedInput, FoldedSynapses
 from spikefit.networks.norms import PositiveBatchNorm, folded_norms
-from spikefit.neurons import SpikingNeuron
+from spikefit.neurons import synaptic_decay_of
 from spikefit.program.unit_vectors import Units
 from spikefit.prune.groups import source_alive
 from spikefit.quantize.base import exact_weight, latent_weight
@@ -95,7 +95,7 @@ class RealNetwork:
                     slope=gain,
                     threshold=None if model is None else threshold,
                     leak=None if model is None else leak,
-                    synaptic_leak=one * _synaptic_decay(neuron) if neuron is not None and layer.synaptic else None,
+                    synaptic_leak=one * synaptic_decay_of(neuron) if neuron is not None and layer.synaptic else None,
                     arithmetic=self.inputs.arithmetic,
                     constants=own_constants(layer, gain),
                 )
@@ -206,8 +206,3 @@ def _own_bias(block: Block) -> Tensor | float:
     """The sum of the biases of the synapses of ``block`` and of its shortcut, ``[units]``."""
     own = [getattr(layer, "bias", None) for layer in (block.synapses, block.skip)]
     return sum((bias.double() for bias in own if bias is not None), 0.0)
-
-
-def _synaptic_decay(neuron: SpikingNeuron) -> float:
-    assert neuron.synaptic_decay is not None
-    return neuron.synaptic_decay

@@ -65,11 +65,27 @@ class Quantizer(nn.Module, ABC):
 
     Attributes:
         strength: a switch, from 0 (float weights) to 1 (quantised weights).
+        levels: largest number of distinct values of a layer, or of each output if they differ; None for all integers of
+            the width that :meth:`integers` gives.
         switches: name and initial value of each switch of the class.
     """
 
     switches: ClassVar[Mapping[str, float | bool]] = {"strength": 1.0}
     strength: float
+    levels: int | None = None
+
+    @classmethod
+    def options_for(cls, levels: int | None, bits: int) -> dict[str, Any]:
+        """Options with which this class keeps to the limits of a chip; ``FitToHardware(quantizer=...)`` asks for them.
+
+        Args:
+            levels: most distinct values of a layer; None for any number.
+            bits: largest width of a stored integer.
+
+        Returns:
+            Arguments of the class besides the weight, primitives only. By default none: the class has one width.
+        """
+        return {}
 
     def __init__(self) -> None:
         super().__init__()

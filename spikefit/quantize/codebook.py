@@ -61,6 +61,7 @@ class Codebook(Quantizer):
         ([[-5, -5, 1, 1, 5]], 0.16)
     """
 
+    levels: int
     scale: Tensor
     group_of_output: Tensor
     index: Tensor
@@ -101,6 +102,12 @@ class Codebook(Quantizer):
             self.register_buffer("scale", scale)
         self.register_buffer("index", torch.zeros(weight.shape, dtype=torch.uint8))
         self.refit(weight)
+
+    @classmethod
+    def options_for(cls, levels: int | None, bits: int) -> dict[str, Any]:
+        """As many values of as many bits as allowed, of 2, 4 or 8 bits."""
+        bits = max(width for width in (2, 4, 8) if width <= max(bits, 2))
+        return {"levels": min(levels or 2**bits - 1, 2**bits - 1), "bits": bits}
 
     @property
     def options(self) -> dict[str, Any]:

@@ -1,5 +1,7 @@
 """LSQ: a uniform grid whose step is learned."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -32,6 +34,11 @@ class Uniform(Quantizer):
         self.bits = bits
         self.step = nn.Parameter(torch.ones((), dtype=weight.dtype))
         self.refit(weight)
+
+    @classmethod
+    def options_for(cls, levels: int | None, bits: int) -> dict[str, Any]:
+        """The largest width, from 2 to 8 bits, with at most ``levels`` integers."""
+        return {"bits": max(2, min(bits, 8, bits if levels is None else levels.bit_length() - 1))}
 
     @property
     def lowest(self) -> int:

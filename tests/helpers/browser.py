@@ -66,7 +66,7 @@ def look(folder: Path, pages: dict[str, str], widths: tuple[int, ...], dark: boo
     command += [f"--user-data-dir={folder / 'profile'}", "--enable-logging=stderr", "--window-size=1600,1000"]
     command += ["--blink-settings=preferredColorScheme=0"] if dark else []
     done = subprocess.run(
-        [*command, "--dump-dom", harness.as_uri()], capture_output=True, text=True, timeout=120, check=True
+        [*command, "--dump-dom", harness.as_uri()], capture_output=True, text=True, timeout=400, check=True
     )
     body = re.search(r"<body>(.*)</body>", done.stdout, re.DOTALL)
     assert body, done.stdout[-500:]

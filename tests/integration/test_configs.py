@@ -9,7 +9,7 @@ import lightning.pytorch as pl
 import pytest
 import torch
 import yaml
-from helpers import fake_data, fake_events
+from helpers import fake_data, fake_events, fake_images
 
 from scripts.compare.grid import load_grid
 from scripts.compare.run import all_runs
@@ -25,12 +25,13 @@ SHORT_EPOCHS = (  # as many as schedules need
 )
 ONE_BATCH = ("--trainer.fast_dev_run=1", "--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false")
 
-EVENTS = {  # written for the one configuration that reads them
+OTHERS = {  # written for the one configuration that reads them
     "ssc": partial(fake_events.write_heidelberg, name="SSC", classes=35, per_class=2),
     "ntidigits18": fake_events.write_ntidigits,
     "dvsgesture": fake_events.write_dvsgesture,
     "cifar10dvs": fake_events.write_cifar10dvs,
     "ncaltech101": fake_events.write_ncaltech101,
+    "torchvision_dataset": fake_images.write_svhn,
 }
 AUDIO = ("shd", "ssc", "ntidigits18")
 LARGE = ("cifar10dvs", "ncaltech101")
@@ -62,6 +63,7 @@ def written(tmp_path_factory):
 def fake_root(written, tmp_path, monkeypatch):
     # Only the files' checksums differ from the real ones.
     monkeypatch.setattr("torchvision.datasets.cifar.check_integrity", lambda path, md5=None: Path(path).is_file())
+    monkeypatch.setattr("torchvision.datasets.svhn.check_integrity", lambda path, md5=None: Path(path).is_file())
     monkeypatch.setattr("tonic.datasets.POKERDVS._is_file_present", lambda self: True)
     monkeypatch.setenv("SPIKEFIT_DATA_DIR", str(written))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
@@ -134,9 +136,10 @@ def train_one_batch(*paths: str | Path, **options: object) -> None:
 def test_data(fake_root, name, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     fake_events.install_aedat(monkeypatch)
-    if name in EVENTS:
-        EVENTS[name](fake_root)
+    if name in OTHERS:
+        OTHERS[name](fake_root)
     fake_events.write_recordings(Path("data/recordings"))
+    fake_images.write_image_folder(Path("data/images/train"))
     model = "mlp" if name in AUDIO else "conv_snn"
     options = {"batch_size": 2} if name in LARGE else {}
     train_one_batch(CONFIGS / f"data/{name}.yaml", CONFIGS / f"model/{model}.yaml", **options)

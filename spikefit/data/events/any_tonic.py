@@ -7,9 +7,10 @@ from typing import Any, Literal
 
 from spikefit.data.events.event_types import SensorSize
 from spikefit.data.events.pipeline import EventPipeline
-from spikefit.data.events.source import Chosen, HeldOut, check_sensor_size
+from spikefit.data.events.source import check_sensor_size
 from spikefit.data.events.tonic_source import TonicSource
 from spikefit.data.source import Part
+from spikefit.data.split import Chosen, HeldOut
 from spikefit.errors import ConfigurationError, DataError, check_choice, check_range
 
 

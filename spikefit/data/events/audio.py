@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from spikefit.data.events.source import Chosen
 from spikefit.data.events.tonic_source import TonicSource
 from spikefit.data.integrity import require_labels
 from spikefit.data.source import Part
+from spikefit.data.split import Chosen
 from spikefit.errors import DataError
 
 

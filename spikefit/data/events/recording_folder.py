@@ -12,15 +12,14 @@ from spikefit.data.events.event_types import SensorSize, is_audio
 from spikefit.data.events.integrity import require_intact
 from spikefit.data.events.pipeline import EventPipeline
 from spikefit.data.events.source import (
-    Chosen,
     EventSource,
-    HeldOut,
     as_tensors,
     check_sensor_size,
     fingerprint,
     standard_events,
 )
 from spikefit.data.source import Part
+from spikefit.data.split import Chosen, HeldOut
 from spikefit.errors import ConfigurationError, DataError
 
 SUFFIXES = (".npy", ".bin", ".aedat4")

@@ -4,7 +4,7 @@ import hashlib
 from abc import abstractmethod
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -12,9 +12,9 @@ from torch import Tensor
 
 from spikefit.data.events.event_types import EVENTS, SOUNDS, Recordings, SensorSize, by_time, is_audio
 from spikefit.data.events.pipeline import EventPipeline
-from spikefit.data.images import stratified_split
 from spikefit.data.source import DataSource, LabelledDataset, Part
-from spikefit.errors import ConfigurationError, DataError, check_choice, check_range
+from spikefit.data.split import Chosen
+from spikefit.errors import ConfigurationError, DataError, check_choice
 from spikefit.input_kind import InputKind
 
 LARGEST = 2**53
@@ -29,23 +29,6 @@ class GroupedRecordings(Recordings, Protocol):
     """
 
     groups: Tensor | None
-
-
-class Chosen(NamedTuple):
-    """A selection of recordings of a data set, in an order that does not depend on the file system."""
-
-    indices: list[int]
-    """Indices of the recordings in the data set."""
-    labels: list[int]
-    """Labels of the recordings, from 0."""
-    groups: list[int] | None = None
-    """Recordings of equal numbers belong together; None for independent recordings."""
-
-    def only(self, places: Iterable[int]) -> "Chosen":
-        """The recordings at the given positions of this selection."""
-        places = list(places)
-        groups = None if self.groups is None else [self.groups[place] for place in places]
-        return Chosen([self.indices[place] for place in places], [self.labels[place] for place in places], groups)
 
 
 class EventSource(DataSource):
@@ -95,39 +78,6 @@ class EventSource(DataSource):
         if recordings.groups is not None:
             frames.groups = recordings.groups
         return frames
-
-
-class HeldOut:
-    """Split of a data set without an official test set: by recording, stratified and seeded.
-
-    Args:
-        split_seed: seed of the split.
-        test_fraction: share of every class that is held out, in (0, 1).
-
-    Raises:
-        ConfigurationError: for a negative seed, or a fraction outside (0, 1).
-    """
-
-    def __init__(self, split_seed: int = 0, test_fraction: float = 0.1) -> None:
-        check_range("split_seed", split_seed, 0)
-        if not 0 < test_fraction < 1:
-            raise ConfigurationError(f"test_fraction: got {test_fraction!r}, expected a value in (0, 1).")
-        self.split_seed, self.test_fraction = split_seed, test_fraction
-
-    def part(self, chosen: Chosen, part: Part) -> Chosen:
-        """The training or test set of ``chosen``; recordings of one group stay together.
-
-        Raises:
-            ConfigurationError: if one of the sets would lack a class.
-        """
-        try:
-            train, test = stratified_split(chosen.labels, self.test_fraction, self.split_seed, chosen.groups)
-        except ValueError as error:
-            raise ConfigurationError(
-                f"test_fraction: {self.test_fraction} of {len(chosen.labels)} recordings can't hold every class "
-                f"({error})."
-            ) from error
-        return chosen.only((train if part == "train" else test).tolist())
 
 
 def check_sensor_size(sensor_size: SensorSize) -> SensorSize:

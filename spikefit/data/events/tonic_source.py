@@ -15,14 +15,13 @@ from spikefit.data.events.event_types import SensorSize
 from spikefit.data.events.integrity import require_intact
 from spikefit.data.events.pipeline import EventPipeline
 from spikefit.data.events.source import (
-    Chosen,
     EventSource,
-    HeldOut,
     as_tensors,
     fingerprint,
     standard_events,
 )
 from spikefit.data.source import MissingError, Part
+from spikefit.data.split import Chosen, HeldOut
 from spikefit.errors import DataError, SpikeFitError
 from spikefit.locations import data_folder
 

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from spikefit.data.events.pipeline import EventPipeline
-from spikefit.data.events.source import Chosen
 from spikefit.data.events.tonic_source import SplitTonicSource, TonicSource
+from spikefit.data.split import Chosen
 from spikefit.errors import ConfigurationError, DataError, check_range
 from spikefit.locations import data_folder
 

@@ -207,7 +207,7 @@ def test_a_file_that_broke_off_within_an_event_is_damaged(tmp_path):
 
 def test_too_few_recordings_to_hold_out_are_named(tmp_path):
     fake_events.write_recordings(tmp_path, per_class=1)
-    with pytest.raises(ConfigurationError, match=r"test_fraction: 0\.2 of 2 recordings can't hold every class"):
+    with pytest.raises(ConfigurationError, match=r"test_fraction: 0\.2 of 2 samples can't hold every class"):
         folder(tmp_path).prepare()
 
 

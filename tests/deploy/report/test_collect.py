@@ -188,3 +188,9 @@ def test_a_report_stays_small_however_long_the_training():
     assert record.epochs[-1] == entry(2999)
     assert record.with_epoch(entry(10)).epochs[-1].epoch == 10, "an epoch that is trained again replaces later ones"
     assert record.removed()[0][0] == 0
+
+
+def test_a_limit_that_check_and_placement_find_is_one_finding():
+    made = ConvSNN((1, 8, 8), 3, (32, 4), (), neuron=partial(LIF, decay=0.5, reset="zero")).eval()
+    findings = Deployment(made, context(STEPS, True, target="tianjic")).findings
+    assert [finding.where for finding in findings if finding.limit == "fan-in"] == ["conv2"]

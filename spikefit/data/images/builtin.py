@@ -1,48 +1,20 @@
 """Image data sets of scikit-learn and torchvision."""
 
-import math
-import warnings
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
 
-from spikefit.data.batches import SampleTensors
+from spikefit.data.images.in_memory import Images
 from spikefit.data.integrity import require_idx, require_images
-from spikefit.data.source import DataSource, LabelledDataset, MissingError, Part, fetch
+from spikefit.data.source import DataSource, MissingError, Part, fetch
+from spikefit.data.split import stratified_split
 from spikefit.errors import DataError, check_choice, check_range
 from spikefit.locations import data_folder
-
-
-class Images(LabelledDataset):
-    """Labelled images in memory.
-
-    Args:
-        images: uint8 or float32 ``[N, C, H, W]``.
-        labels: int64 ``[N]``.
-
-    Example:
-        >>> images = Images(torch.zeros(5, 1, 8, 8), torch.arange(5))
-        >>> len(images), images[2][0].shape, images[2][1]
-        (5, torch.Size([1, 8, 8]), 2)
-    """
-
-    def __init__(self, images: Tensor, labels: Tensor) -> None:
-        self.images, self.labels = images, labels
-
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        """Image ``[C, H, W]`` and label of one sample."""
-        return self.images[index], int(self.labels[index])
-
-    def tensors(self) -> SampleTensors | None:
-        """All images and labels; None for a derived class that overrides ``__getitem__``."""
-        own = type(self).__getitem__ is Images.__getitem__
-        return SampleTensors(self.images, self.labels) if own else None
 
 
 class Digits(DataSource):
@@ -233,69 +205,3 @@ class CIFAR100(_Cifar):
     """
 
     name, folder, num_classes, shape = "CIFAR100", "cifar-100-python", 100, (3, 32, 32)
-
-
-class Augmented(LabelledDataset):
-    """A data set whose samples are transformed each time they are read.
-
-    Args:
-        source: the samples.
-        transforms: applied in this order; from ``torchvision.transforms.v2``, or any function of an image.
-    """
-
-    def __init__(self, source: LabelledDataset, transforms: Sequence[Callable[[Tensor], Tensor]]) -> None:
-        self.source, self.transforms, self.labels = source, transforms, source.labels
-
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        """Transformed sample and label."""
-        image, label = self.source[index]
-        for transform in self.transforms:
-            image = transform(image)
-        return image, label
-
-
-def stratified_split(labels: Any, fraction: float, seed: int, groups: Any = None) -> tuple[np.ndarray, np.ndarray]:
-    """Split samples into kept and held-out ones, with equal shares of every class.
-
-    Args:
-        labels: labels of the samples, ``[N]``.
-        fraction: share to hold out, in (0, 1), or a number of samples. With groups it is a share, met as closely as
-            whole groups allow.
-        seed: seed of the split.
-        groups: ``[N]``; samples of one group are kept or held out together. None for independent samples.
-
-    Returns:
-        Indices of the kept and of the held-out samples.
-
-    Raises:
-        ValueError: if one side can't contain every class.
-    """
-    from sklearn.model_selection import train_test_split
-
-    indices, labels = np.arange(len(labels)), np.asarray(labels)
-    if groups is None:
-        kept, held_out = train_test_split(indices, test_size=fraction, random_state=seed, stratify=labels)
-        return np.sort(kept), np.sort(held_out)
-    held_out = np.zeros(len(indices), bool)
-    held_out[_grouped(labels, np.asarray(groups), fraction, seed)] = True
-    for side, chosen in (("kept", ~held_out), ("held out", held_out)):
-        if len(np.unique(labels[chosen])) < len(np.unique(labels)):
-            raise ValueError(f"no split by group has every class among the samples {side}")
-    return indices[~held_out], indices[held_out]
-
-
-def _grouped(labels: np.ndarray, groups: np.ndarray, fraction: float, seed: int) -> np.ndarray:
-    """Indices to hold out: whole stratified group folds, as many as come closest to ``fraction``."""
-    from sklearn.model_selection import StratifiedGroupKFold
-
-    wanted = math.ceil(1 / min(fraction, 1 - fraction))
-    count = min(max(20, wanted), len(np.unique(groups)), int(np.unique(labels, return_counts=True)[1].max()))
-    if count < 2:
-        raise ValueError("there is one group only")
-    with warnings.catch_warnings():  # classes with fewer samples than folds are fine, as long as both sides have them
-        warnings.simplefilter("ignore", UserWarning)
-        split = StratifiedGroupKFold(count, shuffle=True, random_state=seed).split(labels, labels, groups)
-        folds = sorted((held_out for _, held_out in split), key=len)  # small folds first, for a fine choice of the sum
-    sizes = np.cumsum([len(fold) for fold in folds[:-1]])
-    nearest = int(np.abs(sizes - fraction * len(labels)).argmin())
-    return np.concatenate(folds[: nearest + 1])

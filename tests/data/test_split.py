@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spikefit.data.images import stratified_split
+from spikefit.data.split import stratified_split
 
 
 @settings(max_examples=60)

@@ -33,6 +33,10 @@ def words_of(line: str) -> list[str]:
 def command_lines() -> dict[str, str]:
     """Every command by its text, and where it first stands."""
     found: dict[str, str] = {}
+    for path in DOCUMENTS:
+        for span in re.findall(r"`((?:python -m|pip|make) [^`]+)`", path.read_text()):
+            if not re.search(r"\b[A-Z]{4,}\b", span):  # NAME and the like stand for something
+                found.setdefault(" ".join(span.split()), str(path.relative_to(ROOT)))
     for block in blocks("", "bash", "console", "text"):
         for line in block.body.replace("\\\n", " ").splitlines():
             for part in line.split(" && "):
@@ -187,3 +191,14 @@ def test_the_block_of_the_slurm_job_is_a_script():
     (job,) = [block.body for block in blocks("") if block.body.startswith("#!")]
     assert [line.split(" ")[0] for line in job.splitlines() if line[0] != "#"] == ["srun"]
     assert subprocess.run(["bash", "-n"], input=job, text=True).returncode == 0
+
+
+def test_links_of_the_readme_lead_somewhere():
+    """mkdocs checks those of the pages."""
+    for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md"):
+        for target in re.findall(r"\]\(([^)#]+)[^)]*\)", path.read_text()):
+            assert target.startswith("https://") or (ROOT / target).exists(), f"{path.name}: {target}"
+
+
+def test_the_readme_is_two_screens():
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 130

@@ -1,5 +1,6 @@
 """The check before training, against that of FitToHardware and of deployment."""
 
+import shutil
 from pathlib import Path
 
 import pytest

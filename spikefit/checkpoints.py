@@ -1,5 +1,7 @@
 """Reading and comparing checkpoint files, with helpful error messages."""
 
+import pickle
+import re
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -29,11 +31,20 @@ def read_checkpoint(path: Path, option: str, map_location: Any = "cpu", weights_
     try:
         content = torch.load(path, map_location=map_location, weights_only=weights_only)
     except Exception as error:  # unpickling arbitrary bytes may raise anything
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = _reason(error, weights_only)
         raise CheckpointError(f"{option}: {path} can't be read as a checkpoint ({reason}).") from error
     if not isinstance(content, dict) or "state_dict" not in content:
         raise CheckpointError(f"{option}: {path} is not a Lightning checkpoint: it has no state_dict.")
     return content
+
+
+def _reason(error: Exception, weights_only: bool) -> str:
+    """Why torch can't read a file. Its advice to execute code from the file (``weights_only=False``) is left out."""
+    if weights_only and isinstance(error, pickle.UnpicklingError):
+        refused = re.search(r"Unsupported (?:global|class|operand)[^.\n]*: ?(?:GLOBAL )?([\w.]+)", str(error))
+        what = f" such as {refused[1]}" if refused else ""
+        return f"it holds other objects than tensors and primitives{what}, which are not loaded, or it is damaged"
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
 def require_intact(path: Path, option: str) -> None:

@@ -4,11 +4,12 @@ import difflib
 import importlib
 import inspect
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from spikefit.cli.moved import CHECKPOINT, OPTIONS, moved_classes
 from spikefit.cli.own_folder import hidden_module
+from spikefit.cli.words import COMMANDS
 
 _NOISE = (
     "Given value",
@@ -16,6 +17,12 @@ _NOISE = (
     "Errors:",
     "Does not validate against any of the Union subtypes",
     "Expected a path but",
+    "Not a valid subclass of",
+    "Subclass types expect",
+    "a class path (str)",
+    "a dict with class_path",
+    "a dict without class_path",
+    "a dict with parameters",
 )
 _KEY = re.compile(r'(Type collections\.abc\.Callable\[.*?\] expects a function or .*?: )?Parser key "([\w.+]+)":')
 _CLASS = re.compile(r"Problem with given class_path '([\w.]+)':")
@@ -28,6 +35,7 @@ _UNEXPECTED = (
     re.compile(r"Option '([\w.]+)' is not accepted.*?class_path='([\w.]+)'", re.DOTALL),
     re.compile(r"[Kk]ey '([\w.]+)' is not expected.*?class_path='([\w.]+)'", re.DOTALL),
 )
+FIRST = "spikefit {} --config quickstart"
 LISTS = ("trainer.callbacks", "trainer.logger")
 SCHEDULE = ("start", "stop", "every", "interval")  # options of callbacks.Schedule
 
@@ -42,20 +50,44 @@ class _Problem:
     class_path: str = ""
 
 
-def explain(message: str, options: Iterable[str] = ()) -> str:
+def explain(message: str, options: Iterable[str] = (), where: Callable[[str], str] = lambda option: "") -> str:
     """Rewrite a message of jsonargparse as one line an option, and append what is allowed where it can be determined.
 
     Args:
         message: the message.
         options: dotted names of the options of the command.
+        where: gives the place of an option, to be put in front of what is wrong with it.
 
     Example:
         >>> explain('Parser key "trainer.max_epochs":\\n  Expected a <class \'int\'>. Got value: abc')
         "trainer.max_epochs: got 'abc', expected int."
     """
-    problems = _problems(message)
-    lines = [line for option, problem in problems.items() for line in _sentences(option, problem, problems)]
+    missing = _missing(message)
+    if missing:
+        return missing
+    problems, lines = _problems(message), []
+    for option, problem in problems.items():
+        sentences = _sentences(option, problem, problems)
+        refused = re.search(r"Group '([\w.]+)' does not accept option '([\w.]+)'", message)
+        unknown = re.match(r"Option '([\w.]+)' is not accepted$", message)
+        key = f"{refused[1]}.{refused[2]}" if refused else unknown[1] if unknown else option
+        lines += [(where(key) if key else "") + line for line in sentences]
     return "\n".join(dict.fromkeys([*lines, *_allowed(message, list(options))]))
+
+
+def _missing(message: str) -> str:
+    """What to type if there is no command, no data or no model; empty for other messages."""
+    if message.startswith('expected "subcommand"'):
+        return f"no command; expected one of {', '.join(COMMANDS)}. To begin: {FIRST.format('fit')}"
+    required = re.search(r"arguments are required: (\w+)\.(data|model)(?:, \w+\.(model))?$", message)
+    if required is None:
+        return ""
+    parts = " and no ".join(part for part in required.groups()[1:] if part)
+    return (
+        f"{required[1]}: no {parts} in the configuration; expected files with them. To begin: "
+        f"{FIRST.format(required[1])} or, from fragments, spikefit {required[1]} --config base --config data/digits "
+        "--config model/conv_snn"
+    )
 
 
 def _problems(message: str) -> dict[str, _Problem]:
@@ -164,9 +196,10 @@ def _allowed(message: str, options: list[str]) -> list[str]:
         hints.append(_hint(unknown[1].partition(".")[2], list(SCHEDULE), "schedule accepts"))
     elif unknown and options:
         hints.append(_nearest(unknown[1], [*options, "config", "print_config", "help"], "--"))
-    key = re.search(r"[Kk]ey '([\w.]+)' is not expected$", message)
+    key = re.match(r"Option '([\w.]+)' is not accepted$", message)
     if key and options:
-        hints.append(_nearest(key[1], options, ""))
+        groups = {name.partition(".")[0] for name in options}
+        hints.append(_nearest(key[1], [*options, *groups], "") or _nearest(key[1].partition(".")[0], list(groups), ""))
     return [hint for hint in hints if hint]
 
 

@@ -60,6 +60,10 @@ def _expand(path: Path, including: tuple[Path, ...]) -> list[tuple[Path, dict[st
 def _content(path: Path) -> dict[str, Any]:
     try:
         content = read_yaml(path)
+    except yaml.MarkedYAMLError as error:
+        mark, reason = error.problem_mark, " ".join(filter(None, (error.context, error.problem)))
+        where = "" if mark is None else f", line {mark.line + 1}, column {mark.column + 1}"
+        raise ConfigurationError(f"{path}{where}: not valid YAML: {reason}.") from error
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigurationError(f"{path} can't be read: {error}") from error
     if not isinstance(content, dict):
@@ -80,6 +84,8 @@ class IncludingParser(LightningArgumentParser):
     """A parser whose configuration files may include others, as if ``--config`` named these first."""
 
     _including = False
+    reading: Path | None = None
+    """The configuration file that is being parsed."""
 
     def parse_path(self, path: Any, *args: Any, **kwargs: Any) -> Namespace:
         """Apply the files that ``path`` includes to the configuration so far, then parse ``path`` itself.
@@ -96,6 +102,8 @@ class IncludingParser(LightningArgumentParser):
                     ActionConfigFile.apply_config(self, so_far, "config", str(included))  # calls this method
             finally:
                 self._including = False
+        self.reading = Path(path)
         parsed = super().parse_path(path, *args, **kwargs)
+        self.reading = None
         parsed.pop(KEY, None)
         return parsed

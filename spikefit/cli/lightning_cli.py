@@ -167,7 +167,8 @@ class SpikeFitCLI(LightningCLI):
                 raise
             self._preflight()
             for logger in self.trainer.loggers:
-                if isinstance(logger, CSVLogger):  # while the directory is empty, or it warns that it will clear it
+                # While the directory is empty, or it warns that it will clear it; only the first process writes.
+                if isinstance(logger, CSVLogger) and self._run_directory is not None:
                     open_metrics_file(logger)
             if self.subcommand == "fit" and not self.trainer.fast_dev_run:  # type: ignore[attr-defined]
                 link_latest(self._run_directory)

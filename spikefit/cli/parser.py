@@ -13,7 +13,8 @@ from jsonargparse import Namespace
 
 from spikefit.cli.environment import words_of_environment
 from spikefit.cli.errors import explain
-from spikefit.cli.include import IncludingParser
+from spikefit.cli.include import IncludingParser, expand
+from spikefit.cli.line import line_of
 from spikefit.cli.overrides import overridden
 from spikefit.cli.shipped import require_config
 from spikefit.cli.words import sort_words
@@ -28,6 +29,9 @@ class ConciseParser(IncludingParser):
     on the command line; within each of these, later ones win.
     """
 
+    chosen: "ConciseParser | None" = None
+    files: Sequence[Path] = ()
+
     def parse_args(  # type: ignore[override]
         self, args: Sequence[str] | None = None, namespace: Namespace | None = None, **kwargs: Any
     ) -> Namespace:
@@ -38,6 +42,8 @@ class ConciseParser(IncludingParser):
         environment = words_of_environment(os.environ, command, self.option_names())
         given = sort_words(args or ())
         configs = [_located(config) for config in (*environment.configs, *given.configs)]
+        vars(self)["parent_parser"].chosen = self
+        self.files = [file for config in configs if Path(config).is_file() for file, _ in expand(Path(config))]
         words = [f"--config={config}" for config in configs] + environment.options + given.options
         parsed = super().parse_args(words, namespace, **kwargs)
         overrides = environment.overrides + given.overrides
@@ -61,9 +67,20 @@ class ConciseParser(IncludingParser):
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Print the message and exit with status 2."""
         if self.exit_on_error:
-            print(f"spikefit: error: {explain(message, self.option_names())}", file=sys.stderr)
+            parser = self.chosen or self  # what is wrong with the command's options may only be seen above it
+            known_place = parser.reading is not None or "accept" in message  # not for values of the command line
+            text = explain(message, parser.option_names(), *([parser._where] if known_place else []))
+            print(f"spikefit: error: {text}", file=sys.stderr)
             sys.exit(2)
         super().error(message, ex)
+
+    def _where(self, option: str) -> str:
+        """The file that is being parsed, with the line of ``option``; empty while no file is."""
+        if self.reading is None:
+            lines = ((file, line_of(file.read_text(encoding="utf-8"), option, whole=True)) for file in self.files[::-1])
+            return next((f"{file}, line {line}: " for file, line in lines if line), "")
+        line = line_of(self.reading.read_text(encoding="utf-8"), option)
+        return f"{self.reading}, line {line}: " if line else f"{self.reading}: "
 
 
 def _located(config: str) -> str:

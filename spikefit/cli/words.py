@@ -76,10 +76,16 @@ def sort_words(words: Iterable[str]) -> Words:
         >>> sort_words(["--name=a", "--config", "quickstart", "--callbacks.FSCPruning.fraction=0.7"]).configs
         ['quickstart']
     """
-    found, rest = Words(), iter(words)
+    found, rest, complete = Words(), iter(words), True
     for word in rest:
+        if complete and not word.startswith("-"):
+            raise ConfigurationError(
+                f"got the word {word!r}, expected options, such as --config {word} for a configuration of this name."
+            )
+        complete = "=" in word or not word.startswith("-") or _ALONE.match(word) is not None
         option, equals, value = word.partition("=")
         override = _OVERRIDE.match(option) or _LONG.match(option)
+        complete = complete or override is not None or option in ("--config", "-c")
         if option in ("--config", "-c"):
             found.configs.append(value if equals else _next(rest, word, "a YAML file, such as --config quickstart"))
         elif override:

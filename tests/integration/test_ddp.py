@@ -118,6 +118,22 @@ def require_one_report(alone, together):
     assert sorted(int(row["sample"]) for row in rows) == list(range(360))
 
 
+def test_torchrun_starts_two_processes_of_the_fragment(tmp_path):
+    """With a network of the working directory, which is not the folder of the program; the first process writes."""
+    (tmp_path / "own_network.py").write_text("from spikefit.networks import MLP\n\n\nclass Own(MLP):\n    pass\n")
+    (tmp_path / "program").mkdir()
+    (tmp_path / "program" / "start.py").write_text("from spikefit.cli import main\n\nmain()\n")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "program/start.py"]
+    names = ("base", "data/digits", "model/mlp", "trainer/ddp")
+    command += ["fit", *(f"--config={name}" for name in names), "--model.init_args.network=own_network.Own"]
+    command += ["--trainer.max_epochs=1", "--trainer.limit_train_batches=2", "--trainer.limit_val_batches=1"]
+    command += ["--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false", "--callbacks.PredictionWriter=null"]
+    completed(command, env=environment(), cwd=tmp_path)
+    assert (tmp_path / "runs/latest").readlink() == Path("digits-own-float/version_0")
+    assert [path.name for path in (tmp_path / "runs/digits-own-float").iterdir()] == ["version_0"]
+    assert (tmp_path / "runs/latest/checkpoints/last.ckpt").is_file()
+
+
 def test_a_process_that_lost_another_says_so(tmp_path, monkeypatch, capsys):
     """What gloo raises in the others when a process is killed is one message, not a traceback."""
 

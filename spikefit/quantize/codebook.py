@@ -59,6 +59,7 @@ class Codebook(Quantizer):
         ([[-5, -5, 1, 1, 5]], 0.16)
     """
 
+    levels: int
     scale: Tensor
     group_of_output: Tensor
     index: Tensor

@@ -100,6 +100,7 @@ class UniformGrid(Quantizer):
         [-3, -1, 1, 3]
     """
 
+    levels: int
     step: Tensor
 
     def __init__(self, weight: Tensor, levels: int, bits: int) -> None:

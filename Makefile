@@ -1,7 +1,7 @@
 # make bench BENCH=scan runs scripts/bench/scan.py; results go to runs/, which git ignores.
 BENCH ?= training
 
-.PHONY: test lint bench
+.PHONY: test lint bench docs
 
 test:
 	pytest
@@ -14,3 +14,6 @@ lint:
 bench:
 	mkdir -p runs
 	python -m scripts.bench.$(BENCH) --out runs/bench_$(BENCH).json
+
+docs:
+	mkdocs build --strict

@@ -4,7 +4,7 @@ import copy
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import lightning.pytorch as pl
 import torch
@@ -13,6 +13,7 @@ from lightning.pytorch.loggers import WandbLogger
 from lightning_utilities.core.rank_zero import rank_zero_info, rank_zero_warn
 from torch import Tensor
 
+from callbacks import epoch_record
 from callbacks.base import Place, run_directory
 from callbacks.float_accuracy import accuracy_on_test_part, batches_of_test_part, float_network
 from callbacks.provenance import provenance
@@ -46,7 +47,8 @@ class DeploymentSimulation(pl.Callback):
     ``deployment/CHIP``, and its scalars are logged as ``deploy/CHIP/...``.
 
     When the first compressing callback begins, this callback measures the float network on the same samples, so that
-    the report shows the price of compression. This measurement does not affect training.
+    the report shows the price of compression. At the end of every epoch it records accuracy, energy, living units and
+    codebooks for the report. Neither affects training.
 
     Args:
         hardware: chips to deploy on, names in ``configs/hardware`` or paths of YAML files; None for the run's chip.
@@ -96,6 +98,7 @@ class DeploymentSimulation(pl.Callback):
         self.reports: dict[str, Report] = {}
         self._deployments: Deployments | None = None
         self._paths: dict[str, Path] = {}
+        self._seen: Tensor | None = None  # the first inputs of an epoch, for the energy of the network at its end
 
     @property
     def report(self) -> Report | None:
@@ -118,6 +121,7 @@ class DeploymentSimulation(pl.Callback):
 
     def on_compression_start(self, trainer: pl.Trainer, module: SpikingClassifier) -> None:
         """Measure the accuracy of the float network, unless an earlier callback or run has done so."""
+        epoch_record.record_weights(trainer, module)
         if module.accuracy_before_compression is not None or getattr(trainer, "fast_dev_run", False):
             return
         measured = None
@@ -125,6 +129,55 @@ class DeploymentSimulation(pl.Callback):
             measured = accuracy_on_test_part(trainer, module, self.max_samples)
         # The other processes wait here, so that their next collective does not mix with one of the evaluation.
         module.accuracy_before_compression = trainer.strategy.broadcast(measured)
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Begin the record of the training, or continue that of a checkpoint."""
+        assert isinstance(pl_module, SpikingClassifier)
+        epoch_record.begin(pl_module, self._first_context(pl_module))
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Record the codebooks that a callback has just switched on."""
+        assert isinstance(pl_module, SpikingClassifier)
+        epoch_record.record_codebooks(pl_module)
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Keep some inputs of the epoch, for the energy; validation replaces them by its own."""
+        if batch_idx == 0:
+            self._keep(batch)
+
+    def on_validation_batch_start(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Keep some inputs, for the energy."""
+        if batch_idx == 0 and dataloader_idx == 0:
+            self._keep(batch)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Record the epoch, before a checkpoint is saved."""
+        if not trainer.sanity_checking and trainer.state.fn == "fit":
+            self._record(trainer, pl_module, "val")
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Record the epoch, with the accuracy on its training data."""
+        self._record(trainer, pl_module, "train")
+
+    def _keep(self, batch: tuple[Tensor, Tensor]) -> None:
+        self._seen = batch[0][:, : epoch_record.SAMPLES].clone()
+
+    def _record(self, trainer: pl.Trainer, module: pl.LightningModule, stage: Literal["val", "train"]) -> None:
+        assert isinstance(module, SpikingClassifier)
+        epoch_record.record_codebooks(module)
+        epoch_record.record_epoch(trainer, module, stage, self._first_context(module), self._seen)
+
+    def _first_context(self, module: SpikingClassifier) -> DeploymentContext | None:
+        return self.contexts(module)[0] if self.targets or module.hardware is not None else None
 
     def on_test_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Lower the network for each chip."""
@@ -204,17 +257,17 @@ class DeploymentSimulation(pl.Callback):
         self, trainer: pl.Trainer, module: SpikingClassifier, run: Path, path: str | None, epoch: int | None
     ) -> None:
         assert self._deployments is not None
-        origin = provenance(trainer, run, path, epoch)
-        reports = self._deployments.reports(module.accuracy_before_compression, origin, rank_zero_info)
-        for report in reports:
-            chip = report.target
-            self.reports[chip] = report
-            if not trainer.is_global_zero:
-                continue
-            folder = run / "deployment" / chip if len(reports) > 1 else run / "deployment"
+        origin, record = provenance(trainer, run, path, epoch), module.training_record
+        before = module.accuracy_before_compression
+        self.reports = {
+            report.target: report for report in self._deployments.reports(before, origin, record, rank_zero_info)
+        }
+        several = len(self.reports) > 1
+        for chip, report in self.reports.items() if trainer.is_global_zero else ():
+            folder = run / "deployment" / chip if several else run / "deployment"
             self._paths[chip] = report.write(folder)
             write_html(report, folder)
-            prefix = f"deploy/{chip}/" if len(reports) > 1 else "deploy/"
+            prefix = f"deploy/{chip}/" if several else "deploy/"
             columns, rows = layer_table(report)
             for logger in trainer.loggers:
                 logger.log_metrics(
@@ -230,7 +283,7 @@ class DeploymentSimulation(pl.Callback):
         if self._paths and isinstance(bar, RichProgressBar):
             bar.teardown(trainer, pl_module, stage)
         for chip, path in self._paths.items():
-            print_report(self.reports[chip], path)
+            print_report(self.reports[chip], path.with_name("report.html"), path)
         self._paths = {}
 
 

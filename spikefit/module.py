@@ -1,7 +1,6 @@
 """The LightningModule that holds the network, its quantizers, the loss, the metrics and the optimizer."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict
 from typing import Any, Literal
 
 import lightning.pytorch as pl
@@ -15,6 +14,8 @@ from torchmetrics.classification import MulticlassAccuracy
 from spikefit.checkpoint_io import protect_checkpoints
 from spikefit.checkpoints import require_same_tensors
 from spikefit.cuda_graphs import CapturedNetwork
+from spikefit.deploy.report.json_values import from_plain, to_plain
+from spikefit.deploy.report.picture_data import TrainingRecord
 from spikefit.deploy.report.sections import Accuracy
 from spikefit.errors import ConfigurationError, check_choice, check_range
 from spikefit.hardware.deployment_context import DeploymentContext
@@ -36,13 +37,9 @@ from spikefit.seeding import global_seed, reseed
 NetworkFactory = Callable[[tuple[int, ...], int], Network]
 STAGES = ("train", "val", "test")
 STATE = "spikefit"  # key in a checkpoint
-NOTHING: dict[str, Any] = {
-    "quantizers": {},
-    "hardware": None,
-    "input_kind": None,
-    "time_steps": None,
-    "emulation": None,
-}  # state of a checkpoint that another program wrote
+# State of a checkpoint that another program wrote.
+NOTHING: dict[str, Any] = dict.fromkeys(("hardware", "input_kind", "time_steps", "emulation", "training_record"))
+NOTHING["quantizers"] = {}
 
 
 class SpikingClassifier(PricedModule):
@@ -77,6 +74,7 @@ class SpikingClassifier(PricedModule):
         hardware: the chip, or None.
         accuracy_before_compression: accuracy of the float network on the deployed samples, stored in checkpoints; None
             if it was not measured (:class:`callbacks.DeploymentSimulation` measures it).
+        training_record: accuracy, pruning and codebooks by epoch (of :class:`callbacks.DeploymentSimulation`).
         training_time_steps: number of time steps used in training; None for all (:class:`callbacks.StepSchedule`).
         checkpoint_epoch: last epoch of the checkpoint that the weights were loaded from, or None.
 
@@ -139,6 +137,7 @@ class SpikingClassifier(PricedModule):
         self.codebook_lr_factor = codebook_lr_factor
         self._given_quantizers: dict[str, dict[str, Any]] = {}
         self.accuracy_before_compression: Accuracy | None = None
+        self.training_record = TrainingRecord()
         self.training_time_steps: int | None = None
         self.checkpoint_epoch: int | None = None
         self._declared_by = type(self).__name__
@@ -252,14 +251,15 @@ class SpikingClassifier(PricedModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Store quantizers, chips, input kind, time steps and the float accuracy in the checkpoint."""
         super().on_save_checkpoint(checkpoint)
-        emulation, before = self.network.emulation, self.accuracy_before_compression
+        emulation = self.network.emulation
         checkpoint[STATE] = {
             "quantizers": self._given_quantizers,
             "hardware": None if self.hardware is None else {"name": self.hardware.name, **self.hardware.to_dict()},
             "input_kind": None if self.input_kind is None else self.input_kind.value,
             "time_steps": self.time_steps,
             "emulation": emulation.state_dict() if isinstance(emulation, Emulator) else None,
-            "accuracy_before_compression": None if before is None else asdict(before),
+            "accuracy_before_compression": to_plain(self.accuracy_before_compression),
+            "training_record": to_plain(self.training_record),
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -280,6 +280,7 @@ class SpikingClassifier(PricedModule):
         self._restore_context(state)
         before = state.get("accuracy_before_compression")  # a checkpoint of an earlier version has none
         self.accuracy_before_compression = None if before is None else Accuracy(**before)
+        self.training_record = from_plain(TrainingRecord, state["training_record"] or {}, "checkpoint")
         self.checkpoint_epoch = checkpoint.get("epoch")
         require_same_tensors(self.state_dict(), checkpoint["state_dict"], "ckpt_path")
         if self._trainer is not None and self.trainer.state.fn == "fit" and checkpoint.get("optimizer_states"):

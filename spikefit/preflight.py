@@ -48,9 +48,15 @@ class Preflight:
     def run(self) -> None:
         """Check the precision, sort the callbacks, then check data, loss, callbacks and monitored metrics.
 
+        The module asks for this too. It is done once for a command that the command line has checked, which knows
+        whether the run resumes.
+
         Raises:
             SpikeFitError: for the first error that is found.
         """
+        checked, self.trainer.checked_command = getattr(self.trainer, "checked_command", None), None
+        if self.resumes is None and checked == self.command:
+            return
         check_choice("trainer.precision", self.trainer.precision, PRECISIONS)
         self.trainer.callbacks = in_order(self.trainer.callbacks)
         self.module.declare(self.data)
@@ -63,6 +69,8 @@ class Preflight:
                 ask(self)
         if self.fitting:
             check_monitors(self)
+        if self.resumes is not None:
+            self.trainer.checked_command = self.command
 
 
 def in_order(callbacks: Sequence[Any]) -> list[Any]:

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from spikefit.api.chips import Hardware, chip_of, chosen_chips
-from spikefit.api.load import load
+from spikefit.api.load import load, make_importable
 from spikefit.cli.configured import configured_module
+from spikefit.cli.shipped import require_config
 from spikefit.deploy.deployment import structure_findings
 from spikefit.deploy.fitting import fewest_units, findings_on, suited_quantizers
 from spikefit.errors import SpikeFitError
@@ -77,7 +78,8 @@ def check(source: str | Path | SpikingClassifier, hardware: Hardware | None = No
     configuration has random weights, all its units, and norms with biases.
 
     Args:
-        source: a configuration (a YAML file), a checkpoint, the directory of a run, or a module.
+        source: a configuration (a YAML file, or the name of a shipped one, such as ``quickstart``), a checkpoint, the
+            directory of a run, or a module.
         hardware: the chip: a name, the path of a YAML file, or a description. None for the chip of the source.
 
     Raises:
@@ -103,8 +105,11 @@ def module_of(source: str | Path | SpikingClassifier) -> tuple[SpikingClassifier
     """The module to check, and whether it is still to be trained."""
     if isinstance(source, SpikingClassifier):
         return source, source.checkpoint_epoch is None
-    if Path(source).suffix in SUFFIXES:
-        return configured_module(["--config", str(source)]), True
+    path = Path(source)
+    if path.suffix in SUFFIXES or not (path.exists() or path.suffix == ".ckpt"):
+        config = require_config(str(source))
+        make_importable(config.absolute().parent)
+        return configured_module(["--config", str(config)]), True
     return load(source), False
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 import spikefit
+from callbacks.base import side_effect_free
 from callbacks.float_accuracy import batches_of_test_part
 from spikefit.api.chips import Hardware, chip_of, chosen_chips
 from spikefit.api.load import CONFIGURATION, TrainedRun
@@ -148,28 +149,24 @@ def deploy_to_all(
     module = run.module
     data = _data(run, data)
     module.declare(data)
-    outcomes, able = [], []
-    was_training = module.training
-    module.eval()
-    try:
-        for target in targets:
-            context = replace(module.context, target=target)
-            reasons = tuple(str(finding)[:-1] for finding in grouped(structure_findings(module.network, context)))
-            outcomes.append(Outcome(target, None, reasons))
-            if not reasons:
-                able.append(context)
-        if not able:
-            return outcomes
-        with run.threads(), torch.no_grad():
-            module.to(run.device)
-            deployments = Deployments(module.network, able, **arguments)
-            for inputs, labels in _batches(data, module):
-                if not deployments.update(inputs, labels, module(inputs)):
-                    break
-            origin = _provenance(run, data)
-            reports = {r.target: r for r in deployments.reports(module.accuracy_before_compression, origin, tell)}
-    finally:
-        module.train(was_training)
+    contexts = [replace(module.context, target=target) for target in targets]
+    lacking = [grouped(structure_findings(module.network, context)) for context in contexts]
+    outcomes = [
+        Outcome(target, None, tuple(str(finding).removesuffix(".") for finding in findings))
+        for target, findings in zip(targets, lacking, strict=True)
+    ]
+    able = [context for context, findings in zip(contexts, lacking, strict=True) if not findings]
+    if not able:
+        return outcomes
+    with run.threads(), side_effect_free(module, "deployment"), torch.no_grad():
+        module.to(run.device).eval()
+        deployments = Deployments(module.network, able, **arguments)
+        for inputs, labels in _batches(data, module):
+            if not deployments.update(inputs, labels, module(inputs)):
+                break
+        origin = _provenance(run, data)
+        before, record = module.accuracy_before_compression, module.training_record
+        reports = {report.target: report for report in deployments.reports(before, origin, record, tell)}
     return [replace(outcome, report=reports.get(outcome.chip.name)) for outcome in outcomes]
 
 
@@ -194,7 +191,7 @@ def _provenance(run: TrainedRun, data: Any) -> Provenance:
     source, folder, seed = getattr(data, "dataset", data), run.folder, run.settings.get("seed_everything")
     return Provenance(
         data_set=type(source).__name__,
-        run=None if folder is None else "/".join(folder.absolute().parts[-2:]),
+        run=None if folder is None else "/".join(folder.resolve().parts[-2:]),
         configuration=None if folder is None else str(folder / CONFIGURATION),
         seed=seed if isinstance(seed, int) and not isinstance(seed, bool) else None,
         commit=checkout_commit(),

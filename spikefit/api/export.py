@@ -1,4 +1,4 @@
-"""Export of a trained network: the program of a chip as a bundle, or a NIR graph for other libraries."""
+"""Export of a trained network: the program of a chip, or a graph or specification for other libraries."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -15,9 +15,10 @@ from spikefit.module import SpikingClassifier
 from spikefit.nir.write import to_nir, write_nir
 from spikefit.program.bundle import differences, read_bundle, write_bundle
 from spikefit.program.ir import Program
+from spikefit.program.rockpool import write_specification
 
-Format = Literal["bundle", "nir"]
-FILES: dict[Format, str] = {"bundle": "program.safetensors", "nir": "network.nir"}
+Format = Literal["bundle", "nir", "rockpool"]
+FILES: dict[Format, str] = {"bundle": "program.safetensors", "nir": "network.nir", "rockpool": "xylo.npz"}
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Exported:
 
     Attributes:
         path: the file; it was read back and is equal to what was written.
-        format: ``bundle`` or ``nir``.
+        format: ``bundle``, ``nir`` or ``rockpool``.
         bytes: size of the file.
         target: name of the chip.
         findings: limits of the chip that the network violates.
@@ -70,14 +71,15 @@ def export(
         source: a checkpoint, the directory of a run, or a trained module.
         hardware: the chip: a name, the path of a YAML file, or a description. None for the chip of the run.
         out: folder of the file; None for ``export/CHIP`` in the directory of the run, for a module ``export/CHIP``.
-        format: ``bundle``, the integers of the chip as one safetensors file, or ``nir``, a NIR graph of the network.
+        format: ``bundle``, the integers of the chip as one safetensors file; ``nir``, a NIR graph of the network; or
+            ``rockpool``, the specification of a Xylo chip for SynSense's Rockpool (:mod:`spikefit.program.rockpool`).
         dialect: the library that will read the NIR graph: ``nir``, ``snntorch``, ``spikingjelly``, ``norse``,
             ``sinabs``.
         time_steps: steps of an inference; None for those of the checkpoint.
 
     Raises:
         TargetError: for an unknown chip, or one that can't run this kind of network at any size.
-        ExchangeError: if NIR or the dialect can't represent the network; nothing is written.
+        ExchangeError: if the format can't represent the network or the chip; nothing is written.
         BundleError, StorageError: if the file can't be written, or reads back differently.
 
     Example:
@@ -109,6 +111,8 @@ def export(
     if format == "nir":
         to_nir(deployment.exact, dialect)  # raises for an unsupported network before anything is written
         write_nir(deployment.exact, path, dialect)
+    elif format == "rockpool":
+        write_specification(deployment.program, path)
     else:
         write_checked(deployment.program, path)
     return Exported(

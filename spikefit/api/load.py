@@ -15,6 +15,7 @@ from jsonargparse import ArgumentParser
 
 from spikefit.checkpoints import read_checkpoint
 from spikefit.cli.errors import explain
+from spikefit.cli.own_folder import import_from_here
 from spikefit.data.datamodule import SpikeDataModule
 from spikefit.errors import CheckpointError, ConfigurationError, SpikeFitError
 from spikefit.module import SpikingClassifier
@@ -113,8 +114,9 @@ def project_folders(run: Path) -> list[Path]:
 
 
 def make_importable(*folders: Path) -> None:
-    """Let ``class_path`` name modules of the working directory, and below it in priority of ``folders``."""
-    for folder in (Path.cwd(), *folders):
+    """Let ``class_path`` name modules of the working directory, and of ``folders`` where no other has the name."""
+    import_from_here()
+    for folder in folders:
         if str(folder) not in sys.path:
             sys.path.append(str(folder))
 

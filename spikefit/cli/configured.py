@@ -1,18 +1,30 @@
 """The network and data module that a configuration describes, built without a trainer and without data."""
 
-import copy
 import warnings
 from collections.abc import Sequence
-from typing import Any
+from typing import NoReturn
 
 import torch
 from jsonargparse import ArgumentError
 from lightning.pytorch.utilities.seed import isolate_rng
 
 from spikefit.cli.errors import explain
-from spikefit.cli.lightning_cli import SPIKEFIT_CLI_OPTIONS, SpikeFitCLI
+from spikefit.cli.lightning_cli import CLI_OPTIONS, SpikeFitCLI
+from spikefit.cli.parser import ConciseParser
 from spikefit.errors import ConfigurationError, SpikeFitError
 from spikefit.module import SpikingClassifier
+
+
+class RaisingParser(ConciseParser):
+    """A parser for use from Python: it raises its messages, with the options that it knows."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Raise the message as an :class:`ArgumentError`."""
+        try:
+            super().error(message, ex)
+        except ArgumentError as error:
+            error.options = self.option_names()  # type: ignore[attr-defined]
+            raise
 
 
 class NetworkOnly(SpikeFitCLI):
@@ -48,11 +60,11 @@ def configured_module(arguments: Sequence[str]) -> SpikingClassifier:
         with isolate_rng(), warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="LightningCLI's args parameter")
             torch.manual_seed(0)
-            options: dict[str, Any] = copy.deepcopy(SPIKEFIT_CLI_OPTIONS)
-            options["parser_kwargs"]["exit_on_error"] = False
+            given = {**CLI_OPTIONS["parser_kwargs"], "exit_on_error": False}
+            options = {**CLI_OPTIONS, "parser_class": RaisingParser, "parser_kwargs": given}
             built = NetworkOnly(only="fit", args=["fit", *arguments], **options)
     except ArgumentError as error:
-        raise ConfigurationError(explain(str(error))) from error
+        raise ConfigurationError(explain(str(error), _options(error))) from error
     except Exception as error:
         cause: BaseException | None = error
         while cause is not None and not isinstance(cause, SpikeFitError):
@@ -65,3 +77,12 @@ def configured_module(arguments: Sequence[str]) -> SpikingClassifier:
     assert isinstance(built.model, SpikingClassifier)
     built.model.declare(built.datamodule)
     return built.model
+
+
+def _options(error: BaseException | None) -> list[str]:
+    """The options of the parser of the command: of several parsers that pass an error on, the one with the most."""
+    found: list[str] = []
+    while error is not None:
+        found = max(found, getattr(error, "options", []), key=len)
+        error = error.__cause__ or error.__context__
+    return found

@@ -1,63 +1,26 @@
-"""The command ``spikefit doctor``: checks packages, data folder, CPU and GPU of this machine."""
+"""Checks of what this machine computes, on the CPU and the GPU, for ``spikefit doctor --compute``."""
 
-import os
-import platform
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from spikefit.cuda_graphs import CapturedNetwork
-from spikefit.data.source import data_folder
 from spikefit.functional.devices import has_triton
 from spikefit.hardware.deployment_context import DeploymentContext
 from spikefit.hardware.target import HardwareTarget
 from spikefit.input_kind import InputKind
+from spikefit.machine import Check
 from spikefit.networks import ConvSNN
 from spikefit.networks.blocks import Network
 from spikefit.program.emulation import Emulator
 from spikefit.quantize import Codebook
 from spikefit.quantize.base import attach
 
-PACKAGES = ("torch", "lightning", "torchmetrics", "torchvision", "tonic", "jsonargparse", "wandb", "numba")
 TOLERANCE = 0.05  # relative: convolutions round differently, which can make a neuron near its threshold fire
-
-
-@dataclass(frozen=True)
-class Check:
-    """One line of the report; ``ok`` is None for plain information."""
-
-    name: str
-    text: str
-    ok: bool | None = None
-
-    def __str__(self) -> str:
-        mark = {True: "ok", False: "FAILS", None: ""}[self.ok]
-        return f"{mark:5}  {self.name:24}  {self.text}"
-
-
-def packages() -> Iterator[Check]:
-    """Versions of Python and of every package that spikefit needs."""
-    yield Check("python", platform.python_version())
-    for name in PACKAGES:
-        try:
-            yield Check(name, version(name), True)
-        except PackageNotFoundError:
-            yield Check(name, f"not installed: pip install {name}", False)
-
-
-def data() -> Check:
-    """The folder of data sets and its content."""
-    folder = data_folder(None)
-    if not folder.is_dir():
-        return Check("data folder", f"{folder} does not exist; it is created when a data set is downloaded")
-    content = ", ".join(sorted(path.name for path in folder.iterdir() if path.is_dir())) or "empty"
-    named = "SPIKEFIT_DATA_DIR" if os.environ.get("SPIKEFIT_DATA_DIR") else "default"
-    return Check("data folder", f"{folder} ({named}): {content}")
 
 
 def _network() -> Network:
@@ -158,12 +121,7 @@ def gpu() -> Iterator[Check]:
     yield from steps(torch.device("cuda"))
 
 
-def main() -> int:
-    """Print the report and return the exit status: 0 if no check fails, else 1."""
-    failed = 0
-    for section in (packages(), iter([data()]), steps(torch.device("cpu")), gpu()):
-        for finding in section:
-            print(finding, flush=True)
-            failed += finding.ok is False
-    print(f"{failed} of these fail." if failed else "All checks that apply to this machine pass.")
-    return 1 if failed else 0
+def computed() -> Iterator[Check]:
+    """Compare training steps on the CPU, and on the GPU if there is one."""
+    yield from steps(torch.device("cpu"))
+    yield from gpu()

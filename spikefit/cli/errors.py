@@ -4,56 +4,176 @@ import difflib
 import importlib
 import inspect
 import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
 from spikefit.cli.moved import CHECKPOINT, OPTIONS, moved_classes
+from spikefit.cli.own_folder import hidden_module
 
 _NOISE = (
     "Given value",
     "Subtypes:",
     "Errors:",
     "Does not validate against any of the Union subtypes",
-    "- Does not validate against any of the Union subtypes",
-    "- Expected a <class 'NoneType'>",
-    "- Expected a path but",
+    "Expected a path but",
 )
-_TAIL = re.compile(r"\.? Got value: (Namespace|NestedArg).*$")
+_KEY = re.compile(r'(Type collections\.abc\.Callable\[.*?\] expects a function or .*?: )?Parser key "([\w.+]+)":')
+_CLASS = re.compile(r"Problem with given class_path '([\w.]+)':")
 _TYPE = re.compile(r"Type collections\.abc\.Callable\[.*?\] expects a function or a callable class: ")
+_EXPECTED = re.compile(r"Expected an? (<class '([\w.]+)'>|typing\.[\w.]+(\[.*\])?|(list|tuple|dict)\[.*\])\.?$")
+_GOT = "Got value: "
+_DUMP = ("Namespace(", "NestedArg(", "{'class_path'")
 _REFUSED = re.compile(r"Problem with given class_path '([\w.]+)':\s+Option '([\w.]+)' is not accepted")
 _UNEXPECTED = (
     re.compile(r"Option '([\w.]+)' is not accepted.*?class_path='([\w.]+)'", re.DOTALL),
     re.compile(r"[Kk]ey '([\w.]+)' is not expected.*?class_path='([\w.]+)'", re.DOTALL),
 )
+LISTS = ("trainer.callbacks", "trainer.logger")
 SCHEDULE = ("start", "stop", "every", "interval")  # options of callbacks.Schedule
 
 
-def explain(message: str) -> str:
-    """Remove repetitions and dumps from ``message``, and append what is allowed where it can be determined."""
-    lines: list[str] = []
-    for line in message.splitlines():
-        text = _TYPE.sub("", _TAIL.sub("", line)).rstrip()
-        stripped = text.strip()
-        if stripped and not stripped.startswith(_NOISE) and stripped not in [kept.strip() for kept in lines]:
-            lines.append(text[:300])
-    return "\n".join([*lines, *_allowed(message)])
+@dataclass
+class _Problem:
+    """What is wrong with one option."""
+
+    lines: list[str] = field(default_factory=list)
+    types: list[str] = field(default_factory=list)
+    value: str | None = None
+    class_path: str = ""
 
 
-def _allowed(message: str) -> list[str]:
+def explain(message: str, options: Iterable[str] = ()) -> str:
+    """Rewrite a message of jsonargparse as one line an option, and append what is allowed where it can be determined.
+
+    Args:
+        message: the message.
+        options: dotted names of the options of the command.
+
+    Example:
+        >>> explain('Parser key "trainer.max_epochs":\\n  Expected a <class \'int\'>. Got value: abc')
+        "trainer.max_epochs: got 'abc', expected int."
+    """
+    problems = _problems(message)
+    lines = [line for option, problem in problems.items() for line in _sentences(option, problem, problems)]
+    return "\n".join(dict.fromkeys([*lines, *_allowed(message, list(options))]))
+
+
+def _problems(message: str) -> dict[str, _Problem]:
+    """The problems of each option by its dotted name; the indentation of a line tells what it belongs to."""
+    found: dict[str, _Problem] = {}
+    parents: list[tuple[int, str]] = []
+    for line in filter(str.strip, message.splitlines()):
+        text = line.strip().removeprefix("- ")
+        depth = len(line) - len(line.lstrip())
+        while parents and parents[-1][0] >= depth:
+            parents.pop()
+        key = _KEY.match(text)
+        if key:
+            parents.append((depth, f"init_args.{key[2]}" if key[1] else key[2]))
+            text = text[key.end() :].strip()
+        chosen = _CLASS.match(text)
+        if chosen:
+            parents.append((depth, "init_args"))
+        problem = found.setdefault(".".join(name for _, name in parents), _Problem())
+        problem.class_path = chosen[1] if chosen else problem.class_path
+        _note(problem, text)
+    return found
+
+
+def _note(problem: _Problem, text: str) -> None:
+    """Add a line of jsonargparse to ``problem``."""
+    given = text.removeprefix("Given value: ")
+    if given != text:
+        problem.value = problem.value or (None if given.startswith(_DUMP) else given)
+        return
+    text, *values = text.split(_GOT)
+    for value in values:
+        problem.value = problem.value or (None if value.startswith(_DUMP) else value.rstrip(" ."))
+    text = _TYPE.sub("", text.rstrip(" ."))
+    if not text or text.startswith(_NOISE) or _CLASS.match(text):
+        return
+    expected = _EXPECTED.match(text)
+    if expected:
+        problem.types.append(_type(expected[2] or expected[1]))
+    else:
+        problem.lines.append(text[:300])
+
+
+def _type(name: str) -> str:
+    """Name of a type for a message, in the words of YAML."""
+    if name.startswith("typing.Literal"):
+        return "one of " + name[name.index("[") + 1 : -1]
+    plain = name.rpartition(".")[2] if "[" not in name else name
+    return {"NoneType": "null", "Sequence": "a list", "Mapping": "a mapping", "dict": "a mapping"}.get(plain, plain)
+
+
+def _sentences(option: str, problem: _Problem, problems: Mapping[str, _Problem]) -> list[str]:
+    """The lines about one option; none about types if the problem is inside it."""
+    name = _name(option.removesuffix(".init_args"), problems)
+    prefix = f"{name}: " if name else ""
+    if problem.class_path:
+        prefix = f"{prefix}{problem.class_path}: "
+    deeper = [found for other, found in problems.items() if option and other.startswith(f"{option}.")]
+    inside = any(found.lines or found.types for found in deeper)
+    types = list(dict.fromkeys(problem.types))
+    lines = [
+        f"{prefix}got options of it alone, expected its class too, such as {name.rpartition('.')[2]}=CLASS"
+        if line.startswith("Expected an instantiatable class")
+        else f"{prefix}{line}"
+        for line in dict.fromkeys(problem.lines)
+    ]
+    if types and not inside and not (types == ["null"] and lines):
+        types = [one for one in types if one != "null"] + [one for one in types if one == "null"]
+        got = "" if problem.value is None else f"got {problem.value[:100]!r}, "
+        lines.append(f"{prefix}{got}expected {' or '.join(types)}.")
+    return lines
+
+
+def _name(option: str, problems: Mapping[str, _Problem]) -> str:
+    """Name of an option in a message; that of an object in a list has the object's class in it."""
+    for objects in LISTS:
+        start = f"{objects}.init_args"
+        if option.startswith(f"{start}.") and start in problems:
+            return f"{objects}: {problems[start].class_path}{option.removeprefix(start)}"
+    return option
+
+
+def _allowed(message: str, options: list[str]) -> list[str]:
     hints = moved_classes(message)
     if hints:
         return hints
     missing = re.search(r"module '([\w.]+)' has no attribute '(\w+)'", message)
     if missing:
-        names = _public_classes(missing[1])
+        names, own = public_classes(missing[1]), hidden_module(missing[1])
+        if own is not None:
+            hints.append(f"{own} has the name of a package of spikefit, which is used instead: rename it.")
         if names:
             hints.append(_hint(missing[2], names, f"{missing[1]} has"))
     for given, class_path in dict.fromkeys(_unknown(message)):
-        options = _options(class_path)
-        if options:
-            hints.append(_moved(given, options) or _hint(given, options, f"{class_path} accepts"))
-    group = re.search(r"Group 'schedule' does not accept option '(\w+)'", message)
-    if group:
-        hints.append(_hint(group[1], list(SCHEDULE), "schedule accepts"))
-    return hints
+        known = options_of(class_path)
+        if known:
+            hints.append(_moved(given, known) or _hint(given, known, f"{class_path} accepts"))
+    for group, given in re.findall(r"Group '([\w.]+)' does not accept option '([\w.]+)'", message):
+        inside = [name.removeprefix(f"{group}.") for name in options if name.startswith(f"{group}.")]
+        if group.rpartition(".")[2] == "schedule":
+            hints.append(_hint(given, list(SCHEDULE), "schedule accepts"))
+        elif inside:
+            hints.append(_nearest(given, inside, f"{group}."))
+    unknown = re.search(r"unrecognized arguments: --?([\w.+]+)", message)
+    if unknown and unknown[1].startswith("schedule."):
+        hints.append(_hint(unknown[1].partition(".")[2], list(SCHEDULE), "schedule accepts"))
+    elif unknown and options:
+        hints.append(_nearest(unknown[1], [*options, "config", "print_config", "help"], "--"))
+    key = re.search(r"[Kk]ey '([\w.]+)' is not expected$", message)
+    if key and options:
+        hints.append(_nearest(key[1], options, ""))
+    return [hint for hint in hints if hint]
+
+
+def _nearest(given: str, allowed: list[str], prefix: str) -> str:
+    close = difflib.get_close_matches(given, allowed, 1)
+    last = [name for name in allowed if name.rpartition(".")[2] == given]  # trainer.max_epochs for max_epochs
+    return f"Did you mean {prefix}{(close or last)[0]}?" if close or last else ""
 
 
 def _unknown(message: str) -> list[tuple[str, str]]:
@@ -81,7 +201,8 @@ def _hint(given: str, allowed: list[str], prefix: str) -> str:
     return f"{question}{prefix} {', '.join(allowed)}."
 
 
-def _public_classes(module: str) -> list[str]:
+def public_classes(module: str) -> list[str]:
+    """Names of the public classes of a module, at most 40; none if it can't be imported."""
     try:
         found = importlib.import_module(module)
     except ImportError:
@@ -91,7 +212,8 @@ def _public_classes(module: str) -> list[str]:
     return [name for name in names if inspect.isclass(getattr(found, name, None))][:40]
 
 
-def _options(class_path: str) -> list[str]:
+def options_of(class_path: str) -> list[str]:
+    """Names of the arguments of a class; none if it can't be imported."""
     module, _, name = class_path.rpartition(".")
     try:
         signature = inspect.signature(getattr(importlib.import_module(module), name))

@@ -8,6 +8,7 @@ from jsonargparse import Namespace, get_loader, set_loader
 from jsonargparse._actions import ActionConfigFile, previous_config
 from lightning.pytorch.cli import LightningArgumentParser
 
+from spikefit.cli.shipped import find_config
 from spikefit.errors import ConfigurationError
 from spikefit.strict_yaml import read_yaml, require_unique_keys
 
@@ -20,7 +21,7 @@ def expand(path: Path) -> list[tuple[Path, dict[str, Any]]]:
     """Read a configuration file and all files that it includes, directly or not.
 
     Args:
-        path: the file. Paths in its ``include`` are relative to its folder.
+        path: the file. Paths in its ``include`` are relative to its folder, or to the shipped configurations.
 
     Returns:
         Each file with its content except for ``include``, in the order in which they apply: later ones override. A file
@@ -40,10 +41,12 @@ def _expand(path: Path, including: tuple[Path, ...]) -> list[tuple[Path, dict[st
     content = _content(path)
     chain = (*including, path)
     files: list[tuple[Path, dict[str, Any]]] = []
-    for name, file in _included(path, content):
-        if not file.is_file():
+    for name in _included(path, content):
+        file = find_config(name, (path.parent,))
+        if file is None:
             raise ConfigurationError(
-                f"{path}: include: no file {name}; expected paths of YAML files, relative to the folder of {path}."
+                f"{path}: include: no file {name}; expected paths of YAML files, relative to the folder of {path} or "
+                "to the shipped configurations."
             )
         if file.resolve() in [earlier.resolve() for earlier in chain]:
             circle = " -> ".join(str(earlier) for earlier in (*chain, file))
@@ -64,13 +67,13 @@ def _content(path: Path) -> dict[str, Any]:
     return content
 
 
-def _included(path: Path, content: dict[str, Any]) -> list[tuple[str, Path]]:
-    """The paths below ``include`` as written and as they are found from here."""
+def _included(path: Path, content: dict[str, Any]) -> list[str]:
+    """The paths below ``include``, as written."""
     given = content.get(KEY, [])
     names = [given] if isinstance(given, str) else given
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise ConfigurationError(f"{path}: include: got {given!r}, expected a path or a list of paths.")
-    return [(name, path.parent / Path(name).expanduser()) for name in names]
+    return names
 
 
 class IncludingParser(LightningArgumentParser):

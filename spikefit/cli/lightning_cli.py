@@ -6,7 +6,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 from jsonargparse.typing import PositiveInt
@@ -19,18 +19,20 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 from spikefit.atomic import writing
 from spikefit.checkpoints import read_checkpoint
 from spikefit.cli.errors import explain
-from spikefit.cli.include import IncludingParser
 from spikefit.cli.metrics_file import open_metrics_file
+from spikefit.cli.own_folder import import_from_here
 from spikefit.cli.parsed import require_usable
-from spikefit.cli.run_directory import assign_run_directory, discard_if_empty
+from spikefit.cli.parser import ConciseParser
+from spikefit.cli.run_directory import assign_run_directory, discard_if_empty, link_latest
+from spikefit.cli.run_name import run_name
 from spikefit.cli.signals import Signals, StopOnSignal, Stopped, handled_signals
-from spikefit.data.datamodule import SpikeDataModule
+from spikefit.cli.words import COMMANDS, command_first
+from spikefit.data.datamodule import IMAGE_ENCODINGS, SpikeDataModule
 from spikefit.errors import CheckpointError, ConfigurationError, SpikeFitError, StorageError
-from spikefit.module import SpikingClassifier
+from spikefit.module import STATE, SpikingClassifier
 from spikefit.preflight import Preflight
 from spikefit.resume.changed_options import require_same_network
 
-NO_NULL = "Unable to serialize instance None"
 # Warnings that ask nothing of the user.
 EXPECTED_WARNINGS = (
     r".*isinstance\(treespec, LeafSpec\)",  # Lightning's own use of a deprecated torch name
@@ -38,11 +40,9 @@ EXPECTED_WARNINGS = (
     "The AccumulateGrad node's stream does not match",  # a recorded CUDA graph holds nodes of its own stream
     # The same number in every process, or that of process 0 by intention.
     r"It is recommended to use `self.log\('(quantizer|codebook|prune|fit|time)/",
-    rf"\s*{NO_NULL}",  # ConciseParser writes it as null
     "The dirpath has changed",  # every run has a directory of its own; a test does not save
 )
 NO_SUBTYPE = "Does not validate against any of the Union subtypes"  # how jsonargparse refuses an object
-COMMANDS = ("fit", "validate", "test", "predict")
 CHECKPOINT_KEYWORDS = ("best", "last", "hpc")
 
 
@@ -59,21 +59,6 @@ class SaveConfig(SaveConfigCallback):
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
                 logger.log_hyperparams(self.config.as_dict())
-
-
-class ConciseParser(IncludingParser):
-    """Says what is wrong and what is allowed, without several screens of usage."""
-
-    def dump(self, *args: Any, **kwargs: Any) -> str:
-        """Write null for None in the place of a callable, which jsonargparse would write as :data:`NO_NULL`."""
-        return super().dump(*args, **kwargs).replace(NO_NULL, "null")
-
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Print the message and exit with status 2."""
-        if self.exit_on_error:
-            print(f"spikefit: error: {explain(message)}", file=sys.stderr)
-            sys.exit(2)
-        super().error(message, ex)
 
 
 class SpikeFitCLI(LightningCLI):
@@ -114,6 +99,13 @@ class SpikeFitCLI(LightningCLI):
             help="the chip that the run is for: a name in configs/hardware, or the path of a YAML file. Every "
             "callback, cost and budget takes it from here.",
         )
+        parser.add_argument(
+            "--name",
+            type=str | None,
+            default=None,
+            help="name of the run: it writes into runs/NAME/version_N. By default the name in the logger's options, or "
+            "else the names of data, network and quantizer.",
+        )
         parser.link_arguments("hardware", "model.init_args.hardware")
         parser.link_arguments("data.input_shape", "model.init_args.input_shape", apply_on="instantiate")
         parser.link_arguments("data.num_classes", "model.init_args.num_classes", apply_on="instantiate")
@@ -125,7 +117,7 @@ class SpikeFitCLI(LightningCLI):
             ConfigurationError: for values that jsonargparse fails on without a message of its own.
         """
         try:
-            super().parse_arguments(parser, args)
+            self.config = parser.parse_args(args)
             require_usable(self.config[self.config.subcommand])
         except SpikeFitError:
             raise
@@ -143,13 +135,14 @@ class SpikeFitCLI(LightningCLI):
         """
         command = self.config.get("subcommand")
         path = self.config[command].get("ckpt_path") if command else None
-        self._stored_options: dict[str, Any] = {}
+        self._stored: dict[str, Any] = {}
         if path and path not in CHECKPOINT_KEYWORDS and "://" not in str(path):
             if not Path(path).is_file():
                 raise CheckpointError(
                     f"ckpt_path: no file {path}; expected a checkpoint or one of {', '.join(CHECKPOINT_KEYWORDS)}."
                 )
-            self._stored_options = read_checkpoint(Path(path), "ckpt_path").get("hyper_parameters", {})
+            content = read_checkpoint(Path(path), "ckpt_path")
+            self._stored = {key: content[key] for key in (STATE, "hyper_parameters") if key in content}
 
     def before_instantiate_classes(self) -> None:
         """Give the run a directory of its own; the saved configuration does not name it, to be used again."""
@@ -157,7 +150,7 @@ class SpikeFitCLI(LightningCLI):
         if settings.cpu_threads is not None:
             torch.set_num_threads(settings.cpu_threads)
         self._given_config = copy.deepcopy(self.config)
-        self._run_directory = assign_run_directory(settings.trainer)
+        self._run_directory = assign_run_directory(settings.trainer, run_name(settings), settings.name is not None)
 
     def instantiate_classes(self) -> None:
         """Build everything; a configuration that fails leaves no empty directory behind.
@@ -176,6 +169,8 @@ class SpikeFitCLI(LightningCLI):
             for logger in self.trainer.loggers:
                 if isinstance(logger, CSVLogger):  # while the directory is empty, or it warns that it will clear it
                     open_metrics_file(logger)
+            if self.subcommand == "fit" and not self.trainer.fast_dev_run:  # type: ignore[attr-defined]
+                link_latest(self._run_directory)
         except BaseException:
             discard_if_empty(self._run_directory)
             raise
@@ -198,12 +193,34 @@ class SpikeFitCLI(LightningCLI):
         return trainer
 
     def _preflight(self) -> None:
-        """Ask before anything is loaded; the module asks again, for programs that do not use the command line."""
+        """Ask before anything is loaded; the module asks only in programs that do not use the command line."""
         resumes = bool(self.config[self.subcommand].get("ckpt_path"))
-        require_same_network(self.model.hparams, self._stored_options)
+        require_same_network(self.model.hparams, self._stored.get("hyper_parameters", {}))
+        require_same_input(self.datamodule, self._stored.get(STATE, {}).get("input_kind"))
         if not resumes and self.subcommand != "fit":
             require_weights(str(self.subcommand), (self.model.network, *self.trainer.callbacks))  # type: ignore[attr-defined]
         Preflight(self.model, self.datamodule, str(self.subcommand), self.trainer, resumes).run()
+
+
+def require_same_input(data: object, stored: str | None) -> None:
+    """Raise if the data give inputs of another kind than a checkpoint's network reads.
+
+    Args:
+        data: the data module.
+        stored: input kind of the checkpoint; None if it stores none.
+
+    Raises:
+        ConfigurationError: naming the option, and the encodings of images that give the stored kind.
+    """
+    kind, encoding = getattr(data, "input_kind", None), getattr(data, "encoding", None)
+    if stored is None or kind is None or kind == stored:
+        return
+    fitting = [repr(name) for name, given in IMAGE_ENCODINGS.items() if given == stored]
+    wanted = " or ".join(fitting) if encoding in IMAGE_ENCODINGS and fitting else f"data of the kind {stored!r}"
+    raise ConfigurationError(
+        f"data.init_args.encoding: got {encoding!r}, which gives inputs of the kind {str(kind)!r}, but the network in "
+        f"ckpt_path reads {stored!r}. Expected {wanted}."
+    )
 
 
 def require_weights(command: str, parts: Sequence[object]) -> None:
@@ -239,7 +256,7 @@ def require_own_states(callbacks: Sequence[Callback]) -> None:
         seen.add(callback.state_key)
 
 
-SPIKEFIT_CLI_OPTIONS: dict[str, Any] = {
+CLI_OPTIONS: dict[str, Any] = {
     "model_class": SpikingClassifier,
     "datamodule_class": SpikeDataModule,
     "subclass_mode_model": True,
@@ -249,7 +266,7 @@ SPIKEFIT_CLI_OPTIONS: dict[str, Any] = {
     "auto_configure_optimizers": False,
     "parser_class": ConciseParser,
     # Without abbreviations, or --trainer.max_epoch would pass for --trainer.max_epochs.
-    "parser_kwargs": {"default_env": True, "env_prefix": "SPIKEFIT", "allow_abbrev": False},
+    "parser_kwargs": {"allow_abbrev": False},
 }
 """How spikefit sets up Lightning's command line."""
 
@@ -262,13 +279,14 @@ def main(args: list[str] | None = None) -> None:
     """
     for message in EXPECTED_WARNINGS:
         warnings.filterwarnings("ignore", message=message)
-    arguments = sys.argv[1:] if args is None else args
+    arguments = command_first(sys.argv[1:] if args is None else args)
     if arguments and not arguments[0].startswith("-") and arguments[0] not in COMMANDS:
         _other_command(arguments[0])
         return
     try:
+        import_from_here()
         with handled_signals() as SpikeFitCLI.signals:
-            _run(arguments, args)
+            _run(arguments)
     except Stopped as end:
         print(f"spikefit: {end.message}", file=sys.stderr)
         raise
@@ -295,8 +313,8 @@ def _rank() -> str:
     return f"process {torch.distributed.get_rank()}: " if distributed else ""
 
 
-def _run(words: list[str], args: list[str] | None) -> None:
-    SpikeFitCLI(only=next((word for word in words[:1] if word in COMMANDS), None), args=args, **SPIKEFIT_CLI_OPTIONS)
+def _run(words: list[str]) -> None:
+    SpikeFitCLI(only=next((word for word in words[:1] if word in COMMANDS), None), args=words, **CLI_OPTIONS)
 
 
 def _user_error(error: BaseException) -> Exception | None:

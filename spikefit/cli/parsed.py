@@ -28,6 +28,8 @@ def require_usable(settings: Any) -> None:
         ConfigurationError: for an option that is null although it must have a value, an empty list of devices, a number
             out of range, or a schedule that is no mapping; the message names the option and what is allowed.
     """
+    for section in ("model", "data", "trainer"):
+        _require_annotations(settings.get(section), section)
     for name, allowed in _nulls(settings):
         raise ConfigurationError(f"{name}: got null, expected {allowed}.")
     trainer = settings.trainer
@@ -59,6 +61,58 @@ def require_mappings(callbacks: Any) -> None:
                 f"schedule of {callback.class_path}: got {schedule!r}, expected start, stop, every and interval, such "
                 "as {start: 8, stop: 20}."
             )
+
+
+def _require_annotations(value: Any, name: str) -> None:
+    """Raise for an object whose parameter has no type, so that jsonargparse does not know that it makes it.
+
+    An object that can be made as it stands is left alone.
+    """
+    if isinstance(value, list):
+        for index, entry in enumerate(value):
+            _require_annotations(entry, f"{name}.{index}")
+        return
+    value = vars(value) if hasattr(value, "as_dict") else value
+    options = value.get("init_args") if isinstance(value, Mapping) else None
+    options = vars(options) if hasattr(options, "as_dict") else options
+    if not isinstance(options, Mapping):
+        return
+    kind = pydoc.locate(str(value.get("class_path")))
+    for option, given in options.items():
+        if _unannotated(kind, option) and _incomplete(given):
+            raise ConfigurationError(
+                f"{name}.init_args.{option}: the parameter {option} of {value['class_path']} has no annotation, so "
+                f"that the kind of its value is not known; expected one, such as {option}: NeuronFactory, from "
+                "spikefit.neurons."
+            )
+        _require_annotations(given, f"{name}.init_args.{option}")
+
+
+def _unannotated(kind: Any, option: str) -> bool:
+    try:
+        parameter = inspect.signature(kind).parameters.get(option)
+    except (TypeError, ValueError):
+        return False
+    return parameter is not None and parameter.annotation is inspect.Parameter.empty
+
+
+def _incomplete(value: Any) -> bool:
+    """Whether ``value`` describes an object without all that its class needs, as factories do."""
+    if type(value).__name__ == "NestedArg":  # an option of an object that jsonargparse could not make
+        return True
+    if not hasattr(value, "as_dict") or "class_path" not in value:
+        return False
+    try:
+        parameters = inspect.signature(pydoc.locate(value["class_path"])).parameters  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return False
+    given = value.get("init_args") or {}
+    needed = (
+        name
+        for name, p in parameters.items()
+        if p.default is p.empty and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
+    )
+    return any(given.get(name) is None for name in needed)
 
 
 def _nulls(settings: Any) -> Iterator[tuple[str, str]]:

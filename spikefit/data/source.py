@@ -1,6 +1,5 @@
 """Interfaces of data sets: properties that are known before loading, loading, and download."""
 
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
@@ -81,11 +80,6 @@ class LabelledDataset(Dataset[tuple[Tensor, int]], ABC):
     def without_augmentation(self) -> "LabelledDataset":
         """The same samples without augmentation, for evaluation; the data set itself if it has none."""
         return self
-
-
-def data_folder(root: str | None) -> Path:
-    """The folder of data sets: ``root``, else the environment variable SPIKEFIT_DATA_DIR, else ``data``."""
-    return Path(root or os.environ.get("SPIKEFIT_DATA_DIR") or "data")
 
 
 def fetch(name: str, folder: Path, download: bool, expected: str, load: Callable[[bool], object]) -> None:

@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 
 from spikefit.deploy.report.build import build_report
+from spikefit.deploy.report.collect import confusion_counts, sample_entry
 from spikefit.deploy.report.data import Report
+from spikefit.deploy.report.picture_data import SampleEntry, TrainingRecord
 from spikefit.deploy.report.sections import Accuracy, Provenance
 from spikefit.errors import DataError, TargetError
 from spikefit.finite import require_finite
@@ -72,7 +74,9 @@ def samples_checksum(inputs: Tensor) -> int:
 class Tally:
     """Counts over samples, which can be added over batches and processes.
 
-    ``relay_synops`` is None if the relays are unknown.
+    ``relay_synops`` is None if the relays are unknown, and ``confusion`` (int64 ``[classes, classes]``, by label and
+    predicted class) before the first batch and for many classes. ``fired`` has the spikes of each neuron by population,
+    and ``examples`` the first correctly (True) and wrongly (False) classified sample.
     """
 
     samples: int = 0
@@ -83,6 +87,9 @@ class Tally:
     activity: list[tuple[tuple[LayerActivity, ...], int]] = field(default_factory=list)
     parity: list[Parity] = field(default_factory=list)
     agreement: list[Parity] = field(default_factory=list)
+    confusion: Tensor | None = None
+    fired: dict[str, Tensor] = field(default_factory=dict)
+    examples: dict[bool, SampleEntry] = field(default_factory=dict)
 
     def add(self, other: "Tally") -> None:
         """Add the counts of ``other`` to this tally."""
@@ -95,6 +102,12 @@ class Tally:
         self.activity += other.activity
         self.parity += other.parity
         self.agreement += other.agreement
+        if other.confusion is not None:
+            self.confusion = other.confusion + (0 if self.confusion is None else self.confusion)
+        for name, fired in other.fired.items():
+            self.fired[name] = fired + self.fired.get(name, 0)
+        for correct, example in other.examples.items():
+            self.examples[correct] = min(self.examples.get(correct, example), example, key=lambda entry: entry.sample)
 
 
 class Deployment:
@@ -105,6 +118,8 @@ class Deployment:
         context: the chip, steps of an inference, and what the network reads.
         energy_model: ``target`` (the chip's own constants) or another name of :mod:`spikefit.hardware.energy`.
         parity_samples: number of samples on which to compare the exact program with the network, spike for spike.
+        first_sample, sample_stride: position in the test set of the first sample, and the distance to the next, when
+            several processes share the samples.
 
     Raises:
         NonFiniteError: for a network with NaN or infinite values.
@@ -129,15 +144,19 @@ class Deployment:
         *,
         energy_model: EnergyModelName = "target",
         parity_samples: int = 64,
+        first_sample: int = 0,
+        sample_stride: int = 1,
     ) -> None:
         require_finite(network, "deployment")
         self.network, self.context, self.target, self.energy_model = network, context, context.chip, energy_model
         self.program = lower(network, context, "target")
         self.exact = lower(network, context)
         self.placement: Placement = place(self.target, self.program)
-        self.findings: list[Finding] = [*check(self.target, self.program), *self.placement.findings]
+        findings = [*check(self.target, self.program), *self.placement.findings]
+        self.findings: list[Finding] = list(dict.fromkeys(findings))  # both may check a limit
         self.parity_left = parity_samples
         self.tally = Tally()
+        self._first_sample, self._sample_stride = first_sample, sample_stride
         self._simulator = Simulator(self.program)
 
     def update(self, inputs: Tensor, labels: Tensor, logits: Tensor) -> None:
@@ -157,14 +176,19 @@ class Deployment:
             inputs = inputs[:1].cpu().expand(inputs.shape)
         inputs, labels, logits = inputs.cpu(), labels.cpu(), logits.cpu()
         simulation = self._simulator(inputs)
+        predicted = simulation.logits.argmax(dim=1)
+        examples = self._examples(inputs, labels, predicted == labels)
         self.tally.add(
             Tally(
                 len(labels),
                 samples_checksum(inputs),
                 int((logits.argmax(dim=1) == labels).sum()),
-                int((simulation.logits.argmax(dim=1) == labels).sum()),
+                int((predicted == labels).sum()),
                 self.placement.relay_synops(simulation.fired),
                 [(simulation.activity, simulation.samples)],
+                confusion=confusion_counts(labels, predicted, simulation.logits.shape[1]),
+                fired=simulation.fired,
+                examples=examples,
             )
         )
         few = inputs[:, : self.parity_left]
@@ -173,14 +197,33 @@ class Deployment:
             self.tally.agreement.append(compare(self.network, self.program, few, tolerance=None))
             self.parity_left -= few.shape[1]
 
-    def report(self, before_compression: Accuracy | None = None, provenance: Provenance | None = None) -> Report:
+    def _examples(self, inputs: Tensor, labels: Tensor, correct: Tensor) -> dict[bool, SampleEntry]:
+        """The first correctly and the first wrongly classified sample, unless an earlier batch had one."""
+        found = {}
+        for wanted in (True, False):
+            if wanted in self.tally.examples or not bool((correct == wanted).any()):
+                continue
+            position = int((correct == wanted).nonzero()[0])
+            sample = self._first_sample + (self.tally.samples + position) * self._sample_stride
+            alone = inputs[:, position : position + 1]
+            simulation = self._simulator(alone, record=True)
+            found[wanted] = sample_entry(self.program, simulation, alone, int(labels[position]), sample)
+        return found
+
+    def report(
+        self,
+        before_compression: Accuracy | None = None,
+        provenance: Provenance | None = None,
+        training: TrainingRecord | None = None,
+    ) -> Report:
         """The report of all batches that have been simulated.
 
         Args:
             before_compression: accuracy of the float network; None for a run without one.
             provenance: where the network and the samples come from.
+            training: what happened in training, epoch by epoch; None if it was not recorded.
 
         Raises:
             ValueError: if no batch has been simulated.
         """
-        return build_report(self, before_compression, provenance)
+        return build_report(self, before_compression, provenance, training)

@@ -161,7 +161,9 @@ def suited_quantizers(
         if own and quantizer is not None and _holds(target, count, quantizer, latent_weight(layer)) is None:
             continue
         if isinstance(quantizer, Codebook):
-            levels = min(quantizer.levels, count or quantizer.levels, 2**bits - 1 - (quantizer.zero != "counted"))
+            levels = min(
+                quantizer.levels, count or quantizer.levels, 2**bits - 1 - (quantizer.zero in ("free", "none"))
+            )
             if levels < quantizer.levels or bits < quantizer.bits:
                 wanted[name] = {"class": "Codebook", **quantizer.options, "levels": levels, "bits": bits}
         elif isinstance(quantizer, AxonCodebook):

@@ -2,11 +2,13 @@
 
 import copy
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from torch import Tensor
 
 from spikefit.deploy.deployment import Deployment
 from spikefit.deploy.report.data import Report
+from spikefit.deploy.report.picture_data import ChipEntry, TrainingRecord
 from spikefit.deploy.report.sections import Accuracy, Provenance
 from spikefit.errors import ConfigurationError
 from spikefit.hardware.deployment_context import DeploymentContext
@@ -54,7 +56,15 @@ class Deployments:
         self._left = None if max_samples is None else len(range(rank, max_samples, processes))
         compared = len(range(rank, parity_samples, processes))
         self.each = [
-            Deployment(on_cpu, context, energy_model=energy_model, parity_samples=compared) for context in contexts
+            Deployment(
+                on_cpu,
+                context,
+                energy_model=energy_model,
+                parity_samples=compared,
+                first_sample=rank,
+                sample_stride=processes,
+            )
+            for context in contexts
         ]
 
     def update(self, inputs: Tensor, labels: Tensor, logits: Tensor) -> bool:
@@ -76,6 +86,7 @@ class Deployments:
         self,
         before: Accuracy | None = None,
         provenance: Provenance | None = None,
+        training: TrainingRecord | None = None,
         tell: Callable[[str], object] = lambda message: None,
     ) -> list[Report]:
         """One report per chip.
@@ -83,6 +94,7 @@ class Deployments:
         Args:
             before: accuracy of the float network; left out if it was measured on other samples.
             provenance: where the network and the samples come from.
+            training: what happened in training, epoch by epoch; left out if it holds no epoch.
             tell: is called with a message if ``before`` is left out.
 
         Raises:
@@ -96,4 +108,9 @@ class Deployments:
                 "other samples or time steps than the deployment."
             )
             before = None
-        return [deployment.report(before, provenance) for deployment in self.each]
+        record = training if training is not None and training.epochs else None
+        reports = [deployment.report(before, provenance, record) for deployment in self.each]
+        if len(reports) == 1:
+            return reports
+        chips = tuple(ChipEntry.of(report) for report in reports)
+        return [replace(report, chips=chips) for report in reports]

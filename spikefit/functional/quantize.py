@@ -8,6 +8,7 @@ from torch import Tensor
 from spikefit.functional.devices import runs_triton
 
 Zero = Literal["counted", "free", "none"]
+"""Whether 0 is on the grid of a codebook, an additional value, or excluded."""
 _KERNEL_DTYPES = (torch.float32, torch.float64)
 _KERNEL_LEVELS = 256
 

@@ -43,6 +43,21 @@ def live_synapses(weight: Tensor) -> Tensor:
     return _Live.apply(weight)
 
 
+def summed(x: Tensor) -> Tensor:
+    """The sum of ``x`` ``[T, B, ...]`` over its first two dimensions, float32, in the order in which memory holds it.
+
+    On a CPU, sum and gradient of a channels-last map are many times faster than with ``x.sum((0, 1))``.
+
+    Example:
+        >>> summed(torch.ones(2, 3, 4)).tolist()
+        [6.0, 6.0, 6.0, 6.0]
+    """
+    order = sorted(range(2, x.dim()), key=lambda axis: -x.stride()[axis])
+    flat = x.permute(0, 1, *order).flatten(0, 1)
+    sums = flat.flatten(1).sum(0, dtype=torch.float32).view(flat.shape[1:])
+    return sums.permute([order.index(axis) for axis in range(2, x.dim())])
+
+
 @lru_cache(maxsize=256)
 def _taps(size: int, outputs: int, kernel: int, stride: int, padding: int, dilation: int, device: str) -> Tensor:
     """Whether a tap reads a position for some output, along one axis: float64 0 or 1, ``[kernel, size]``."""

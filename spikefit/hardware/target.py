@@ -232,7 +232,7 @@ class HardwareTarget:
 
 def available_targets() -> list[str]:
     """Names of the chips that come with the project."""
-    return sorted(path.stem for path in chips_folder().glob("*.yaml"))
+    return sorted(path.stem for path in _shipped_folder().glob("*.yaml"))
 
 
 def chip_file(name_or_path: str | Path) -> Path:
@@ -240,7 +240,7 @@ def chip_file(name_or_path: str | Path) -> Path:
     path = Path(name_or_path)
     if path.suffix in (".yaml", ".yml") or len(path.parts) > 1:
         return path
-    shipped = chips_folder() / f"{path.name}.yaml"
+    shipped = _shipped_folder() / f"{path.name}.yaml"
     if path.name and shipped.is_file():
         return shipped
     names = available_targets()
@@ -251,8 +251,7 @@ def chip_file(name_or_path: str | Path) -> Path:
     )
 
 
-def chips_folder() -> Path:
-    """The folder of the chips that come with the project."""
+def _shipped_folder() -> Path:
     package = Path(__file__).resolve().parents[1]
     installed = package / "_configs" / "hardware"
     return installed if installed.is_dir() else package.parent / "configs" / "hardware"

@@ -332,14 +332,15 @@ class Network(nn.Module):
         chips = {} if self.emulation is None else self.emulation(self)
         for name, block in self.named_blocks():
             skip, chip = kept.get(block.skip_from), chips.get(name)
+            skip_from = None if block.skip_from is None else self.block(block.skip_from)
+            sent = [] if counter is None else counter.arriving(x, before, skip, skip_from, chip)
             if recompute:
                 contexts = partial(_first_and_second_pass, block.norm)
                 y = checkpoint(block, x, skip, chip, use_reentrant=False, context_fn=contexts)
             else:
                 y = block(x, skip, chip)
             if counter is not None:
-                skip_from = None if block.skip_from is None else self.block(block.skip_from)
-                counts += counter.received(name, block, x, before, skip, skip_from, chip)
+                counts += counter.received(name, block, sent, chip)
             if name in self._skip_sources:
                 kept[name] = y
             x, before = y, block

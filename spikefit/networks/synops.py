@@ -1,6 +1,5 @@
 """Counts the synaptic operations of a network's forward pass, differentiable."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -8,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from spikefit.functional.quantize import round_ste, scale_gradient
-from spikefit.functional.synops import conv_synops, dense_synops, live_synapses
+from spikefit.functional.synops import conv_synops, dense_synops, live_synapses, summed
 from spikefit.input_kind import InputKind
 from spikefit.networks.emulated import FoldedBlock, FoldedSynapses
 
@@ -35,33 +34,45 @@ class SynopCounter:
     priced: frozenset[str] = frozenset()
     synapse_price: float = 1.0
 
-    def received(
+    def arriving(
         self,
-        name: str,
-        block: "Block",
         x: Tensor,
         before: "Block | None",
         skip: Tensor | None,
         skip_from: "Block | None",
         chip: FoldedBlock | None,
-    ) -> Iterator[Tensor]:
-        """Operations of a block's layer, then of its shortcut, summed over the batch: float64 scalars.
+    ) -> list[Tensor]:
+        """Spikes that arrive at a block's layer and its shortcut, by position, summed over samples and steps: float32.
+
+        To be called before the block. Then the gradient of the layer comes first in the backward pass, and that of the
+        sum is added to it in place.
 
         Args:
-            name: name of the block.
-            block: the block.
-            x: its input ``[T, B, ...]``.
+            x: the block's input ``[T, B, ...]``.
             before: the block that sent ``x``; None for the network's input.
             skip: its residual input.
             skip_from: the block that sent ``skip``.
             chip: the block's numbers on a chip, if the network computes with them.
         """
-        in_integers = chip is not None
-        sent = self._inputs(x, chip) if before is None else _spikes(x, before, in_integers)
-        yield self._synops(name, block, block.synapses, sent, None if chip is None else chip.synapses)
-        if skip is not None and skip_from is not None and block.skip is not None:
-            sent = _spikes(skip, skip_from, in_integers)
-            yield self._synops(f"{name}.skip", block, block.skip, sent, None if chip is None else chip.skip)
+        sent = [self._inputs(x, chip) if before is None else _spikes(x, before, chip is not None)]
+        if skip is not None and skip_from is not None:
+            sent.append(_spikes(skip, skip_from, chip is not None))
+        return sent
+
+    def received(self, name: str, block: "Block", sent: list[Tensor], chip: FoldedBlock | None) -> list[Tensor]:
+        """Operations of a block's layer, then of its shortcut, summed over the batch: float64 scalars.
+
+        Args:
+            name: name of the block.
+            block: the block.
+            sent: the result of :meth:`arriving`.
+            chip: the block's numbers on a chip, if the network computes with them.
+        """
+        found = [self._synops(name, block, block.synapses, sent[0], None if chip is None else chip.synapses)]
+        if block.skip is not None:
+            folded = None if chip is None else chip.skip
+            found.append(self._synops(f"{name}.skip", block, block.skip, sent[1], folded))
+        return found
 
     def _inputs(self, x: Tensor, chip: FoldedBlock | None) -> Tensor:
         """Spikes (or real numbers that are not zero) of each input, summed over samples and steps."""
@@ -69,7 +80,7 @@ class SynopCounter:
             x = chip.synapses.arrives.units(x)
         if self.input_kind.graded:
             x = (x[:1] if self.input_kind is InputKind.CONSTANT else x) != 0
-        return x.sum((0, 1), dtype=torch.float32)
+        return summed(x)
 
     def _synops(
         self, name: str, block: "Block", layer: nn.Module, sent: Tensor, folded: FoldedSynapses | None
@@ -101,7 +112,7 @@ def _spikes(x: Tensor, sender: "Block", in_integers: bool) -> Tensor:
     """Spikes of each position after the pooling of ``sender``, summed over samples and steps: float32."""
     window = 1 if in_integers or sender.pool_kind == "max" else sender.pool**2
     if window & (window - 1) == 0:  # an exact factor
-        return x.sum((0, 1), dtype=torch.float32) * window
+        return summed(x) * window
     if x.dtype in (torch.float32, torch.float64):
-        return round_ste(x.sum((0, 1)) * window).float()
-    return round_ste(x.float() * window).sum((0, 1))
+        return round_ste(summed(x) * window)
+    return summed(round_ste(x.float() * window))

@@ -2,13 +2,13 @@
 
 import copy
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
 from spikefit.errors import ConfigurationError, check_choice, check_range
-from spikefit.functional.kmeans import kmeans_1d
+from spikefit.functional.kmeans import kmeans_1d, kmeans_1d_with_zero
 from spikefit.functional.output_matching import Match, match_codebook, prepared, rematch
 from spikefit.functional.quantize import (
     Zero,
@@ -23,6 +23,7 @@ from spikefit.program.stored_weights import store
 from spikefit.quantize.base import IntegerWeights, Quantizer
 
 CodebookScope = Literal["layer", "channel", "core"]
+ZeroOption = Literal["counted", "kept", "free", "none"]
 Grid = Literal["fitted", "learned", "power_of_two"]
 
 
@@ -43,8 +44,9 @@ class Codebook(Quantizer):
         scope: one codebook per ``layer``, per output ``channel``, or per ``core``, which holds ``core_outputs``
             consecutive outputs of the layer.
         core_outputs: number of outputs per core; only for scope ``core``.
-        zero: ``counted``: any value may be 0, and then counts among the M. ``free``: 0 is allowed in addition to the M
-            values, for chips on which an absent synapse costs nothing. ``none``: no value may be 0.
+        zero: ``counted``: any value may be 0, and then counts among the M. ``kept``: one of the M values is always 0,
+            for a low energy (a weight of 0 is no synapse). ``free``: 0 is allowed in addition to the M values, for
+            chips on which an absent synapse costs nothing. ``none``: no value may be 0.
         grid: step of the integer grid. ``fitted``: fitted to the codebook whenever the weights are clustered.
             ``learned``: fitted at first, then learned with the gradient of LSQ (Esser et al. 2020, arXiv 1902.08153).
             ``power_of_two``: fitted among powers of two, which a chip applies as a shift.
@@ -73,17 +75,17 @@ class Codebook(Quantizer):
         bits: int = 4,
         scope: CodebookScope = "layer",
         core_outputs: int | None = None,
-        zero: Zero = "counted",
+        zero: ZeroOption = "counted",
         grid: Grid = "fitted",
     ) -> None:
         super().__init__()
         check_range("levels", levels, 2)
         check_choice("bits", bits, (2, 4, 8))
         check_choice("scope", scope, ("layer", "channel", "core"))
-        check_choice("zero", zero, ("counted", "free", "none"))
+        check_choice("zero", zero, get_args(ZeroOption))
         check_choice("grid", grid, ("fitted", "learned", "power_of_two"))
         self.levels, self.bits, self.scope, self.zero, self.grid = levels, bits, scope, zero, grid
-        available = 2 * self.largest + 1 - (zero != "counted")
+        available = 2 * self.largest + 1 - (zero in ("free", "none"))
         if levels > available:
             raise ConfigurationError(
                 f"levels: got {levels}, expected at most {available}: a grid of {bits} bits with zero={zero!r} has "
@@ -91,7 +93,8 @@ class Codebook(Quantizer):
             )
         self.register_buffer("group_of_output", _groups(len(weight), scope, core_outputs))
         groups = int(self.group_of_output[-1]) + 1
-        self.codebook = nn.Parameter(torch.zeros(groups, levels, dtype=weight.dtype))
+        learned = levels - (zero == "kept")
+        self.codebook = nn.Parameter(torch.zeros(groups, learned, dtype=weight.dtype))
         scale = torch.ones(groups, 1, dtype=weight.dtype)
         if grid == "learned":
             self.scale = nn.Parameter(scale)
@@ -114,6 +117,11 @@ class Codebook(Quantizer):
         return {**{name: getattr(self, name) for name in names}, "core_outputs": core_outputs}
 
     @property
+    def _on_grid(self) -> Zero:
+        """How 0 joins the learned values on the grid."""
+        return "free" if self.zero == "kept" else self.zero
+
+    @property
     def has_zero(self) -> bool:
         """Whether a value may be 0."""
         return self.zero != "none"
@@ -129,7 +137,7 @@ class Codebook(Quantizer):
 
     def values(self) -> Tensor:
         """The values that synapses may take, ``[groups, M]`` (with ``zero="free"`` ``[groups, M + 1]``), ascending."""
-        return grid_values(self.codebook, self.scale, self.largest, self.zero, self.grid == "learned")
+        return grid_values(self.codebook, self.scale, self.largest, self._on_grid, self.grid == "learned")
 
     def _by_row(self, values: Tensor) -> Tensor:
         """Expand ``values`` ``[groups, ...]`` to the rows of :meth:`_rows`."""
@@ -210,15 +218,15 @@ class Codebook(Quantizer):
 
     def _match_group(self, group: int, weight: Tensor, gram: Tensor, free_gain: bool) -> tuple[Tensor, Tensor]:
         """Set codebook and scale of ``group``; return its latent weights ``[out, n]`` and the gain of each output."""
-        with_zero = self.zero == "free"
-        found = match_codebook(weight, gram, self.levels + with_zero, free_gain=free_gain, zero=with_zero)
+        with_zero = self._on_grid == "free"
+        found = match_codebook(weight, gram, self.codebook.shape[1] + with_zero, free_gain=free_gain, zero=with_zero)
         unit = found.gain.mean()
         found = Match(found.codebook * unit, found.index, found.gain / unit, found.error)
         own = found.codebook != 0 if with_zero else torch.ones_like(found.codebook, dtype=torch.bool)
         steps = self._steps(found.codebook)
         candidates = torch.zeros(len(steps), len(own), dtype=steps.dtype)
         candidates[:, own] = (
-            round_to_grid(found.codebook[own] / steps[:, None], self.largest, self.zero) * steps[:, None]
+            round_to_grid(found.codebook[own] / steps[:, None], self.largest, self._on_grid) * steps[:, None]
         )
         found, step = rematch(weight, gram, candidates, found, free_gain=free_gain)
         self.scale.data[group] = steps[step].to(self.scale)
@@ -230,6 +238,8 @@ class Codebook(Quantizer):
             centroids, counts = kmeans_1d(values, self.levels + 1)
             order = centroids.abs().argsort(stable=True)[1:].sort().values
             centroids, counts = centroids[order], counts[order]
+        elif self.zero == "kept":
+            centroids, counts = kmeans_1d_with_zero(values, self.levels)
         else:
             centroids, counts = kmeans_1d(values, self.levels)
         steps = self._steps(centroids)

@@ -103,9 +103,13 @@ def test_mistakes_are_explained(tmp_path):
     with pytest.raises(ConfigurationError, match="no chip is named"):
         spikefit.check(module())
     broken = tmp_path / "broken.yaml"
-    shutil.copy(QUICKSTART, broken)
-    with pytest.raises(ConfigurationError, match="no file trainer/default"):
+    broken.write_text("include: nowhere.yaml")
+    with pytest.raises(ConfigurationError, match=r"no file nowhere\.yaml"):
         spikefit.check(broken, "loihi")
+    shutil.copy(QUICKSTART, broken)
+    assert spikefit.check(broken, "loihi").fits, "what it includes is found among the shipped configurations"
+    with pytest.raises(ConfigurationError, match=r"no file quickstat.*Did you mean quickstart\?"):
+        spikefit.check("quickstat", "loihi")
     broken.write_text("trainer: {max_epoch: 3}")
     with pytest.raises(ConfigurationError, match="max_epoch"):
         spikefit.check(broken, "loihi")

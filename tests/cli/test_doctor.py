@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from spikefit import machine
 from spikefit.cli import doctor, main
 
 
@@ -10,7 +11,7 @@ def test_it_reports_and_ends_with_0_where_nothing_fails(capsys, monkeypatch, tmp
     monkeypatch.setenv("SPIKEFIT_DATA_DIR", str(tmp_path))
     (tmp_path / "MNIST").mkdir()
     with pytest.raises(SystemExit) as ended:
-        main(["doctor"])
+        main(["doctor", "--compute"])
     shown = capsys.readouterr().out
     assert ended.value.code == 0, shown
     assert "FAILS" not in shown
@@ -19,9 +20,10 @@ def test_it_reports_and_ends_with_0_where_nothing_fails(capsys, monkeypatch, tmp
 
 
 def test_a_missing_package_fails(monkeypatch, capsys):
-    monkeypatch.setattr(doctor, "PACKAGES", ("torch", "no_such_package"))
-    monkeypatch.setattr(doctor, "steps", lambda device: iter(()))
-    assert doctor.main() == 1
+    monkeypatch.setattr(machine, "PACKAGES", ("torch", "no_such_package"))
+    with pytest.raises(SystemExit) as ended:
+        main(["doctor"])
+    assert ended.value.code == 1
     assert "FAILS  no_such_package" in capsys.readouterr().out
 
 
@@ -41,3 +43,17 @@ def test_a_device_that_raises_is_reported_in_a_line():
 
     found = doctor.attempt("training", broken, "three steps")
     assert (found.ok, found.text) == (False, "RuntimeError: no kernel image is available")
+
+
+def test_gpus_are_those_that_the_driver_lists(monkeypatch, tmp_path):
+    """A program in place of nvidia-smi; torch's CUDA version is read without importing torch."""
+    program = tmp_path / "nvidia-smi"
+    program.write_text("#!/bin/sh\necho 'NVIDIA X, 80000 MiB'\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    found = machine.gpu()
+    assert found.ok is (torch.version.cuda is not None)
+    built = f"for CUDA {torch.version.cuda}" if torch.version.cuda else "without CUDA"
+    assert found.text == f"NVIDIA X, 80000 MiB; torch was built {built}"
+    program.write_text("#!/bin/sh\nexit 9\n")
+    assert machine.gpu().text.startswith("none (torch was built ")

@@ -1,6 +1,6 @@
 """Exact k-means compared with brute force, another exact implementation and scikit-learn."""
 
-from itertools import combinations
+from itertools import combinations, pairwise
 
 import kmeans1d
 import numpy as np
@@ -12,7 +12,7 @@ from sklearn.cluster import KMeans
 
 from spikefit.errors import ConfigurationError
 from spikefit.functional.kernels.cpu import kmeans as kmeans_cpu
-from spikefit.functional.kmeans import kmeans_1d
+from spikefit.functional.kmeans import kmeans_1d, kmeans_1d_with_zero
 
 SHAPES = {
     "normal": lambda x: x,
@@ -139,3 +139,41 @@ def test_the_centroids_are_the_means_of_their_values():
     parts = values.double().sort().values.split(counts.tolist())
     torch.testing.assert_close(centroids, torch.stack([part.mean() for part in parts]).float(), rtol=1e-6, atol=0)
     assert torch.equal(torch.bucketize(values, (centroids[1:] + centroids[:-1]) / 2).bincount(), counts)
+
+
+def with_zero_by_force(values, clusters):
+    """Least cost of intervals, one of which is served by 0."""
+    ordered = np.sort(values)
+    size, squares, sums = len(ordered), np.append(0, np.cumsum(ordered**2)), np.append(0, np.cumsum(ordered))
+    raw = squares[None] - squares[:, None]  # [from, to]
+    own = raw - (sums[None] - sums[:, None]) ** 2 / np.maximum(
+        1, np.arange(size + 1)[None] - np.arange(size + 1)[:, None]
+    )
+    least = np.inf
+    for borders in combinations(range(size + 1), clusters - 1):
+        parts = list(pairwise([0, *borders, size]))
+        total = sum(own[part] for part in parts)
+        least = min(least, min(total - own[part] + raw[part] for part in parts))
+    return least
+
+
+@pytest.mark.parametrize("clusters", [2, 3, 4])
+@pytest.mark.parametrize("seed", range(4))
+def test_a_fixed_zero_costs_what_the_best_intervals_cost(clusters, seed):
+    values = np.random.default_rng(seed).normal(0.2 * seed, 1, 40)
+    found, counts = kmeans_1d_with_zero(torch.from_numpy(values), clusters)
+    every = np.append(found.numpy(), 0.0)
+    cost = (np.abs(values[:, None] - every).min(axis=1) ** 2).sum()
+    assert cost <= 1.05 * with_zero_by_force(values, clusters) + 1e-12
+    assert len(found) == clusters - 1
+    assert counts.sum() <= len(values)
+
+
+def test_a_fixed_zero_with_values_of_one_sign_or_none():
+    assert kmeans_1d_with_zero(torch.tensor([-1.0, -1.0, -3.0]), 3)[0].tolist() == [-3.0, -1.0]
+    assert kmeans_1d_with_zero(torch.zeros(3), 3)[0].tolist() == [0.0, 0.0]
+    for options in ((torch.zeros(0), 3), (torch.tensor([np.nan]), 3)):
+        with pytest.raises(ValueError, match="k-means needs at least one finite value"):
+            kmeans_1d_with_zero(*options)
+    with pytest.raises(ConfigurationError, match="clusters: got 1, expected at least 2"):
+        kmeans_1d_with_zero(torch.ones(2), 1)

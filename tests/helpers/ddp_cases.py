@@ -38,7 +38,8 @@ def train(folder, case, data, *more, epochs=4):
         default_root_dir=folder,
     )
     trainer.fit(model, data)
-    return trainer, model, {key: value.clone() for key, value in model.state_dict().items()}
+    penalty = {} if model.penalty is None else model.penalty.state()
+    return trainer, model, {key: value.clone() for key, value in {**model.state_dict(), **penalty}.items()}
 
 
 class Labels(pl.LightningModule):

@@ -3,6 +3,17 @@
 from dataclasses import replace
 
 from spikefit.deploy.report import Provenance, Report
+from spikefit.deploy.report.picture_data import (
+    ChipEntry,
+    CodebookEntry,
+    CoreMapEntry,
+    EpochEntry,
+    Histogram,
+    RasterRows,
+    RatesEntry,
+    SampleEntry,
+    TrainingRecord,
+)
 from spikefit.deploy.report.sections import (
     CoresEntry,
     EnergyEntry,
@@ -14,6 +25,41 @@ from spikefit.deploy.report.sections import (
 )
 
 FINDING = FindingEntry("cores", "small", 1234, 3, "prune neurons", "capacity", ("fc1",), "small: cores: needs 1234.")
+
+
+def epoch(number, alive, **changes) -> EpochEntry:
+    entry = EpochEntry(
+        number, 0.9, min(0.99, 0.8 + 0.01 * number), 2e-6 / (1 + number), (alive,), (50,), float(number > 1), False
+    )
+    return replace(entry, **changes)
+
+
+WEIGHTS = Histogram(-1.0, 1.0, (1, 4, 2, 0, 3))
+TRAINING = TrainingRecord(
+    layers=("conv1",),
+    units=(10,),
+    masked=("fc1",),
+    weights=(60,),
+    energy_on="small",
+    energy_without=("hops",),
+    before={"conv1": WEIGHTS},
+    first_values={"conv1": (-0.5, 0.5)},
+    epochs=(epoch(0, 10), epoch(1, 10), epoch(2, 8), epoch(3, 6, emulated=True)),
+)
+RIGHT = SampleEntry(
+    0, 1, 1, (3.0, 1.5), (1, 0), 4, ("0f", "80"), False, (RasterRows("conv1", 144, (0, 143), ("..1.", "2..1")),)
+)
+PICTURES = {
+    "codebooks": (
+        CodebookEntry("conv1", "Codebook", 1, WEIGHTS, (-0.75, -0.1, 0.6), (3, 5, 2), False, WEIGHTS, (-0.5, 0.5)),
+        CodebookEntry("readout", None, 1, WEIGHTS, (), (), False),
+    ),
+    "rates": (RatesEntry("conv1", Histogram(0.0, 1.0, (100, 40, 0, 4)), 60, 4, 144),),
+    "examples": (RIGHT, replace(RIGHT, sample=7, predicted=2, picture=("0f0f", "f0f0"), over_time=True)),
+    "confusion": ((60, 5, 0), (0, 70, 0), (0, 0, 65)),
+    "core_map": CoreMapEntry(True, 2, ("conv1", "relays"), ((0, 144), (0, 20, 1, 5)), (80, 10), (3, 4), (0, 1)),
+    "training": TRAINING,
+}
 
 
 def layer(name, **changes) -> LayerEntry:
@@ -72,6 +118,10 @@ def report(**changes) -> Report:
         parity=ParityEntry(1000, 0, 0),
         target_agreement=ParityEntry(1000, 1, 2),
         layers=(layer("conv1", encoder=True, macs=500.0, bits=0), layer("readout", model="readout", shape=(3,))),
-        provenance=Provenance("Digits", "own/version_3", None, 7, "a" * 40, "0.1.0", "best.ckpt", 9),
+        provenance=Provenance("Digits", "own/version_3", None, 7, "a" * 40, "0.1.0", "best.ckpt", 2),
+        **PICTURES,
+    )
+    made = replace(
+        made, chips=(ChipEntry.of(made), replace(ChipEntry.of(made), target="other", fits=False, partial=True))
     )
     return replace(made, **changes)

@@ -3,8 +3,13 @@
 from typing import Any
 
 import numpy as np
+import torch
 
-from spikefit.program.ir import Population, Program
+from spikefit.hardware.target import HardwareTarget
+from spikefit.input_kind import InputKind
+from spikefit.program.ir import Population, Program, Projection
+
+XYLO = HardwareTarget.load("xylo_audio3")
 
 
 class XyloReferee:
@@ -80,3 +85,36 @@ class XyloReferee:
 def constants(population: Population, name: str) -> list[int]:
     """A constant of each neuron."""
     return [int(value) for value in getattr(population, name)]
+
+
+def drawn(seed: int) -> Program:
+    """A random program of one to three hidden layers; every neuron has its own threshold and shifts."""
+    draw = torch.Generator().manual_seed(seed)
+
+    def integers(low: int, high: int, *shape: int) -> torch.Tensor:
+        return torch.randint(low, high + 1, shape, generator=draw)
+
+    widths = [int(width) for width in integers(3, 14, int(integers(2, 4, 1)))]
+    populations = [Population("input", (9,), "input", input_kind=InputKind.GRADED)]
+    projections = []
+    for index, width in enumerate(widths):
+        before, last = populations[-1], index == len(widths) - 1
+        weight = integers(-11, 12, width, before.neurons)
+        weight[torch.rand(weight.shape, generator=draw) < 0.3] = 0
+        bias = integers(-30, 30, width) if index == 0 else torch.zeros(width, dtype=torch.int64)
+        constants = {"leak": integers(1, 6, width), "synaptic_leak": integers(1, 4, width)}
+        name = f"l{index}"
+        populations.append(
+            Population(
+                name,
+                (width,),
+                "cuba_lif",
+                threshold=integers(20, 500, width),
+                bias=bias,
+                unit=torch.ones(width, dtype=torch.float64),
+                max_spikes=1 if last else 31,
+                **constants,
+            )
+        )
+        projections.append(Projection(name, before.name, name, "dense", weight, bits=8))
+    return Program(tuple(populations), tuple(projections), 30, "target", XYLO.name, XYLO.arithmetic())

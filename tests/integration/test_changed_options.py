@@ -22,7 +22,7 @@ LAST = "checkpoints/last.ckpt"
 
 
 def newest():
-    return max(Path("runs/base").glob("version_*"), key=lambda path: path.stat().st_mtime_ns)
+    return max(Path("runs").glob("*/version_*"), key=lambda path: path.stat().st_mtime_ns)
 
 
 def rates(checkpoint):

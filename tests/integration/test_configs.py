@@ -188,7 +188,7 @@ def test_callbacks_are_appended(run, name):
     status, printed = run("fit", *with_configs(*paths), *(SHORT_EPOCHS if name in RUN else ("--print_config",)))
     assert status == 0, printed
     if name in RUN:
-        (saved,) = Path("runs/base").glob("*/config.yaml")
+        (saved,) = Path("runs").glob("*/version_0/config.yaml")
         printed = saved.read_text()
     names = [callback["class_path"].rsplit(".", 1)[-1] for callback in yaml.safe_load(printed)["trainer"]["callbacks"]]
     assert names[:3] == ["ModelCheckpoint", "CompressedCheckpoint", "PredictionWriter"]
@@ -209,7 +209,7 @@ def test_logger(run, name, monkeypatch):
     paths = (*DIGITS, "configs/model/mlp.yaml", f"configs/logger/{name}.yaml")
     status, printed = run("fit", *with_configs(*paths), "--trainer.max_epochs=1", "--trainer.limit_train_batches=1")
     assert status == 0, printed
-    assert len(list(Path("runs/base/version_0").iterdir())) >= 3
+    assert len(list(Path("runs/digits-mlp-float/version_0").iterdir())) >= 3
 
 
 @pytest.mark.parametrize("name", fragments("experiment"))
@@ -283,7 +283,7 @@ def test_options_come_from_the_environment_too(run, monkeypatch):
     paths = (*DIGITS, "configs/model/mlp.yaml")
     monkeypatch.setenv("SPIKEFIT_FIT__TRAINER__LIMIT_TRAIN_BATCHES", "1")
     assert run("fit", *with_configs(*paths))[0] == 0
-    (saved,) = Path("runs/base").glob("*/config.yaml")
+    (saved,) = Path("runs").glob("*/version_0/config.yaml")
     settings = yaml.safe_load(saved.read_text())["trainer"]
     assert settings["limit_train_batches"] == 1
 

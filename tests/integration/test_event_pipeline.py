@@ -53,7 +53,7 @@ def test_a_pipeline_trains(run):
     status, printed = run(*arguments(PIPELINE), "--trainer.max_epochs=1", "--trainer.limit_train_batches=2")
     assert status == 0, printed
     assert len(list(Path("kept").glob("*.cache"))) == 1
-    (saved,) = Path("runs/base").glob("*/config.yaml")
+    (saved,) = Path("runs").glob("*/version_0/config.yaml")
     kept = yaml.safe_load(saved.read_text())["data"]["init_args"]["dataset"]["init_args"]["pipeline"]["init_args"]
     assert [kept[name] for name in PIPELINE] == list(PIPELINE.values())
     checkpoint = torch.load(saved.parent / "checkpoints" / "last.ckpt", weights_only=True)

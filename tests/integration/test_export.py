@@ -74,6 +74,8 @@ def test_a_checkpoint_becomes_a_bundle_and_every_mistake_is_explained(checkpoint
     assert call(alone, "--hardware", "loihi", "--out", "alone")[0] == 0, "the checkpoint says all that it needs"
     for options, message in (
         ((checkpoint, "--hardware", "truenorth"), "target truenorth can't run this network"),
+        ((checkpoint, "--hardware", "loihi", "--format", "rockpool"), "expected one of a Xylo chip"),
+        ((checkpoint, "--hardware", "loihi", "--format", "sinabs"), "format: got 'sinabs', expected one of"),
         ((checkpoint, "--hardware", "loihi9"), "hardware: got 'loihi9', expected one of"),
         ((checkpoint, "--hardware", "loihi", "--time_steps", 0), "time_steps: got 0, expected at least 1"),
         (("nowhere.ckpt", "--hardware", "loihi"), "checkpoint: no file nowhere.ckpt"),

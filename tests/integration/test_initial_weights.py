@@ -28,12 +28,12 @@ def test_a_missing_start_is_refused_before_data_is_loaded(run, monkeypatch):
 
 def test_a_run_starts_there_with_another_quantizer_and_resumes_without_it(run):
     assert run("fit", *SMALL)[0] == 0
-    first = Path("runs/base/version_0/checkpoints/last.ckpt").rename("first.ckpt")
+    first = Path("runs/digits-mlp-float/version_0/checkpoints/last.ckpt").rename("first.ckpt")
     quantised = (*SMALL, "--config", "configs/quantizer/codebook.yaml")
     still = ("--model.init_args.optimizer.init_args.lr=0", "--seed_everything=1")
     status, printed = run("fit", *quantised, starting_from(first), *still)
     assert status == 0, printed
-    second = Path("runs/base/version_1/checkpoints/last.ckpt")
+    second = Path("runs/digits-mlp-codebook4/version_0/checkpoints/last.ckpt")
     ours, theirs = (torch.load(path, weights_only=True)["state_dict"] for path in (second, first))
     name = "network.blocks.fc1.synapses."
     assert torch.equal(ours[f"{name}parametrizations.weight.original"], theirs[f"{name}weight"])

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from spikefit.module import SpikingClassifier
+
 BASE = (
     *("--config", "configs/base.yaml", "--config", "configs/data/digits.yaml", "--config", "configs/model/mlp.yaml"),
     *("--config", "configs/quantizer/codebook.yaml", "--trainer.accelerator=cpu", "--trainer.max_epochs=2"),
@@ -114,7 +116,7 @@ def test_one_batch_and_other_commands_ask_less(run):
     late = (fsc(), recluster(schedule={"start": 9}))
     assert run("fit", *BASE, *late, "--trainer.fast_dev_run=1")[0] == 0
     assert run("fit", *BASE)[0] == 0
-    checkpoint = next(Path().glob("runs/base/*/checkpoints/last.ckpt"))
+    checkpoint = next(Path().glob("runs/digits-mlp-codebook4/*/checkpoints/last.ckpt"))
     for command in ("test", "validate", "predict"):
         status, printed = run(command, *BASE, *late, f"--ckpt_path={checkpoint}")
         assert status == 0, printed
@@ -125,3 +127,16 @@ def test_the_second_of_two_gets_a_name(run):
     short = ("--trainer.limit_train_batches=1", "--trainer.limit_val_batches=1")
     status, printed = run("fit", *BASE, fsc(**same), fsc(**same, name="second"), *short)
     assert status == 0, printed
+
+
+def test_a_run_is_checked_once(run, monkeypatch, caplog):
+    """What a check says, such as the terms that a budget leaves out, is said once."""
+    made = []
+    make = SpikingClassifier.make_optimizer
+    monkeypatch.setattr(SpikingClassifier, "make_optimizer", lambda self: made.append(1) or make(self))
+    pruning = fsc(schedule={"start": 0, "stop": 0}, budget={"energy_j": 1.0})
+    with caplog.at_level("INFO"):
+        status, printed = run("fit", *BASE, pruning, "--trainer.max_epochs=1", "--trainer.limit_train_batches=1")
+    assert status == 0, printed
+    assert len(made) == 2  # to check its options, and to train
+    assert (printed + caplog.text).count("the energy on loihi is counted without") == 1

@@ -8,13 +8,12 @@ import pytest
 import torch
 from helpers.deployment_contexts import context
 from helpers.interop_cases import digits
-from helpers.xylosim_reference import XyloReferee
+from helpers.xylosim_reference import XyloReferee, drawn
 
 from spikefit.hardware.target import HardwareTarget
-from spikefit.input_kind import InputKind
 from spikefit.networks import MLP
 from spikefit.neurons import CubaLIF
-from spikefit.program.ir import Population, Program, Projection
+from spikefit.program.ir import Program
 from spikefit.program.lower import lower
 from spikefit.program.simulate import Simulator
 from spikefit.quantize import Codebook
@@ -23,39 +22,6 @@ from spikefit.quantize.base import attach
 pytest.importorskip("xylosim", reason="xylosim is not installed")
 
 XYLO = HardwareTarget.load("xylo_audio3")
-
-
-def drawn(seed: int) -> Program:
-    """A random program of one to three hidden layers; every neuron has its own threshold and shifts."""
-    draw = torch.Generator().manual_seed(seed)
-
-    def integers(low: int, high: int, *shape: int) -> torch.Tensor:
-        return torch.randint(low, high + 1, shape, generator=draw)
-
-    widths = [int(width) for width in integers(3, 14, int(integers(2, 4, 1)))]
-    populations = [Population("input", (9,), "input", input_kind=InputKind.GRADED)]
-    projections = []
-    for index, width in enumerate(widths):
-        before, last = populations[-1], index == len(widths) - 1
-        weight = integers(-11, 12, width, before.neurons)
-        weight[torch.rand(weight.shape, generator=draw) < 0.3] = 0
-        bias = integers(-30, 30, width) if index == 0 else torch.zeros(width, dtype=torch.int64)
-        constants = {"leak": integers(1, 6, width), "synaptic_leak": integers(1, 4, width)}
-        name = f"l{index}"
-        populations.append(
-            Population(
-                name,
-                (width,),
-                "cuba_lif",
-                threshold=integers(20, 500, width),
-                bias=bias,
-                unit=torch.ones(width, dtype=torch.float64),
-                max_spikes=1 if last else 31,
-                **constants,
-            )
-        )
-        projections.append(Projection(name, before.name, name, "dense", weight, bits=8))
-    return Program(tuple(populations), tuple(projections), 30, "target", XYLO.name, XYLO.arithmetic())
 
 
 def equal(program: Program, inputs: torch.Tensor) -> dict[str, float]:

@@ -43,6 +43,7 @@ def test_a_grouped_convolution_is_refused():
         {},
         {"zero": "free"},
         {"zero": "none"},
+        {"zero": "kept"},
         {"scope": "channel"},
         {"scope": "core", "core_outputs": 4},
         {"grid": "power_of_two"},

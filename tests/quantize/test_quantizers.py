@@ -33,6 +33,8 @@ QUANTIZERS = {
     "channel": (partial(Codebook, scope="channel"), 4),
     "zero_free": (partial(Codebook, levels=4, zero="free"), 5),
     "zero_none": (partial(Codebook, levels=4, zero="none"), 4),
+    "zero_kept": (partial(Codebook, levels=4, zero="kept"), 4),
+    "channel_zero_kept": (partial(Codebook, levels=3, bits=2, scope="channel", zero="kept"), 3),
     "channel_zero_free": (partial(Codebook, levels=2, bits=2, scope="channel", zero="free"), 3),
     "lsq2": (partial(Uniform, bits=2), 4),
     "lsq8": (partial(Uniform, bits=8), 256),
@@ -179,7 +181,7 @@ def test_any_weights_give_few_finite_values_on_the_grid(name, values, constant, 
 @given(
     values=st.lists(st.sampled_from([-1.0, -0.5, 0.0, 0.25, 1.0]), min_size=4, max_size=12),
     levels=st.integers(2, 12),
-    zero=st.sampled_from(["counted", "free", "none"]),
+    zero=st.sampled_from(["counted", "kept", "free", "none"]),
     bits=st.sampled_from([4, 8]),
 )
 @settings(max_examples=150)
@@ -192,8 +194,22 @@ def test_a_codebook_survives_any_weights(values, levels, zero, bits):
     assert len(quantised.unique()) <= levels + (zero == "free")
     if zero == "none":
         assert (quantised != 0).all()
-    if zero == "free" and len(set(values)) <= levels and 0.0 in values:
+    if zero in ("free", "kept") and len(set(values)) <= levels and 0.0 in values:
         assert (quantised[w == 0] == 0).all()
+
+
+def test_reclustering_keeps_a_zero():
+    """One of the values is 0 before and after, and most weights of a normal distribution take it or a neighbour."""
+    w = weight(shape=(40, 60))
+    quantizer = Codebook(w, levels=4, bits=8, zero="kept")
+    for _ in range(2):
+        assert quantizer.codebook.shape == (1, 3)
+        assert (quantizer.values() == 0).sum() == 1
+        assert 0.3 < (quantizer(w) == 0).float().mean() < 0.7
+        with torch.no_grad():
+            quantizer.codebook += 0.02
+        quantizer.recluster(w)
+    assert quantizer.integers(w).integer.unique().numel() == 4
 
 
 def test_a_codebook_starts_at_the_k_means_optimum():

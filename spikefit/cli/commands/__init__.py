@@ -20,7 +20,7 @@ COMMANDS = {
     "export": "write a trained network's program as a bundle, or as a NIR graph",
     "report": "show the report of a run, and write its page",
     "compare": "compare the reports of runs: a table, and a plot of accuracy against energy and bytes",
-    "doctor": "check the packages, the data folder, the CPU and the GPU of this machine",
+    "doctor": "check the packages, the data folder and the GPU of this machine",
 }
 LIGHTNING = {
     "fit": "train a network, with all callbacks of its configuration",
@@ -46,9 +46,7 @@ class Parser(argparse.ArgumentParser):
 
 def handles(words: Sequence[str]) -> bool:
     """Whether ``words`` are for one of these commands, and not for Lightning's."""
-    if not words:
-        return not any(name.startswith("SPIKEFIT_") and name != "SPIKEFIT_DATA_DIR" for name in os.environ)
-    if words[0] in ("-h", "--help", "--version") or words[0] in COMMANDS:
+    if not words or words[0] in ("-h", "--help", "--version") or words[0] in COMMANDS:
         return True
     if words[0].startswith("-") or words[0] in LIGHTNING:
         return False

@@ -65,9 +65,9 @@ def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> int:
             path = outcome.report.write(folder)
             pages.append(write_html(outcome.report, folder))
             if len(outcomes) == 1:
-                print_report(outcome.report, path)
+                print_report(outcome.report, pages[-1], path)
     if len(outcomes) > 1:
-        name = "" if trained.folder is None else "/".join(trained.folder.absolute().parts[-2:])
+        name = "" if trained.folder is None else "/".join(trained.folder.resolve().parts[-2:])
         comparison = Comparison(Entry(name, each.chip.name, each.report, each.reasons) for each in outcomes)
         comparison.print(console())
         comparison.to_json(out / "comparison.json")

@@ -1,25 +1,25 @@
 """Write the program of a trained network for a chip, read it back, and compare.
 
 A bundle is one safetensors file with the chip's packed integers; a NIR graph is for snnTorch, SpikingJelly, Norse or
-sinabs (pip install nir). Needs the checkpoint alone, no data.
+sinabs (pip install nir); rockpool is the specification of a Xylo chip for SynSense's library Rockpool. Needs the
+checkpoint alone, no data.
 
 examples:
   spikefit export runs/quickstart/version_0/checkpoints/best.ckpt --hardware loihi
   spikefit export runs/quickstart/version_0 --format nir --dialect norse --out exported
+  spikefit export runs/digits_xylo/version_0 --format rockpool
 """
 
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-FORMATS = ("bundle", "nir")
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of the command."""
     parser.add_argument("checkpoint", metavar="CKPT", help="a checkpoint, or the directory of a run (its best one)")
     parser.add_argument("--hardware", metavar="CHIP", help="name or YAML file of a chip; by default that of the run")
-    parser.add_argument("--format", metavar="FORMAT", default="bundle", help="bundle (the default) or nir")
+    parser.add_argument("--format", metavar="FORMAT", default="bundle", help="bundle (the default), nir or rockpool")
     parser.add_argument("--dialect", metavar="NAME", help="reader of the NIR graph: nir (the default), snntorch, ...")
     parser.add_argument("--out", metavar="DIR", type=Path, help="folder of the file; RUN/export/CHIP by default")
     parser.add_argument("--time_steps", metavar="T", type=int, help="steps of an inference; as in the checkpoint")
@@ -52,6 +52,10 @@ def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> int:
         print(f"  - {finding}")
     for limit in written.unknown_limits:
         print(f"  not checked, because it is not published: {limit}")
-    kind = "bundle" if written.format == "bundle" else f"NIR graph in the dialect {given.dialect or 'nir'}"
+    kind = {
+        "bundle": "bundle",
+        "nir": f"NIR graph in the dialect {given.dialect or 'nir'}",
+        "rockpool": "specification for Rockpool",
+    }[written.format]
     print(f"  {kind} {written.path}: {written.bytes:,} bytes, read back and equal")
     return 0

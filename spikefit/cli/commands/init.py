@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from spikefit.atomic import writing
+from spikefit.cli.shipped import shipped_configs
 from spikefit.errors import ConfigurationError
-from spikefit.hardware.target import chips_folder
 
 FILES = ("README.md", "config.yaml", "my_network.py")
 LEFT_OUT = ("compare", "hardware")
@@ -36,7 +36,7 @@ def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> int:
     skeleton = Path(__file__).resolve().parents[1] / "skeleton"
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        shutil.copytree(chips_folder().parent, folder / "configs", ignore=shutil.ignore_patterns(*LEFT_OUT))
+        shutil.copytree(shipped_configs(), folder / "configs", ignore=shutil.ignore_patterns(*LEFT_OUT))
         for name in FILES:
             shutil.copyfile(skeleton / name, folder / name)
     print(f"{folder}: {', '.join(FILES)}, configs")

@@ -27,7 +27,7 @@ def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> int:
     pages = []
     for path, report in reports_of(given.run):
         pages.append(write_html(report, path.parent))
-        print_report(report, pages[-1])
+        print_report(report, pages[-1], path)
     if given.open:
         show_page(pages[0])
     return 0

@@ -20,9 +20,10 @@ from spikefit.data.events.source import (
     fingerprint,
     standard_events,
 )
-from spikefit.data.source import MissingError, Part, data_folder
+from spikefit.data.source import MissingError, Part
 from spikefit.data.split import Chosen, HeldOut
 from spikefit.errors import DataError, SpikeFitError
+from spikefit.locations import data_folder
 
 ARCHIVES = (".zip", ".gz", ".tgz", ".tar", ".bz2", ".xz")
 

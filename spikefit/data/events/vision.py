@@ -6,9 +6,9 @@ from typing import Any
 
 from spikefit.data.events.pipeline import EventPipeline
 from spikefit.data.events.tonic_source import SplitTonicSource, TonicSource
-from spikefit.data.source import data_folder
 from spikefit.data.split import Chosen
 from spikefit.errors import ConfigurationError, DataError, check_range
+from spikefit.locations import data_folder
 
 
 class POKERDVS(TonicSource):

@@ -11,8 +11,9 @@ import torch
 from spikefit.data.images.in_memory import Images
 from spikefit.data.images.resized import Channels, ResizedImages, pixels
 from spikefit.data.integrity import require_labels
-from spikefit.data.source import MissingError, Part, data_folder, fetch
+from spikefit.data.source import MissingError, Part, fetch
 from spikefit.errors import ConfigurationError, DataError, check_range
+from spikefit.locations import data_folder
 
 PARTS: tuple[Part, ...] = ("train", "valid", "test")
 

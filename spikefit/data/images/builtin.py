@@ -11,9 +11,10 @@ import torch.nn.functional as F
 
 from spikefit.data.images.in_memory import Images
 from spikefit.data.integrity import require_idx, require_images
-from spikefit.data.source import DataSource, MissingError, Part, data_folder, fetch
+from spikefit.data.source import DataSource, MissingError, Part, fetch
 from spikefit.data.split import stratified_split
 from spikefit.errors import DataError, check_choice, check_range
+from spikefit.locations import data_folder
 
 
 class Digits(DataSource):

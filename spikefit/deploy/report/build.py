@@ -4,7 +4,9 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from spikefit.deploy.report.collect import codebooks, core_map, rates
 from spikefit.deploy.report.data import Report
+from spikefit.deploy.report.picture_data import TrainingRecord
 from spikefit.deploy.report.sections import (
     Accuracy,
     CoresEntry,
@@ -34,7 +36,10 @@ if TYPE_CHECKING:
 
 
 def build_report(
-    deployment: "Deployment", before_compression: Accuracy | None = None, provenance: Provenance | None = None
+    deployment: "Deployment",
+    before_compression: Accuracy | None = None,
+    provenance: Provenance | None = None,
+    training: TrainingRecord | None = None,
 ) -> Report:
     """Build the report of ``deployment``.
 
@@ -42,6 +47,7 @@ def build_report(
         deployment: after at least one :meth:`~spikefit.deploy.deployment.Deployment.update`.
         before_compression: accuracy of the float network; None for a run without one.
         provenance: where the network and the samples come from.
+        training: what happened in training, epoch by epoch; None if it was not recorded.
 
     Raises:
         ValueError: if no sample was simulated.
@@ -87,6 +93,12 @@ def build_report(
         target_agreement=_parity(tally.agreement),
         layers=tuple(_layer(program, layer, energy) for layer in activity),
         provenance=Provenance() if provenance is None else provenance,
+        codebooks=codebooks(deployment.network, training),
+        rates=rates(program, tally.fired, tally.samples),
+        examples=tuple(tally.examples[correct] for correct in (True, False) if correct in tally.examples),
+        confusion=None if tally.confusion is None else tuple(map(tuple, tally.confusion.tolist())),
+        core_map=core_map(placement),
+        training=training,
     )
 
 

@@ -2,6 +2,7 @@
 
 import html
 import json
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,14 @@ from typing import Any
 from spikefit.atomic import write_atomically
 from spikefit.deploy.report.comparison import Comparison
 from spikefit.deploy.report.json_values import from_plain, to_plain
+from spikefit.deploy.report.picture_data import (
+    ChipEntry,
+    CodebookEntry,
+    CoreMapEntry,
+    RatesEntry,
+    SampleEntry,
+    TrainingRecord,
+)
 from spikefit.deploy.report.sections import (
     CoresEntry,
     EnergyEntry,
@@ -19,6 +28,9 @@ from spikefit.deploy.report.sections import (
     SourcedEntry,
 )
 from spikefit.errors import ReportError
+
+# A list of numbers alone, or of short texts, is written on one line.
+_LIST_OF_SCALARS = re.compile(r'\[\n\s+((?:[^\[\]{}"]|"[0-9a-z.]{1,128}")*?)\n\s+\]')
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +79,14 @@ class Report:
         encoder: name of the layer that multiplies graded inputs; None without such a layer. Derived.
         layers: results of each layer, in network order.
         provenance: where the network and the samples come from.
+        codebooks: weights and codebook values of the layers. This attribute and the following ones are the data of
+            the page's pictures; they are empty or None in reports of earlier versions.
+        rates: firing rates of the spiking populations.
+        examples: the first correctly and the first wrongly classified sample.
+        confusion: number of samples by class (row) and predicted class (column); None for more than 128 classes.
+        core_map: content and position of the cores.
+        training: what happened in training, epoch by epoch; None if it was not recorded.
+        chips: the main figures on all chips, if the network was deployed on several.
 
     Example:
         >>> from spikefit.deploy.deployment import Deployment
@@ -120,6 +140,13 @@ class Report:
     encoder: str | None = field(init=False)
     layers: tuple[LayerEntry, ...]
     provenance: Provenance = field(default_factory=Provenance)
+    codebooks: tuple[CodebookEntry, ...] = ()
+    rates: tuple[RatesEntry, ...] = ()
+    examples: tuple[SampleEntry, ...] = ()
+    confusion: tuple[tuple[int, ...], ...] | None = None
+    core_map: CoreMapEntry | None = None
+    training: TrainingRecord | None = None
+    chips: tuple[ChipEntry, ...] = ()
 
     def __post_init__(self) -> None:
         layers = self.layers
@@ -155,7 +182,8 @@ class Report:
 
     def to_json(self, path: str | Path | None = None) -> str:
         """The report as JSON text, written to ``path`` too if one is given."""
-        text = json.dumps(self.to_dict(), indent=2) + "\n"
+        text = json.dumps(self.to_dict(), indent=2)
+        text = _LIST_OF_SCALARS.sub(lambda found: "[" + " ".join(found[1].split()) + "]", text) + "\n"
         if path is not None:
             write_atomically(Path(path), text)
         return text

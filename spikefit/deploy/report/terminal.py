@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from spikefit.deploy.report.sections import ParityEntry
 
 
-def print_report(report: "Report", path: Path | None = None) -> None:
-    """Print the summary, the layers and all findings of ``report``."""
+def print_report(report: "Report", *paths: Path) -> None:
+    """Print the summary, the layers and all findings of ``report``, and the ``paths`` of its files."""
     from rich.console import Console
 
     console = Console()
@@ -20,8 +20,8 @@ def print_report(report: "Report", path: Path | None = None) -> None:
     console.print(_layers(report))
     for finding in report.findings:
         console.print(f"does not fit: {finding.text}", markup=False)
-    if path is not None:
-        console.print(f"Report: {path}", markup=False, soft_wrap=True)
+    for position, path in enumerate(paths):
+        console.print(f"{'        ' if position else 'Report: '}{path}", markup=False, soft_wrap=True)
 
 
 def _table(title: str, rows: Sequence[tuple[str, str]]) -> "Table":

@@ -53,6 +53,13 @@ NEW_KEYS = (
     "float_bytes",
     "relay_synops_per_inference",
     "provenance",
+    "codebooks",
+    "rates",
+    "examples",
+    "confusion",
+    "core_map",
+    "training",
+    "chips",
 )
 
 
@@ -119,6 +126,15 @@ def test_a_report_of_version_0_1_can_be_read():
     assert read.trained_with_integers_of is None
     assert read.provenance == Provenance()
     assert read.layers == report().layers
+    assert (read.codebooks, read.examples, read.confusion, read.core_map, read.training) == ((), (), None, None, None)
+
+
+def test_lists_of_numbers_are_on_one_line():
+    text = report(unknown_limits=("[\n 1,\n 2\n]", "a [ 1 ]"), samples=200).to_json()
+    assert '"counts": [1, 4, 2, 0, 3]' in text
+    assert "[60, 5, 0]," in text
+    assert '"spikes": ["..1.", "2..1"]' in text
+    assert json.loads(text) == json.loads(json.dumps(report(unknown_limits=("[\n 1,\n 2\n]", "a [ 1 ]")).to_dict()))
 
 
 def test_keys_of_a_later_version_are_left_out():

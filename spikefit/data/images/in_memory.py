@@ -16,6 +16,7 @@ class Images(LabelledDataset):
         labels: int64 ``[N]``.
 
     Example:
+        >>> import torch
         >>> images = Images(torch.zeros(5, 1, 8, 8), torch.arange(5))
         >>> len(images), images[2][0].shape, images[2][1]
         (5, torch.Size([1, 8, 8]), 2)

@@ -68,9 +68,10 @@ def explain(message: str, options: Iterable[str] = (), where: Callable[[str], st
     problems, lines = _problems(message), []
     for option, problem in problems.items():
         sentences = _sentences(option, problem, problems)
-        refused = re.search(r"Group '([\w.]+)' does not accept option '([\w.]+)'", message)
+        refused = re.search(r"(?:Group|Subcommand) '([\w.]+)' does not accept option '([\w.]+)'", message)
         unknown = re.match(r"Option '([\w.]+)' is not accepted$", message)
-        key = f"{refused[1]}.{refused[2]}" if refused else unknown[1] if unknown else option
+        group = f"{refused[1]}." if refused and refused[1] not in COMMANDS else ""
+        key = f"{group}{refused[2]}" if refused else unknown[1] if unknown else option
         lines += [(where(key) if key else "") + line for line in sentences]
     return "\n".join(dict.fromkeys([*lines, *_allowed(message, list(options))]))
 
@@ -185,12 +186,13 @@ def _allowed(message: str, options: list[str]) -> list[str]:
         known = options_of(class_path)
         if known:
             hints.append(_moved(given, known) or _hint(given, known, f"{class_path} accepts"))
-    for group, given in re.findall(r"Group '([\w.]+)' does not accept option '([\w.]+)'", message):
+    for group, given in re.findall(r"(?:Group|Subcommand) '([\w.]+)' does not accept option '([\w.]+)'", message):
         inside = [name.removeprefix(f"{group}.") for name in options if name.startswith(f"{group}.")]
+        inside = list(options) if group in COMMANDS else inside
         if group.rpartition(".")[2] == "schedule":
             hints.append(_hint(given, list(SCHEDULE), "schedule accepts"))
         elif inside:
-            hints.append(_nearest(given, inside, f"{group}."))
+            hints.append(_nearest(given, inside, "" if group in COMMANDS else f"{group}."))
     unknown = re.search(r"unrecognized arguments: --?([\w.+]+)", message)
     if unknown and unknown[1].startswith("schedule."):
         hints.append(_hint(unknown[1].partition(".")[2], list(SCHEDULE), "schedule accepts"))

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sys
 import warnings
 from collections.abc import Sequence
@@ -68,7 +69,9 @@ class ConciseParser(IncludingParser):
         """Print the message and exit with status 2."""
         if self.exit_on_error:
             parser = self.chosen or self  # what is wrong with the command's options may only be seen above it
-            known_place = parser.reading is not None or "accept" in message  # not for values of the command line
+            # Only a file has an unknown key that is seen as late as this; a wrong value may be of the command line.
+            late = re.match(r"(Group|Subcommand|Option) '[\w.]+' (does not accept|is not accepted)", message)
+            known_place = parser.reading is not None or late is not None
             text = explain(message, parser.option_names(), *([parser._where] if known_place else []))
             print(f"spikefit: error: {text}", file=sys.stderr)
             sys.exit(2)

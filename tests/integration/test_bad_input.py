@@ -68,6 +68,9 @@ def test_a_wrong_option_is_named(run, option, named):
         (b"trainer: {logger: {class_path: CSVLogger, init_args: {save_dir: own.yaml}}}", ["own.yaml"]),
         (b"trainer: \"a\\0\"\n", ["can't be parsed"]),
         (b"- 1\n", ["own.yaml", "mapping"]),
+        (b"trainer:\n  max_epochs: abc\n", ["own.yaml, line 2: trainer.max_epochs: got 'abc', expected int or null"]),
+        (b"trainer:\n  max_epoch: 3\n", ["own.yaml, line 2", "Did you mean trainer.max_epochs?"]),
+        (b"trainer:\n  devices: [\n  x\n", ["own.yaml, line 4, column 1: not valid YAML"]),
         (b"a: [\n", ["own.yaml"]),
     ],
 )  # fmt: skip
@@ -130,6 +133,37 @@ def test_a_checkpoint_of_another_network_is_refused(run):
     assert "(24," in printed
     assert "(5," in printed
     assert len(printed.splitlines()) <= 24
+
+
+def test_another_encoding_is_refused_before_data_are_loaded(run, monkeypatch):
+    short = ("--trainer.max_epochs=1", "--trainer.limit_train_batches=1", "--trainer.limit_val_batches=1")
+    files = [word for name in ("base", "data/digits", "model/mlp") for word in ("--config", name)]
+    assert run("fit", *files, *short)[0] == 0
+    monkeypatch.setattr("spikefit.data.images.Digits.load", lambda *_: 1 / 0)
+    words = ("--ckpt_path=runs/latest/checkpoints/last.ckpt", "--data.init_args.encoding=rate")
+    status, printed = run("test", *files, *short, *words)
+    assert status == 2, printed
+    assert "data.init_args.encoding: got 'rate'" in printed
+    assert "Expected 'direct'" in printed
+
+
+def test_objects_in_a_checkpoint_are_refused_without_torchs_advice(run):
+    torch.save({"state_dict": {}, "other": Path("a")}, "other.ckpt")
+    status, printed = run("test", *QUICK[:3], "--ckpt_path=other.ckpt")
+    assert status == 2, printed
+    assert "other objects than tensors and primitives" in printed
+    assert "weights_only" not in printed
+
+
+def test_a_parameter_without_annotation_is_named(run):
+    Path("own_network.py").write_text(
+        "from spikefit.networks import MLP\n\n\nclass Own(MLP):\n"
+        "    def __init__(self, input_shape, num_classes, hidden=(8,), neuron=None):\n        pass\n"
+    )
+    neuron = '{"class_path": "spikefit.neurons.LIF", "init_args": {"decay": 0.5}}'
+    status, printed = run("fit", *QUICK, "--model.init_args.network=own_network.Own", f"{NETWORK}.neuron={neuron}")
+    assert status == 2, printed
+    assert "the parameter neuron of own_network.Own has no annotation" in printed
 
 
 @pytest.mark.parametrize("content", [b"", b"no checkpoint", b"PK\x03\x04 cut off"])

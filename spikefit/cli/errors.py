@@ -59,7 +59,7 @@ def explain(message: str, options: Iterable[str] = (), where: Callable[[str], st
         where: gives the place of an option, to be put in front of what is wrong with it.
 
     Example:
-        >>> explain('Parser key "trainer.max_epochs":\\n  Expected a <class \'int\'>. Got value: abc')
+        >>> explain('Parser key "trainer.max_epochs":\\n  Expected a <class \\'int\\'>. Got value: abc')
         "trainer.max_epochs: got 'abc', expected int."
     """
     missing = _missing(message)

@@ -34,9 +34,8 @@ class Constant(TinyData):
 
 def train(tmp_path, schedule, monkeypatch, data=Constant):
     monkeypatch.setattr("helpers.tiny_fit.TinyData", data)
-    seen = Seen()
-    _, model = fit(tmp_path, [StepSchedule(schedule)], module(loss=seen), epochs=4)
-    return seen.steps, model
+    _, model = fit(tmp_path, [StepSchedule(schedule)], module(loss=Seen()), epochs=4)
+    return model.loss.steps, model
 
 
 def test_each_epoch_trains_with_its_steps_and_evaluates_with_all(tmp_path, monkeypatch):

@@ -17,6 +17,7 @@ import yaml
 from helpers.documents import DOCUMENTS, ROOT, blocks
 
 from spikefit.cli import commands, main
+from spikefit.cli.shipped import find_config
 from spikefit.hardware.target import HardwareTarget
 
 LIGHTNING = tuple(commands.LIGHTNING)
@@ -93,7 +94,7 @@ def test_training_commands_are_parsed(place, capsys):
     options: dict[tuple[str, ...], list[str]] = {}
     for words in sorted(set(map(without_checkpoint, training_commands()))):
         first = next((i for i in range(1, len(words), 2) if words[i] != "--config"), len(words))
-        assert all(Path(file).is_file() for file in words[2:first:2]), words
+        assert all(find_config(file) for file in words[2:first:2]), words
         options.setdefault(words[:first], []).extend(words[first:])
     for files, more in options.items():
         if files[0] == "fit" and len(files) == 3 and not more:
@@ -117,7 +118,7 @@ def test_other_commands_are_parsed(place, words):
 def require_files(given: argparse.Namespace) -> None:
     """Configurations, chips and runs that are named exist, or are made by an earlier command."""
     for path in getattr(given, "config", None) or []:
-        assert Path(path).is_file(), path
+        assert find_config(str(path)), path
     chips = getattr(given, "hardware", None) or []
     for chip in [chips] if isinstance(chips, str) else chips:
         assert chip == "all" or HardwareTarget.load(chip)

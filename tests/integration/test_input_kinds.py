@@ -119,5 +119,6 @@ def test_data_of_another_kind_than_the_checkpoint_are_refused(run, csv_only):
     status, printed = run("test", *short, "--ckpt_path", checkpoint, "--data.init_args.encoding=rate")
     assert status == 2
     assert (
-        "input_kind: the network reads inputs of the kind 'spikes', but the checkpoint declares 'constant'" in printed
+        "data.init_args.encoding: got 'rate', which gives inputs of the kind 'spikes', but the network in ckpt_path "
+        "reads 'constant'. Expected 'direct'." in printed
     )

@@ -144,6 +144,8 @@ class GuardedModule(ResumableModule):
         where = f"epoch {self.trainer.current_epoch}, step {step}"
         place = "" if layer is None else f", first in layer {layer}"
         saved = [getattr(callback, "best_model_path", "") for callback in reversed(self.trainer.checkpoint_callbacks)]
+        # A resumed run that has saved nothing yet has the checkpoint that it began with.
+        saved.append(self.trainer.ckpt_path or "")
         good = next((path for path in saved if path and Path(path).is_file()), None)
         raise NonFiniteError(
             f"training stopped in {where}: {what} is NaN or infinite{place}. The last good checkpoint is "

@@ -61,6 +61,8 @@ class Preflight:
         self.trainer.callbacks = in_order(self.trainer.callbacks)
         self.module.declare(self.data)
         if self.fitting:
+            if self.trainer.limit_train_batches == 0:
+                raise ConfigurationError("trainer.limit_train_batches: got 0, expected at least one batch to train on.")
             optimizer, scheduler = self.module.make_optimizer()  # torch refuses their options, before data are loaded
             check_schedule(scheduler, optimizer)
         for part in (self.module.loss, *self.trainer.callbacks):

@@ -3,7 +3,7 @@
 import lightning.pytorch as pl
 import pytest
 import torch
-from helpers.tiny_fit import TinyData, TinyDataWithTest, module
+from helpers.tiny_fit import TinyData, TinyDataWithTest, fit, module
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from spikefit.deploy.deployment import Deployment
@@ -44,6 +44,15 @@ def inputs(pl_module, batch):
 class Infinite(CrossEntropy):
     def forward(self, *given):
         return super().forward(*given) * torch.inf
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_resumed_run_names_the_checkpoint_that_it_began_with(tmp_path):
+    begun = tmp_path / "begun.ckpt"
+    trainer, _ = fit(tmp_path, [], epochs=2)
+    trainer.save_checkpoint(begun)
+    with pytest.raises(NonFiniteError, match=r"The last good checkpoint is .*begun\.ckpt"):
+        fit(tmp_path, [Break(loss)], ckpt_path=str(begun))
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -6,9 +6,10 @@ import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from spikefit.cli.moved import CHECKPOINT, OPTIONS, moved_classes
-from spikefit.cli.own_folder import hidden_module
+from spikefit.cli.own_folder import OWN_PACKAGES, hidden_module
 from spikefit.cli.words import COMMANDS
 
 _NOISE = (
@@ -182,6 +183,12 @@ def _allowed(message: str, options: list[str]) -> list[str]:
             hints.append(f"{own} has the name of a package of spikefit, which is used instead: rename it.")
         if names:
             hints.append(_hint(missing[2], names, f"{missing[1]} has"))
+    lost = re.search(r"No module named '([\w.]+)'", message)
+    if lost and lost[1].partition(".")[0] not in OWN_PACKAGES:
+        hints.append(
+            f"A module of your own is imported from the folder in which the command runs, now {Path.cwd()}, or from "
+            "PYTHONPATH."
+        )
     for given, class_path in dict.fromkeys(_unknown(message)):
         known = options_of(class_path)
         if known:

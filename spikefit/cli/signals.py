@@ -39,17 +39,22 @@ class Signals:
     Attributes:
         received: number of the first signal; None if there was none.
         training: whether training is in progress.
+        trained: directory of the run whose training is over, for the message of a later signal; None before.
     """
 
     def __init__(self) -> None:
         self.received: int | None = None
         self.training = False
+        self.trained: Path | None = None
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
         """Handle a signal."""
         if self.received is not None:
             os._exit(128 + number)
         self.received = number
+        if not self.training and self.trained is not None:
+            command = shlex.join(["spikefit", "deploy", str(self.trained)])
+            raise Stopped(number, f"stopped by {signal.Signals(number).name} after training; deploy with: {command}")
         if not self.training:
             raise Stopped(number)
         print(f"\nspikefit: {signal.Signals(number).name}: saving a checkpoint after this batch", file=sys.stderr)
@@ -105,6 +110,7 @@ class StopOnSignal(Checkpoint):
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """End after the last epoch; later signals end the program at once."""
         self.signals.training = False
+        self.signals.trained = Path(trainer.log_dir or trainer.default_root_dir)
         number = self._received(trainer)
         if number is not None:
             raise Stopped(number, self._message(trainer, number, last_checkpoint(trainer)))

@@ -84,6 +84,8 @@ def _ranges(weights: Weights, neuron: NeuronLimits, layers: LayerLimits) -> Iter
                 yield known_end, high if low is None else low, f"{other} as well, or neither of the two"
             if name == "input_" and low is not None and high is None:
                 yield lower, low, f"{upper} as well"
+            if name == "input_" and high is not None and high < 1:
+                yield upper, high, "at least 1: the chip would read nothing"
 
 
 def _sizes(limits: Limits) -> Iterator[Rule]:
@@ -119,8 +121,9 @@ def _neurons(neuron: NeuronLimits) -> Iterator[Rule]:
     offset = known(neuron.threshold_offset)
     if low is not None and high is not None and step is not None:
         start = 0 if offset is None else offset
-        if low + (start - low) % step > high:
-            yield "neuron.threshold_step", step, f"a threshold {start} + k * {step} from {low} to {high}"
+        above = max(low, 1)  # a threshold of 0 fires in every step
+        if above + (start - above) % step > high:
+            yield "neuron.threshold_step", step, f"a threshold {start} + k * {step} from {above} to {high}"
     if known(neuron.models) and not known(neuron.resets):
         yield "neuron.resets", known(neuron.resets), "at least one reset for the models of neuron.models"
     if known(neuron.shift_max) is not None and known(neuron.decay) != "shift":

@@ -194,6 +194,12 @@ def test_a_validation_that_does_not_take_place_can_not_be_monitored():
         train([EarlyStopping("val/loss")], limit_val_batches=0)
 
 
+def test_training_without_batches_is_refused():
+    """It would deploy random weights."""
+    with pytest.raises(ConfigurationError, match=r"trainer\.limit_train_batches: got 0, expected at least one batch"):
+        train([], limit_train_batches=0)
+
+
 @pytest.mark.parametrize(
     ("callback", "options"),
     [

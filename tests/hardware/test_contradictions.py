@@ -31,6 +31,10 @@ CASES = [
         {"neuron": {"threshold_min": 2, "threshold_max": 60, "threshold_step": 64, "threshold_offset": 1}},
         r"neuron\.threshold_step\.value: got 64, expected a threshold 1 \+ k \* 64 from 2 to 60",
     ),
+    (
+        {"neuron": {"threshold_min": 0, "threshold_max": 60, "threshold_step": 64}},
+        r"neuron\.threshold_step\.value: got 64, expected a threshold 0 \+ k \* 64 from 1 to 60",
+    ),
     ({"neuron": {"bias_mantissa_max": 0}}, r"neuron\.bias_mantissa_max\.value: got 0, expected an integer of at"),
     ({"neuron": {"cells_for_subtract": 0}}, r"neuron\.cells_for_subtract\.value: got 0, expected an integer of at"),
     ({"neuron": {"spikes_max": 0}}, r"neuron\.spikes_max\.value: got 0"),
@@ -40,6 +44,7 @@ CASES = [
     ({"layers": {"input_scale": 0}}, r"layers\.input_scale\.value: got 0, expected a number above 0"),
     ({"layers": {"input_min": 4, "input_max": 3}}, r"layers\.input_min\.value: got 4"),
     ({"layers": {"input_min": -4}}, r"layers\.input_min\.value: got -4, expected layers\.input_max as well"),
+    ({"layers": {"input_max": 0}}, r"layers\.input_max\.value: got 0, expected at least 1"),
     ({"layers": {"strides": [0, 1]}}, r"layers\.strides\.value: got \[0, 1\], expected a list, each an integer of at"),
     ({"energy": {"time_step_s": 0.0}}, r"energy\.time_step_s\.value: got 0\.0, expected a number above 0"),
     ({"limits": {"cores": 0}}, r"limits\.cores\.value: got 0, expected an integer of at least 1"),

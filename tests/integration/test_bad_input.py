@@ -30,6 +30,7 @@ NETWORK = "--model.init_args.network.init_args"
         ("--data.init_args.time_steps=0", ["time_steps", "got 0"]),
         ("--cpu_threads=0", ["cpu_threads", "v>0"]),
         ("--ckpt_path=nowhere.ckpt", ["ckpt_path", "nowhere.ckpt"]),
+        ("--model.init_args.network=mine.Net", ["No module named 'mine'", "is imported from the folder in which"]),
         ("--trainer.devices=[]", ["trainer.devices: got []", "auto"]),
         ("--trainer.devices=-7", ["trainer: ", "devices"]),
         ("--trainer.precision=64-true", ["trainer.precision: got '64-true'", "'32-true', 'bf16-mixed', '16-mixed'"]),

@@ -165,6 +165,13 @@ def test_a_new_project_is_checked_and_trained(run, monkeypatch, tmp_path):
     status, printed = run("fit", "--config", "config.yaml", "--trainer.limit_train_batches=1", "--cpu_threads=1")
     assert status == 0, printed
     assert Path("runs/my_network/version_0/deployment/report.json").is_file()
+    made = Path("runs/my_network/version_0")
+    best = next((made / "checkpoints").glob("*.ckpt"))
+    status, printed = run(
+        "predict", "--config", "config.yaml", "--ckpt_path", best, "--trainer.limit_predict_batches=1"
+    )
+    assert status == 0, printed
+    assert next(Path("runs/my_network/version_1").rglob("predictions.csv")).is_file()
     status, printed = run("init", ".")
     assert status == 2
     assert "has README.md, config.yaml, my_network.py, configs already" in printed

@@ -96,3 +96,11 @@ def test_a_signal_outside_of_training_ends_the_program():
     with pytest.raises(Stopped) as caught:
         Signals()(signal.SIGTERM, None)
     assert caught.value.code == 143
+
+
+def test_a_signal_after_training_says_how_to_deploy():
+    signals = Signals()
+    signals.trained = Path("runs/a b/version_0")
+    with pytest.raises(Stopped) as caught:
+        signals(signal.SIGINT, None)
+    assert caught.value.message == "stopped by SIGINT after training; deploy with: spikefit deploy 'runs/a b/version_0'"

@@ -13,6 +13,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from spikefit.cli.commands import USAGE
 from spikefit.cli.commands.console import console, show_page
 
 
@@ -72,6 +73,8 @@ def run(parser: argparse.ArgumentParser, words: Sequence[str]) -> int:
         comparison.print(console())
         comparison.to_json(out / "comparison.json")
         print(f"Reports: {out}")
-    if given.open and pages:
+    if not pages:
+        return USAGE
+    if given.open:
         show_page(pages[0])
     return 0

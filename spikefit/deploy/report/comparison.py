@@ -182,6 +182,10 @@ COLUMNS = (
 )
 
 
+def _yes(report: "Report") -> str:
+    return "yes, as far as known" if report.unknown_limits else "yes"
+
+
 def _row(entry: Entry) -> dict[str, str]:
     report, row = entry.report, dict.fromkeys(COLUMNS, "-")
     row |= {"run": entry.run, "chip": entry.chip}
@@ -192,7 +196,7 @@ def _row(entry: Entry) -> dict[str, str]:
     before = report.accuracy_before_compression
     return {
         **row,
-        "fits": f"no, {_counted(report.findings, 'finding')}" if report.partial else "yes",
+        "fits": f"no, {_counted(report.findings, 'finding')}" if report.partial else _yes(report),
         "float": "-" if before is None else f"{before:.2%}",
         "trained": f"{report.accuracy_float:.2%}",
         "deployed": f"{report.accuracy_deployed:.2%}",

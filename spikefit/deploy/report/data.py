@@ -211,14 +211,17 @@ class Report:
         return write_atomically(folder / "report.json", self.to_json())
 
     @classmethod
-    def from_json(cls, text: str) -> "Report":
-        """The report from the JSON ``text`` of :meth:`to_json`.
+    def from_json(cls, source: str | Path) -> "Report":
+        """The report from the JSON text of :meth:`to_json`, or from the path of its file.
 
         Raises:
-            ReportError: for text that is not JSON, or a missing or malformed field.
+            ReportError: for a file that can't be read, text that is not JSON, or a missing or malformed field.
         """
         try:
-            content = json.loads(text)
+            is_text = isinstance(source, str) and source.lstrip().startswith("{")
+            content = json.loads(str(source) if is_text else Path(source).read_text(encoding="utf-8"))
+        except OSError as error:
+            raise ReportError(f"report: {source} can't be read: {error.strerror}.") from error
         except json.JSONDecodeError as error:
             raise ReportError(f"report: not valid JSON: {error}.") from error
         return cls.from_dict(content)

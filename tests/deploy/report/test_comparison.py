@@ -27,7 +27,9 @@ def of_run(name, **changes):
 def test_rows_show_the_figures_of_the_reports():
     first, second = of_run("a/version_0"), of_run("b/version_1", findings=(FINDING,))
     one, other = Comparison.of([first, second]).rows()
-    assert (one["run"], one["chip"], one["fits"]) == ("a/version_0", first.target, "yes")
+    assert (one["run"], one["chip"], one["fits"]) == ("a/version_0", first.target, "yes, as far as known")
+    known = Comparison.of([of_run("c", unknown_limits=())]).rows()[0]
+    assert known["fits"] == "yes"
     assert (other["run"], other["fits"]) == ("b/version_1", "no, 1 finding")
     assert one["bytes"] == f"{first.model_bytes:,}"
     assert one["deployed"] == f"{first.accuracy_deployed:.2%}"

@@ -163,6 +163,14 @@ def test_text_that_is_no_json_is_refused():
         Report.from_json("{")
 
 
+def test_a_report_is_read_from_its_text_or_its_file(tmp_path):
+    text = report().to_json(tmp_path / "report.json")
+    for source in (text, tmp_path / "report.json", str(tmp_path / "report.json")):
+        assert Report.from_json(source) == Report.from_json(text)
+    with pytest.raises(ReportError, match=r"nowhere\.json can't be read"):
+        Report.from_json(tmp_path / "nowhere.json")
+
+
 def test_the_numbers_of_a_logger():
     numbers = scalars(report())
     assert numbers["deploy/accuracy_before_compression"] == 0.99

@@ -23,6 +23,7 @@ from spikefit.hardware.target import HardwareTarget
 from spikefit.input_kind import InputKind
 from spikefit.losses import CrossEntropy, require_loss_arguments
 from spikefit.networks.blocks import Network
+from spikefit.networks.sizes import require_sizes
 from spikefit.optim import make_optimizer, make_scheduler
 from spikefit.preflight import Preflight
 from spikefit.priced import PricedModule
@@ -78,6 +79,10 @@ class SpikingClassifier(PricedModule):
         training_time_steps: number of time steps used in training; None for all (:class:`callbacks.StepSchedule`).
         checkpoint_epoch: last epoch of the checkpoint that the weights were loaded from, or None.
 
+    Raises:
+        ConfigurationError: for an option that is not allowed, or a network whose sizes contradict each other, the
+            shape of the data or the number of classes (:mod:`spikefit.networks.sizes`).
+
     Shape:
         ``[T, B, C, H, W]`` -> logits ``[B, num_classes]``.
 
@@ -120,6 +125,7 @@ class SpikingClassifier(PricedModule):
                 del self.hparams[name]
         self.hparams.pop("hardware", None)  # checkpoints store the whole description: the path may not exist elsewhere
         self.network = network(tuple(input_shape), num_classes)
+        require_sizes(self.network, tuple(input_shape), num_classes)
         self.network.gradient_checkpointing = gradient_checkpointing
         if compile and cuda_graphs:
             raise ConfigurationError("compile and cuda_graphs: got both, expected one of them.")

@@ -18,7 +18,7 @@ from spikefit.deploy.deployment import require_structure, structure_findings
 from spikefit.deploy.report import Provenance, Report
 from spikefit.deploy.report.git_commit import checkout_commit
 from spikefit.deploy.several import Deployments
-from spikefit.errors import check_choice, check_range
+from spikefit.errors import ConfigurationError, DataError, check_choice, check_range
 from spikefit.hardware.energy import ENERGY_MODELS, EnergyModelName
 from spikefit.hardware.finding import grouped
 from spikefit.hardware.target import HardwareTarget
@@ -102,7 +102,7 @@ def deploy(
         TargetError: for an unknown chip, or a chip that can't run this kind of network at any size.
         CheckpointError: if the checkpoint can't be loaded.
         ConfigurationError: if the chip or the data are not known, or an option has a value that is not allowed.
-        DataError: if the data are missing or damaged.
+        DataError: if the data are missing or damaged, or the network can't read a batch.
 
     Example:
         >>> from spikefit.data import SpikeDataModule
@@ -172,6 +172,11 @@ def deploy_to_all(
 
 def _data(run: TrainedRun, data: pl.LightningDataModule | Batches | None) -> pl.LightningDataModule | Batches:
     if data is not None:
+        if isinstance(data, str) or not isinstance(data, pl.LightningDataModule | Iterable):
+            raise ConfigurationError(
+                f"data: got {data!r}, expected a LightningDataModule or batches of inputs [T, B, C, H, W] and labels "
+                "[B]."
+            )
         return data
     trainer = run.module._trainer
     attached = getattr(trainer, "datamodule", None)
@@ -181,10 +186,49 @@ def _data(run: TrainedRun, data: pl.LightningDataModule | Batches | None) -> pl.
 def _batches(data: pl.LightningDataModule | Batches, module: SpikingClassifier) -> Iterator[tuple[Tensor, Tensor]]:
     if isinstance(data, pl.LightningDataModule):
         data.prepare_data()
-        yield from batches_of_test_part(data, module)
+        for batch in batches_of_test_part(data, module):
+            yield _checked(batch, module)
         return
-    for inputs, labels in data:
+    for batch in data:
+        inputs, labels = _checked(batch, module)
         yield inputs.to(module.device), labels.to(module.device)
+
+
+def _checked(batch: Any, module: SpikingClassifier) -> tuple[Tensor, Tensor]:
+    """Inputs and labels of a batch.
+
+    Raises:
+        DataError: if the network can't read them; says what was expected and received.
+    """
+    shape, classes = module.network.input_shape, int(module.hparams["num_classes"])
+    found = _contradiction(batch, shape, classes)
+    if found is not None:
+        wanted = ", ".join(["T", "B", *map(str, shape)])
+        raise DataError(
+            f"data: got {found}, expected inputs [{wanted}] and labels [B], whole numbers in 0..{classes - 1}."
+        )
+    return batch[0], batch[1]
+
+
+def _contradiction(batch: Any, shape: tuple[int, ...], classes: int) -> str | None:
+    """What is wrong with a batch of frames of ``shape`` and labels below ``classes``; None for nothing."""
+    if not isinstance(batch, list | tuple):
+        return f"a {type(batch).__name__} instead of a pair"
+    if len(batch) != 2:
+        return f"{len(batch)} values instead of a pair"
+    for name, part in zip(("inputs", "labels"), batch, strict=True):
+        if not isinstance(part, Tensor):
+            return f"{name} of the type {type(part).__name__}"
+    inputs, labels = batch
+    if inputs.dim() < 3 or inputs.shape[2:] != shape:
+        return f"inputs of shape {tuple(inputs.shape)}"
+    if labels.shape != inputs.shape[1:2]:
+        return f"labels of shape {tuple(labels.shape)} for {inputs.shape[1]} samples"
+    if labels.is_floating_point() or labels.is_complex():
+        return f"labels of the type {labels.dtype}"
+    if len(labels) and (int(labels.min()) < 0 or int(labels.max()) >= classes):
+        return f"labels from {int(labels.min())} to {int(labels.max())}"
+    return None
 
 
 def _provenance(run: TrainedRun, data: Any) -> Provenance:

@@ -21,7 +21,7 @@ from spikefit.functional.lif import fusible, normed_multi_step
 from spikefit.functional.neuron_protocol import require_parts
 from spikefit.networks.emulated import FoldedBlock
 from spikefit.networks.memory_format import laid_out_for
-from spikefit.networks.norms import PositiveBatchNorm
+from spikefit.networks.norms import PositiveBatchNorm, require_folding
 from spikefit.networks.synops import SynopCounter
 from spikefit.neurons import SpikingNeuron
 
@@ -69,7 +69,7 @@ class Block(nn.Module):
 
     Raises:
         ConfigurationError: for a neuron that lacks a part, an unknown ``pool_kind``, only one of ``skip`` and
-            ``skip_from``, or pooling after a linear layer.
+            ``skip_from``, pooling after a linear layer, or a norm that does not fold into thresholds.
 
     Example:
         >>> from spikefit.neurons import IF
@@ -94,6 +94,8 @@ class Block(nn.Module):
             raise ConfigurationError("skip and skip_from: expected both or neither.")
         if pool > 1 and not isinstance(synapses, nn.Conv2d):
             raise ConfigurationError(f"pool: got {pool!r} after a linear layer, expected 1: it has no map to pool.")
+        if norm is not None:
+            require_folding(norm)
         if neuron is not None:
             require_parts(neuron)
         self.synapses = synapses

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from spikefit.errors import check_choice
+from spikefit.errors import ConfigurationError, check_choice
 from spikefit.functional.dynamics import Norm
 
 
@@ -212,3 +212,16 @@ def make_norm(kind: NormKind, channels: int) -> PositiveBatchNorm:
     """
     check_choice("norm", kind, NORMS)
     return NORMS[kind](channels)
+
+
+def require_folding(norm: object) -> None:
+    """Raise unless ``norm`` is one of this module, which fold into thresholds and biases.
+
+    Raises:
+        ConfigurationError: names the class of ``norm`` and the norms.
+    """
+    if not isinstance(norm, PositiveBatchNorm):
+        raise ConfigurationError(
+            f"norm: got {type(norm).__name__}, expected None, or PositiveBatchNorm, FixedNorm or GainNorm of "
+            "spikefit.networks, which fold into thresholds; spikefit.networks.norms.make_norm makes one."
+        )

@@ -23,7 +23,12 @@ from spikefit.cli.metrics_file import open_metrics_file
 from spikefit.cli.own_folder import import_from_here
 from spikefit.cli.parsed import require_usable
 from spikefit.cli.parser import ConciseParser
-from spikefit.cli.run_directory import assign_run_directory, discard_if_empty, link_latest
+from spikefit.cli.run_directory import (
+    assign_run_directory,
+    discard_if_empty,
+    link_latest,
+    release_run_directory,
+)
 from spikefit.cli.run_name import run_name
 from spikefit.cli.signals import Signals, StopOnSignal, Stopped, handled_signals
 from spikefit.cli.words import COMMANDS, command_first
@@ -300,6 +305,8 @@ def main(args: list[str] | None = None) -> None:
             raise
         print(f"spikefit: error: {_rank()}{reason}", file=sys.stderr)
         sys.exit(2)
+    finally:
+        release_run_directory()
 
 
 def _lost_process(error: Exception) -> bool:

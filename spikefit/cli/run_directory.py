@@ -132,6 +132,12 @@ def _claim_once(root: Path) -> Path:
     return directory
 
 
+def release_run_directory() -> None:
+    """Let processes that are started from now on claim directories of their own."""
+    if not _is_worker():
+        os.environ.pop(_INHERITED, None)
+
+
 def discard_if_empty(directory: RunDirectory | None) -> None:
     """Remove the directory of a run, and the folder of its name, if they are empty."""
     if directory is None:

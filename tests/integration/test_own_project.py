@@ -21,6 +21,8 @@ def project(run, tmp_path, monkeypatch):
     """A copy of the folder with its data, as working directory; its modules and neurons are forgotten afterwards."""
     folder = tmp_path / "examples" / "own_project"
     shutil.copytree(PROJECT, folder, ignore=shutil.ignore_patterns("__pycache__", "runs", "recordings", "*.npz"))
+    for name in [name for name in sys.modules if name.startswith("own_")]:  # of another project
+        monkeypatch.delitem(sys.modules, name)
     monkeypatch.syspath_prepend(folder)
     monkeypatch.chdir(folder)
     with forgotten():

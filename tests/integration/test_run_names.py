@@ -1,5 +1,6 @@
 """Where the command line writes: names of composed runs, the link to the newest training, runs without a logger."""
 
+import os
 from pathlib import Path
 
 COMPOSED = [word for name in ("base", "data/digits", "model/mlp") for word in ("--config", name)]
@@ -44,3 +45,11 @@ def test_without_a_logger_and_without_the_option(run):
         expected = sorted(["checkpoints/best.ckpt", "checkpoints/last.ckpt", "config.yaml", *metrics])
         assert files(f"{name}/version_{number}") == expected
     assert not [path for path in Path("runs").rglob("*") if "lightning_logs" in path.name]
+
+
+def test_a_run_leaves_no_directory_to_later_processes(run, csv_only):
+    """Their second process would write into it."""
+    short = ("--trainer.fast_dev_run=1", "--trainer.callbacks=[]")
+    status, printed = run("fit", "--config", "quickstart", csv_only, *short)
+    assert status == 0, printed
+    assert "_SPIKEFIT_RUN_DIRECTORY" not in os.environ

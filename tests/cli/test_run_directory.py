@@ -12,9 +12,17 @@ from spikefit.cli.run_directory import (
     claim_directory,
     discard_if_empty,
     link_latest,
+    release_run_directory,
 )
 from spikefit.cli.run_name import run_name
 from spikefit.errors import ConfigurationError
+
+
+@pytest.fixture(autouse=True)
+def released():
+    """A test does not end as a run does, so it must forget its directory itself."""
+    yield
+    release_run_directory()
 
 
 def trainer(**options):

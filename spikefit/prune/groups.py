@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.sparse import coo_array
+from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor, nn
 
@@ -47,7 +47,8 @@ def unit_groups(network: Network) -> list[UnitGroup]:
     between = [(str(source), target) for _, layer, source, target in _between_blocks(network) if _ties(layer)]
     ties = [tie for tie in between if set(tie) <= set(position)]
     rows, columns = ([position[tie[end]] for tie in ties] for end in (0, 1))
-    matrix = coo_array((np.ones(len(ties)), (rows, columns)), shape=(len(hidden), len(hidden)))
+    # Not an array: its 64-bit indices make scipy below 1.12 return no components, without an error.
+    matrix = coo_matrix((np.ones(len(ties)), (rows, columns)), shape=(len(hidden), len(hidden)))
     labels = connected_components(matrix, directed=False)[1]
     members = [[name for name in position if labels[position[name]] == label] for label in dict.fromkeys(labels)]
     groups = []

@@ -46,7 +46,7 @@ def unit_groups(network: Network) -> list[UnitGroup]:
     position = {name: place for place, (name, _) in enumerate(hidden)}
     between = [(str(source), target) for _, layer, source, target in _between_blocks(network) if _ties(layer)]
     ties = [tie for tie in between if set(tie) <= set(position)]
-    rows, columns = ([position[tie[end]] for tie in ties] for end in (0, 1))
+    rows, columns = (np.array([position[tie[end]] for tie in ties], dtype=np.int32) for end in (0, 1))
     # Not an array: its 64-bit indices make scipy below 1.12 return no components, without an error.
     matrix = coo_matrix((np.ones(len(ties)), (rows, columns)), shape=(len(hidden), len(hidden)))
     labels = connected_components(matrix, directed=False)[1]

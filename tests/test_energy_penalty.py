@@ -8,12 +8,12 @@ from helpers.deployment_contexts import context
 from helpers.spiking_networks import NETWORKS, build
 
 from spikefit.functional.fan_out import conv_fan_out, count_synops
-from spikefit.functional.synops import conv_synapses, conv_synops, live_synapses
+from spikefit.functional.synops import conv_synops, live_synapses
 from spikefit.hardware.deployment_context import DeploymentContext
 from spikefit.hardware.energy import estimate
 from spikefit.hardware.target import HardwareTarget
 from spikefit.input_kind import InputKind
-from spikefit.losses.energy_use import energy_use, single_spike_synops
+from spikefit.losses.energy_use import EnergyMeter, single_spike_synops
 from spikefit.networks import MLP, ConvSNN
 from spikefit.networks.blocks import Block, Network
 from spikefit.networks.synops import SynopCounter
@@ -130,17 +130,17 @@ def test_convolutions_of_every_geometry(groups, stride, padding, dilation):
     spikes = (torch.rand(3, 2, 4, 11, 9) < 0.3).float()
     options = {"stride": layer.stride, "padding": layer.padding, "dilation": layer.dilation, "groups": groups}
     expected = count_synops(spikes, conv_fan_out(weight, (4, 11, 9), **options)).sum()
-    assert conv_synops(spikes.sum((0, 1)), live_synapses(weight), **options).item() == expected
-    assert conv_synapses((11, 9), layer) == conv_fan_out(torch.ones_like(weight), (4, 11, 9), **options).sum()
+    assert conv_synops(spikes.sum((0, 1)), live_synapses(weight), layer).item() == expected
 
 
 def test_spikes_get_their_fan_out_as_gradient():
     torch.manual_seed(0)
     weight = torch.randn(6, 3, 3, 3) * (torch.rand(6, 3, 3, 3) > 0.5)
     sent = torch.rand(3, 7, 8, requires_grad=True)
-    options = {"stride": (2, 2), "padding": (1, 1)}
-    conv_synops(sent, live_synapses(weight), **options).backward()
-    torch.testing.assert_close(sent.grad, conv_fan_out(weight, (3, 7, 8), **options).float())
+    layer = torch.nn.Conv2d(3, 6, 3, stride=2, padding=1)
+    conv_synops(sent, live_synapses(weight), layer).backward()
+    fan_out = conv_fan_out(weight, (3, 7, 8), stride=layer.stride, padding=layer.padding)
+    torch.testing.assert_close(sent.grad, fan_out.float())
 
 
 def test_weights_get_the_gradient_of_the_written_surrogate():
@@ -192,7 +192,7 @@ def test_the_energy_is_that_of_the_report(wake, chip, kind):
     activity = Simulator(lower(network, known, "exact"))(x).activity
     terms = estimate(target, activity, None, len(x)).terms
     _, counts = network(x, SynopCounter(kind))
-    found = energy_use(network, known, counts, x.shape[1], len(x))
+    found = EnergyMeter(network, known).use(counts, x.shape[1], len(x))
     assert found.synops.item() == pytest.approx(sum(layer.synops for layer in activity), rel=1e-9)
     expected = sum(terms.get(name) or 0.0 for name in ("synops", "updates", "encoder", "static"))
     assert found.energy.item() == pytest.approx(expected, rel=1e-9, abs=0)
@@ -202,7 +202,7 @@ def test_fewer_time_steps_are_extrapolated(wake):
     network, x = build(wake, "stride", "lif", static=True)
     known = context(10, graded=True, target="loihi")
     _, counts = network(x, SynopCounter(InputKind.CONSTANT))
-    half = energy_use(network, known, counts, x.shape[1], 5)
+    half = EnergyMeter(network, known).use(counts, x.shape[1], 5)
     assert half.synops.item() == pytest.approx(2 * counts[1:].sum().item() / x.shape[1])
 
 

@@ -1,17 +1,14 @@
 """Differentiable number of synaptic operations, from the spikes that a layer received and its weights.
 
 The number equals that of :mod:`spikefit.functional.fan_out`: spikes times live synapses, in bounds and not zero. It is
-computed from sums over samples and steps, without the fan-out of every position: the uses of a kernel's taps are
-products with two small matrices of zeros and ones.
+computed from sums over samples and steps, without the fan-out of every position.
 """
 
-from functools import lru_cache
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
-
-from spikefit.functional.convolution import output_size
 
 
 class _Live(torch.autograd.Function):
@@ -58,49 +55,36 @@ def summed(x: Tensor) -> Tensor:
     return sums.permute([order.index(axis) for axis in range(2, x.dim())])
 
 
-@lru_cache(maxsize=256)
-def _taps(size: int, outputs: int, kernel: int, stride: int, padding: int, dilation: int, device: str) -> Tensor:
-    """Whether a tap reads a position for some output, along one axis: float64 0 or 1, ``[kernel, size]``."""
-    with torch.inference_mode(False):
-        shifted = torch.arange(size, device=device) + padding
-        target = shifted - dilation * torch.arange(kernel, device=device)[:, None]
-        whole = target % stride == 0
-        inside = (target >= 0) & (target.div(stride, rounding_mode="floor") < outputs)
-        return (whole & inside).double()
+def conv_uses(sent: Tensor, layer: nn.Conv2d) -> Tensor:
+    """How many spikes each tap of a kernel delivers: float64 ``[C, kh, kw]``; positions out of bounds send none.
+
+    Args:
+        sent: ``[C, H, W]``, spikes that arrive at each position.
+        layer: gives the geometry.
+    """
+    size, padding = layer.kernel_size, layer.padding
+    columns = F.unfold(sent[None], size, layer.dilation, padding, layer.stride)  # type: ignore[arg-type]
+    return columns.sum(2, dtype=torch.float64).view(layer.in_channels, *size)
 
 
-def conv_synops(
-    sent: Tensor,
-    live: Tensor,
-    *,
-    stride: tuple[int, int] = (1, 1),
-    padding: tuple[int, int] = (0, 0),
-    dilation: tuple[int, int] = (1, 1),
-    groups: int = 1,
-) -> Tensor:
+def conv_synops(sent: Tensor, live: Tensor, layer: nn.Conv2d) -> Tensor:
     """Synaptic operations of a convolution.
 
     Args:
         sent: ``[C, H, W]``, spikes that arrive at each position, summed over samples and steps.
         live: ``[out, C / groups, kh, kw]``, 1 for a synapse and 0 for none.
-        stride, padding, dilation, groups: as in :func:`torch.nn.functional.conv2d`.
+        layer: gives the geometry.
 
     Returns:
         float64 scalar.
 
     Example:
-        >>> conv_synops(torch.ones(1, 3, 3), torch.ones(2, 1, 3, 3), padding=(1, 1)).item()  # 49 uses of 2 kernels
+        >>> layer = nn.Conv2d(1, 2, 3, padding=1)
+        >>> conv_synops(torch.ones(1, 3, 3), torch.ones(2, 1, 3, 3), layer).item()  # 49 uses of 2 kernels
         98.0
     """
-    kernel = (live.shape[2], live.shape[3])
-    sides = output_size(sent.shape[1:], kernel, stride, padding, dilation)
-    rows, columns = (
-        _taps(sent.shape[axis + 1], sides[axis], kernel[axis], stride[axis], padding[axis], dilation[axis], _name(sent))
-        for axis in (0, 1)
-    )
-    uses = rows @ sent.double() @ columns.T
-    reached = live.unflatten(0, (groups, -1)).sum(1).flatten(0, 1)
-    return (uses * reached.double()).sum()
+    reached = live.unflatten(0, (layer.groups, -1)).sum(1).flatten(0, 1)
+    return (conv_uses(sent, layer) * reached.double()).sum()
 
 
 def dense_synops(sent: Tensor, live: Tensor) -> Tensor:
@@ -111,30 +95,3 @@ def dense_synops(sent: Tensor, live: Tensor) -> Tensor:
         live: ``[out, N]``, 1 for a synapse and 0 for none.
     """
     return (sent.double().flatten() * live.sum(0).double()).sum()
-
-
-@lru_cache(maxsize=256)
-def _tap_uses(size: int, outputs: int, kernel: int, stride: int, padding: int, dilation: int) -> int:
-    """Number of pairs of an output and a tap that read a position in bounds, along one axis."""
-    read = (out * stride - padding + dilation * tap for out in range(outputs) for tap in range(kernel))
-    return sum(0 <= position < size for position in read)
-
-
-def conv_synapses(size: tuple[int, ...], layer: nn.Conv2d) -> int:
-    """Number of synapses in bounds of a convolution of a map ``size`` ``(H, W)``, no weight being zero.
-
-    Example:
-        >>> conv_synapses((3, 3), nn.Conv2d(1, 2, 3, padding=1))
-        98
-    """
-    assert isinstance(layer.padding, tuple)
-    sides = output_size(size, layer.kernel_size, layer.stride, layer.padding, layer.dilation)
-    uses = 1
-    for axis in (0, 1):
-        geometry = (layer.kernel_size[axis], layer.stride[axis], int(layer.padding[axis]), layer.dilation[axis])
-        uses *= _tap_uses(size[axis], sides[axis], *geometry)
-    return uses * layer.out_channels * layer.in_channels // layer.groups
-
-
-def _name(tensor: Tensor) -> str:
-    return str(tensor.device)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from spikefit.errors import ConfigurationError, check_range
 from spikefit.hardware.deployment_context import DeploymentContext
 from spikefit.hardware.energy import unknown_energy
-from spikefit.losses.energy_use import EnergyUse, energy_use, fixed_energy, prices, require_budget
+from spikefit.losses.energy_use import EnergyMeter, EnergyUse, prices, require_budget
 from spikefit.losses.of_labels import CrossEntropy, require_loss_arguments
 from spikefit.networks.synops import SynopCounter
 from spikefit.preflight import Preflight
@@ -102,6 +102,7 @@ class EnergyPenalty(nn.Module):
         self.register_buffer("measured", torch.zeros((), dtype=torch.float64), persistent=False)
         first = math.log(FIRST_WEIGHT)
         self.register_buffer("log_weight", torch.full((), first, dtype=torch.float64), persistent=False)
+        self._meter: EnergyMeter | None = None
         self._use: EnergyUse | None = None
         self._shown: dict[str, Tensor | float] = {}
         self._share = 1.0  # of an optimizer step that a batch is
@@ -133,7 +134,7 @@ class EnergyPenalty(nn.Module):
 
     def _require_room(self, check: Preflight, context: DeploymentContext, budget: float) -> None:
         """Raise if updates and static power exceed the budget, and no callback prunes units."""
-        fixed = float(fixed_energy(check.module.network, context))
+        fixed = float(EnergyMeter(check.module.network, context).fixed())
         prunes = any(getattr(getattr(each, "place", None), "name", "") == "UNITS" for each in check.trainer.callbacks)
         if fixed >= budget and not prunes:
             raise ConfigurationError(
@@ -157,8 +158,9 @@ class EnergyPenalty(nn.Module):
 
     def observe(self, module: "SpikingClassifier", counts: Tensor, samples: int, steps: int) -> None:
         """Take the operations of a training pass, as ``network(x, counter)`` returns them, for the next loss."""
-        self._use = energy_use(module.network, module.context, counts, samples, steps)
-        self._context = module.context
+        if self._meter is None or self._meter.network is not module.network or self._meter.context != module.context:
+            self._meter = EnergyMeter(module.network, module.context)
+        self._use = self._meter.use(counts, samples, steps)
 
     def forward(
         self, logits: Tensor, labels: Tensor, inputs: Tensor | None = None, steps: Tensor | None = None
@@ -197,8 +199,10 @@ class EnergyPenalty(nn.Module):
     def _show(self, use: EnergyUse, weight: Tensor | float) -> None:
         self._shown = {"train/synops": use.synops.detach(), "train/energy_weight": weight}
         if use.energy is not None:
+            assert self._meter is not None
+            assert self._meter.price is not None
             self._shown["train/energy_j"] = use.energy.detach()
-            self._shown |= unknown_energy("train", prices(self._context).unknown)
+            self._shown |= unknown_energy("train", self._meter.price.unknown)
 
     def measurements(self) -> dict[str, Tensor | float]:
         """Metrics of the last training batch, by name."""

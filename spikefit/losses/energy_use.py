@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from spikefit.errors import ConfigurationError, TargetError
-from spikefit.functional.synops import conv_synapses
+from spikefit.functional.synops import conv_synops
 from spikefit.hardware.deployment_context import DeploymentContext
 from spikefit.hardware.sourced_value import known
 from spikefit.networks.blocks import Network
@@ -59,42 +59,23 @@ def single_spike_synops(network: Network, graded: bool) -> float:
         network: dead units count as living ones, so that the number does not change in training.
         graded: whether the inputs are real numbers, whose multiplications are no synops.
     """
-    shapes, total = map_shapes(network), 0
+    shapes, total = map_shapes(network), 0.0
     for connection in connections(network):
         shape, layer = shapes[connection.source], connection.layer
-        if connection.source == INPUT:
-            if graded:
-                continue
-            pool, window = 1, 1
-        else:
+        pool, window = 1, 1
+        if connection.source != INPUT:
             before = network.block(connection.source)
             pool, window = before.pool, before.pool**2 if before.pool_kind == "avg" else 1
-        sides = tuple(side // pool for side in shape[1:])
+        elif graded:
+            continue
+        sent = torch.ones(shape[0], *(side // pool for side in shape[1:]))
         if isinstance(layer, nn.Conv2d):
-            total += window * conv_synapses(sides, layer)
+            total += window * conv_synops(sent, torch.ones(layer.weight.shape), layer).item()
         elif isinstance(layer, nn.Linear):
             total += window * layer.in_features * layer.out_features
         else:
-            total += window * shape[0] * math.prod(sides)
-    return float(max(1, total))
-
-
-def living_neurons(network: Network) -> Tensor:
-    """Number of living neurons, every position of a map counted: float64 scalar on the network's device."""
-    shapes, counts = map_shapes(network), []
-    for name, block in network.named_blocks():
-        places = math.prod(shapes[name][1:])
-        if block.neuron is None:
-            counts.append(next(network.parameters()).new_full((), places * block.units, dtype=torch.float64))
-        else:
-            counts.append(block.neuron.alive.sum(dtype=torch.float64) * places)
-    return torch.stack(counts).sum()
-
-
-def fixed_energy(network: Network, context: DeploymentContext) -> Tensor:
-    """Energy of an inference that does not depend on spikes: neuron updates and static power, as far as known."""
-    price = prices(context)
-    return living_neurons(network) * (context.time_steps * (price.update or 0.0)) + price.static
+            total += window * sent.numel()
+    return max(1.0, total)
 
 
 @dataclass(frozen=True)
@@ -112,31 +93,59 @@ class EnergyUse:
     relative: Tensor
 
 
-def energy_use(network: Network, context: DeploymentContext, counts: Tensor, samples: int, steps: int) -> EnergyUse:
-    """Energy from the operations of one pass.
+class EnergyMeter:
+    """Energy of the inferences of one network on one chip; what does not change in a run is computed once.
 
     Args:
         network: the network.
         context: the chip, which may be None, and what the network reads.
-        counts: operations of each layer, summed over the batch, as ``network(x, counter)`` returns them.
-        samples: batch size.
-        steps: time steps of the pass, which may be fewer than those of an inference.
+
+    Attributes:
+        price: prices of the chip; None without a chip, or if it does not know that of a synop.
+        reference: synops if every neuron fired once.
     """
-    per_sample = counts / samples
-    graded = context.input_kind.graded
-    rates = context.time_steps / steps
-    synops = per_sample[1:].sum() * rates if graded else per_sample.sum() * rates
-    reference = single_spike_synops(network, graded)
-    if context.target is None:
-        return EnergyUse(synops, None, synops / reference)
-    price = prices(context)
-    if not price.synop:  # unknown, or contained in another constant
-        return EnergyUse(synops, None, synops / reference)
-    energy = synops * price.synop + fixed_energy(network, context)
-    if graded and price.encoder:
-        once = context.input_kind == "constant"
-        energy = energy + per_sample[0] * (price.encoder if once else price.encoder * rates)
-    return EnergyUse(synops, energy, energy / (reference * price.synop))
+
+    def __init__(self, network: Network, context: DeploymentContext) -> None:
+        self.network, self.context = network, context
+        found = None if context.target is None else prices(context)
+        self.price = found if found is not None and found.synop else None  # 0: contained in another constant
+        self.reference = single_spike_synops(network, context.input_kind.graded)
+        shapes = map_shapes(network)
+        self._places = {name: math.prod(shapes[name][1:]) for name, _ in network.named_blocks()}
+
+    def fixed(self) -> Tensor:
+        """Energy that does not depend on spikes, as far as known: float64 scalar on the network's device.
+
+        It is that of the updates of living neurons, every position of a map counted, and of static power.
+        """
+        assert self.price is not None
+        counts = [
+            next(self.network.parameters()).new_full((), block.units * self._places[name], dtype=torch.float64)
+            if block.neuron is None
+            else block.neuron.alive.sum(dtype=torch.float64) * self._places[name]
+            for name, block in self.network.named_blocks()
+        ]
+        updates = self.context.time_steps * (self.price.update or 0.0)
+        return torch.stack(counts).sum() * updates + self.price.static
+
+    def use(self, counts: Tensor, samples: int, steps: int) -> EnergyUse:
+        """Energy from the operations of one pass.
+
+        Args:
+            counts: operations of each layer, summed over the batch, as ``network(x, counter)`` returns them.
+            samples: batch size.
+            steps: time steps of the pass, which may be fewer than those of an inference.
+        """
+        graded, rates = self.context.input_kind.graded, self.context.time_steps / steps
+        per_sample = counts / samples
+        synops = per_sample[1 if graded else 0 :].sum() * rates
+        if self.price is None or self.price.synop is None:
+            return EnergyUse(synops, None, synops / self.reference)
+        energy = synops * self.price.synop + self.fixed()
+        if graded and self.price.encoder:
+            once = self.context.input_kind == "constant"
+            energy = energy + per_sample[0] * (self.price.encoder if once else self.price.encoder * rates)
+        return EnergyUse(synops, energy, energy / (self.reference * self.price.synop))
 
 
 def require_budget(owner: str, context: DeploymentContext) -> None:

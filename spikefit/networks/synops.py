@@ -94,15 +94,7 @@ class SynopCounter:
         if block.neuron is not None:
             live = live * block.neuron.alive.view(-1, *[1] * max(0, weight.dim() - 1))
         if isinstance(layer, nn.Conv2d):
-            assert isinstance(layer.padding, tuple)
-            return conv_synops(
-                sent,
-                live,
-                stride=(layer.stride[0], layer.stride[1]),
-                padding=(int(layer.padding[0]), int(layer.padding[1])),
-                dilation=(layer.dilation[0], layer.dilation[1]),
-                groups=layer.groups,
-            )
+            return conv_synops(sent, live, layer)
         if isinstance(layer, nn.Linear):
             return dense_synops(sent, live)
         return (sent.double().flatten(1).sum(1) * live.double()).sum()  # one synapse per neuron

@@ -10,11 +10,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spikefit.errors import TargetError
 from spikefit.functional.convolution import output_size
+from spikefit.functional.synops import conv_uses
 from spikefit.hardware.sourced_value import SourcedValue, known
 from spikefit.hardware.target import HardwareTarget
 from spikefit.input_kind import InputKind
@@ -321,8 +321,7 @@ def _uses(layer: nn.Conv2d | nn.Linear, sent: Tensor) -> Tensor:
     """The sum of ``sent`` (``[C, H, W]`` or ``[N]``) over the uses of each weight; broadcastable to the weight."""
     if isinstance(layer, nn.Linear):
         return sent.reshape(1, -1)
-    size, padding = layer.kernel_size, layer.padding
-    taps = F.unfold(sent[None], size, layer.dilation, padding, layer.stride).sum(2).view(layer.in_channels, *size)  # type: ignore[arg-type]
+    taps = conv_uses(sent, layer)
     return taps.unflatten(0, (layer.groups, -1)).repeat_interleave(layer.out_channels // layer.groups, dim=0)
 
 

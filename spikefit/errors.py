@@ -1,6 +1,6 @@
 """Errors that a user can fix; the command line prints only their message, without a traceback."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import SupportsFloat
 
 
@@ -42,6 +42,18 @@ class ReportError(SpikeFitError, ValueError):
 
 class ExchangeError(SpikeFitError, ValueError):
     """A network can't be written to or read from the format of another library."""
+
+
+def causes(error: BaseException | None) -> Iterator[BaseException]:
+    """``error``, and what it was raised from, in turn."""
+    while error is not None:
+        yield error
+        error = error.__cause__
+
+
+def user_error(error: BaseException) -> SpikeFitError | None:
+    """The first error among :func:`causes` that a user can fix; jsonargparse wraps them into errors about types."""
+    return next((cause for cause in causes(error) if isinstance(cause, SpikeFitError)), None)
 
 
 def check_choice(option: str, value: object, allowed: Iterable[object]) -> None:

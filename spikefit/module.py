@@ -17,6 +17,7 @@ from spikefit.cuda_graphs import CapturedNetwork
 from spikefit.deploy.report.json_values import from_plain, to_plain
 from spikefit.deploy.report.picture_data import TrainingRecord
 from spikefit.deploy.report.sections import Accuracy
+from spikefit.energy_penalty_hooks import PricedModule
 from spikefit.errors import ConfigurationError, check_choice, check_range
 from spikefit.hardware.deployment_context import DeploymentContext
 from spikefit.hardware.target import HardwareTarget
@@ -26,7 +27,6 @@ from spikefit.networks.blocks import Network
 from spikefit.networks.sizes import require_sizes
 from spikefit.optim import make_optimizer, make_scheduler
 from spikefit.preflight import Preflight
-from spikefit.priced import PricedModule
 from spikefit.program.emulation import Emulator
 from spikefit.prune.synapse_mask import attach_mask
 from spikefit.quantize.base import Quantizer, QuantizerFactory, attach, latent_weight, quantizer_of, replace

@@ -17,7 +17,7 @@ LAYERS = [
     {"spikefit.cli"},
     {"callbacks", "spikefit.distillation"},
     {"spikefit.module", "spikefit.cli.doctor"},
-    {"spikefit.priced"},
+    {"spikefit.energy_penalty_hooks", "spikefit.cli.installed"},
     {"spikefit.cuda_graphs", "spikefit.deploy", "spikefit.nan_guard"},
     {"spikefit.program", "spikefit.nir"},
     {"spikefit.prune", "spikefit.data"},
@@ -33,7 +33,6 @@ ENTRIES = ("spikefit", "spikefit.__main__", "spikefit.cli")
 EVERYWHERE = {
     "spikefit.atomic",
     "spikefit.locations",
-    "spikefit.machine",
     "spikefit.errors",
     "spikefit.input_kind",
     "spikefit.seeding",

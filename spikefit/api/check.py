@@ -2,7 +2,7 @@
 
 import copy
 import html
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -111,11 +111,6 @@ def module_of(source: str | Path | SpikingClassifier) -> tuple[SpikingClassifier
         make_importable(config.absolute().parent)
         return configured_module(["--config", str(config)]), True
     return load(source), False
-
-
-def check_all(module: SpikingClassifier, targets: Sequence[HardwareTarget], untrained: bool) -> list[Check]:
-    """:func:`check_on` for each chip."""
-    return [check_on(module, target, untrained) for target in targets]
 
 
 def check_on(module: SpikingClassifier, target: HardwareTarget, untrained: bool) -> Check:

@@ -17,7 +17,7 @@ from spikefit.checkpoints import read_checkpoint
 from spikefit.cli.errors import explain
 from spikefit.cli.own_folder import import_from_here
 from spikefit.data.datamodule import SpikeDataModule
-from spikefit.errors import CheckpointError, ConfigurationError, SpikeFitError
+from spikefit.errors import CheckpointError, ConfigurationError, user_error
 from spikefit.module import SpikingClassifier
 from spikefit.strict_yaml import read_yaml
 
@@ -63,13 +63,8 @@ def load(checkpoint: str | Path, **options: Any) -> SpikingClassifier:
     make_importable(*([] if folder is None else project_folders(folder)))
     try:
         return SpikingClassifier.load_from_checkpoint(path, map_location="cpu", **options).eval()
-    except SpikeFitError:
-        raise
     except Exception as error:  # class paths or options from another version may raise anything
-        cause: BaseException | None = error
-        while cause is not None and not isinstance(cause, SpikeFitError):
-            cause = cause.__cause__
-        if cause is not None:
+        if (cause := user_error(error)) is not None:
             raise cause from None
         reason = explain(str(error)) or type(error).__name__
         raise CheckpointError(f"checkpoint: the network of {path} can't be built: {reason}") from error
@@ -231,19 +226,12 @@ def build_data(given: Any) -> pl.LightningDataModule:
     parser.add_subclass_arguments(SpikeDataModule, "data", required=True)
     try:
         built = parser.instantiate_classes(parser.parse_object({"data": given})).data
-    except SpikeFitError:
-        raise
     except Exception as error:  # jsonargparse wraps what a user's own class raises
-        cause = next((e for e in _causes(error) if isinstance(e, SpikeFitError)), None)
-        raise cause or ConfigurationError(f"data: {explain(str(error))}") from error
+        if (cause := user_error(error)) is not None:
+            raise cause from None
+        raise ConfigurationError(f"data: {explain(str(error))}") from error
     assert isinstance(built, pl.LightningDataModule)
     return built
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__
 
 
 def with_found_paths(options: Any, folders: list[Path], name: str = "") -> Any:

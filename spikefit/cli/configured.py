@@ -11,7 +11,7 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from spikefit.cli.errors import explain
 from spikefit.cli.lightning_cli import CLI_OPTIONS, SpikeFitCLI
 from spikefit.cli.parser import ConciseParser
-from spikefit.errors import ConfigurationError, SpikeFitError
+from spikefit.errors import ConfigurationError, user_error
 from spikefit.module import SpikingClassifier
 
 
@@ -65,12 +65,9 @@ def configured_module(arguments: Sequence[str]) -> SpikingClassifier:
             built = NetworkOnly(only="fit", args=["fit", *arguments], **options)
     except ArgumentError as error:
         raise ConfigurationError(explain(str(error), _options(error))) from error
-    except Exception as error:
-        cause: BaseException | None = error
-        while cause is not None and not isinstance(cause, SpikeFitError):
-            cause = cause.__cause__
-        if cause is not None:
-            raise cause from error
+    except Exception as error:  # jsonargparse wraps what a user's own class raises
+        if (cause := user_error(error)) is not None:
+            raise cause from None
         if isinstance(error, ValueError | TypeError):
             raise ConfigurationError(explain(str(error))) from error
         raise

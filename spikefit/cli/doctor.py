@@ -8,12 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from spikefit.cli.installed import Check
 from spikefit.cuda_graphs import CapturedNetwork
 from spikefit.functional.devices import has_triton
 from spikefit.hardware.deployment_context import DeploymentContext
 from spikefit.hardware.target import HardwareTarget
 from spikefit.input_kind import InputKind
-from spikefit.machine import Check
 from spikefit.networks import ConvSNN
 from spikefit.networks.blocks import Network
 from spikefit.program.emulation import Emulator

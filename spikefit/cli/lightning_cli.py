@@ -33,7 +33,7 @@ from spikefit.cli.run_name import run_name
 from spikefit.cli.signals import Signals, StopOnSignal, Stopped, handled_signals
 from spikefit.cli.words import COMMANDS, command_first
 from spikefit.data.datamodule import IMAGE_ENCODINGS, SpikeDataModule
-from spikefit.errors import CheckpointError, ConfigurationError, SpikeFitError, StorageError
+from spikefit.errors import CheckpointError, ConfigurationError, SpikeFitError, StorageError, causes
 from spikefit.module import STATE, SpikingClassifier
 from spikefit.preflight import Preflight
 from spikefit.resume.changed_options import require_same_network
@@ -331,9 +331,9 @@ def _user_error(error: BaseException) -> Exception | None:
     Lightning's own error for configurations is one, too. If the disk is full, the first failure is returned, although
     loggers fail later when they write their last rows.
     """
-    found: BaseException | None = error
-    while found is not None and not isinstance(found, SpikeFitError | MisconfigurationException):
-        found = found.__cause__
+    found = next(
+        (cause for cause in causes(error) if isinstance(cause, SpikeFitError | MisconfigurationException)), None
+    )
     earlier: BaseException | None = error
     while earlier is not None:
         if isinstance(earlier, StorageError):

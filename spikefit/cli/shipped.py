@@ -4,16 +4,10 @@ import difflib
 from pathlib import Path
 
 from spikefit.errors import ConfigurationError
+from spikefit.locations import shipped_configs
 
 FOLDER = "configs"
 """Name of the folder of shipped configurations in a clone."""
-
-
-def shipped_configs() -> Path:
-    """The folder of the configurations that come with the project, in a clone or an installed package."""
-    package = Path(__file__).resolve().parents[1]
-    installed = package / "_configs"
-    return installed if installed.is_dir() else package.parent / FOLDER
 
 
 def shipped_names() -> list[str]:

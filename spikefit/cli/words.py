@@ -6,8 +6,13 @@ from dataclasses import dataclass, field
 
 from spikefit.errors import ConfigurationError
 
-COMMANDS = ("fit", "validate", "test", "predict")
-"""Commands with a configuration."""
+COMMANDS = {
+    "fit": "train a network, with all callbacks of its configuration",
+    "validate": "evaluate a checkpoint on the validation set",
+    "test": "evaluate and deploy a checkpoint on the test set",
+    "predict": "write the classes of the test set",
+}
+"""Commands with a configuration, each with what it does."""
 PLACES = {"callbacks": "trainer.callbacks", "logger": "trainer.logger", "quantizer": "model.init_args.quantizer"}
 """The short names of the options whose entries are addressed by class name."""
 _ALONE = re.compile(r"(-h|--help(=.*)?|--version|--print_config(=.*)?)$")

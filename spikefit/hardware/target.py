@@ -29,6 +29,7 @@ from spikefit.hardware.sourced_value import (
     sourced_values_of,
     to_plain,
 )
+from spikefit.locations import shipped_configs
 from spikefit.strict_yaml import read_yaml
 
 if TYPE_CHECKING:  # reading a description must not wait for torch
@@ -252,9 +253,7 @@ def chip_file(name_or_path: str | Path) -> Path:
 
 
 def _shipped_folder() -> Path:
-    package = Path(__file__).resolve().parents[1]
-    installed = package / "_configs" / "hardware"
-    return installed if installed.is_dir() else package.parent / "configs" / "hardware"
+    return shipped_configs() / "hardware"
 
 
 def _need(figure: SourcedValue[Value]) -> Value:

@@ -3,8 +3,7 @@
 import pytest
 import torch
 
-from spikefit import machine
-from spikefit.cli import doctor, main
+from spikefit.cli import doctor, installed, main
 
 
 def test_it_reports_and_ends_with_0_where_nothing_fails(capsys, monkeypatch, tmp_path):
@@ -20,7 +19,7 @@ def test_it_reports_and_ends_with_0_where_nothing_fails(capsys, monkeypatch, tmp
 
 
 def test_a_missing_package_fails(monkeypatch, capsys):
-    monkeypatch.setattr(machine, "PACKAGES", ("torch", "no_such_package"))
+    monkeypatch.setattr(installed, "PACKAGES", ("torch", "no_such_package"))
     with pytest.raises(SystemExit) as ended:
         main(["doctor"])
     assert ended.value.code == 1
@@ -51,9 +50,9 @@ def test_gpus_are_those_that_the_driver_lists(monkeypatch, tmp_path):
     program.write_text("#!/bin/sh\necho 'NVIDIA X, 80000 MiB'\n")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
-    found = machine.gpu()
+    found = installed.gpu()
     assert found.ok is (torch.version.cuda is not None)
     built = f"for CUDA {torch.version.cuda}" if torch.version.cuda else "without CUDA"
     assert found.text == f"NVIDIA X, 80000 MiB; torch was built {built}"
     program.write_text("#!/bin/sh\nexit 9\n")
-    assert machine.gpu().text.startswith("none (torch was built ")
+    assert installed.gpu().text.startswith("none (torch was built ")

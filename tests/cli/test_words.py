@@ -150,4 +150,4 @@ def test_the_nearest_shipped_configuration_is_named(name, nearest):
 def test_every_configuration_but_chips_has_a_name():
     assert {"quickstart", "base", "model/mlp", "experiment/compare/cat"} <= set(shipped_names())
     assert not any(name.startswith("hardware") for name in shipped_names())
-    assert COMMANDS == ("fit", "validate", "test", "predict")
+    assert tuple(COMMANDS) == ("fit", "validate", "test", "predict")

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 import spikefit
+from spikefit.cli.words import COMMANDS as LIGHTNING
 from spikefit.errors import SpikeFitError
 
 COMMANDS = {
@@ -22,13 +23,7 @@ COMMANDS = {
     "compare": "compare the reports of runs: a table, and a plot of accuracy against energy and bytes",
     "doctor": "check the packages, the data folder and the GPU of this machine",
 }
-LIGHTNING = {
-    "fit": "train a network, with all callbacks of its configuration",
-    "validate": "evaluate a checkpoint on the validation set",
-    "test": "evaluate and deploy a checkpoint on the test set",
-    "predict": "write the classes of the test set",
-}
-FAILED, USAGE, INTERRUPTED = 1, 2, 130
+USAGE, INTERRUPTED = 2, 130
 
 
 class Parser(argparse.ArgumentParser):

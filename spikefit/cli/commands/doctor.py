@@ -11,7 +11,7 @@ examples:
 import argparse
 from collections.abc import Sequence
 
-from spikefit.machine import installed
+from spikefit.cli.installed import installed
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

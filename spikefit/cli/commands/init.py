@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from spikefit.atomic import writing
-from spikefit.cli.shipped import shipped_configs
 from spikefit.errors import ConfigurationError
+from spikefit.locations import shipped_configs
 
 FILES = ("README.md", "config.yaml", "my_network.py")
 LEFT_OUT = ("compare", "hardware")

@@ -6,9 +6,9 @@ from typing import Literal
 from torch import nn
 
 from spikefit.errors import ConfigurationError, check_choice, check_range
-from spikefit.functional.convolution import output_size
 from spikefit.networks.blocks import Block, IdentitySkip, Network, PoolKind, Readout
 from spikefit.networks.norms import NormKind, make_norm
+from spikefit.networks.sizes import pooled_sides
 from spikefit.neurons import LIF, NeuronFactory
 
 PlanEntry = int | Literal["P", "R"]
@@ -70,17 +70,10 @@ def shrink(name: str, size: tuple[int, int], block: Block) -> tuple[int, int]:
     Raises:
         ConfigurationError: if the output map is empty.
     """
-    conv = block.synapses
-    assert isinstance(conv, nn.Conv2d)
-    assert isinstance(conv.padding, tuple)
-    out = output_size(size, conv.kernel_size, conv.stride, conv.padding, conv.dilation)
-    sides = [side // block.pool for side in out]
-    if min(sides) < 1:
-        raise ConfigurationError(
-            f"block {name}: nothing is left of a map of {size[0]}x{size[1]} after kernel {conv.kernel_size[0]}, stride "
-            f"{conv.stride[0]} and pool {block.pool}; use fewer poolings or strides, or larger inputs."
-        )
-    return sides[0], sides[1]
+    try:
+        return pooled_sides(size, block)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"block {name}: {error}") from None
 
 
 class MLP(Network):

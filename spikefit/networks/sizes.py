@@ -56,14 +56,19 @@ def require_sizes(network: Network, input_shape: Shape, num_classes: int) -> Non
 
 
 def output_shapes(network: Network) -> dict[str, Shape | None]:
-    """Shape of the output of each block, after its pooling: ``(C, H, W)`` or ``(N,)``.
+    """Shape of the output of each block, after its pooling: ``(C, H, W)`` or ``(N,)``; see :func:`block_shapes`."""
+    return {name: pooled for name, (_, pooled) in block_shapes(network).items()}
 
-    It is None after synapses that are neither ``Conv2d`` nor ``Linear``.
+
+def block_shapes(network: Network) -> dict[str, tuple[Shape | None, Shape | None]]:
+    """Shape of the neurons of each block, and of its output after pooling: ``(C, H, W)`` or ``(N,)``.
+
+    Both are None after synapses that are neither ``Conv2d`` nor ``Linear``.
 
     Raises:
         ConfigurationError: if a block can't read its input, or its parts have different sizes; names the block.
     """
-    shapes: dict[str, Shape | None] = {}
+    shapes: dict[str, tuple[Shape | None, Shape | None]] = {}
     received: Shape | None = network.input_shape
     source = "the input"
     for name, block in network.named_blocks():
@@ -72,12 +77,42 @@ def output_shapes(network: Network) -> dict[str, Shape | None]:
             _require_units(block)
             if block.skip is not None and shape is not None:
                 origin = f"the output of block {block.skip_from}"
-                _require_skip(block.skip, shapes[str(block.skip_from)], origin, shape)
-            received = shapes[name] = _pooled(block, received, shape)
+                _require_skip(block.skip, shapes[str(block.skip_from)][1], origin, shape)
+            if shape is not None and len(shape) == 3:
+                assert received is not None
+                pooled: Shape | None = (shape[0], *pooled_sides((received[1], received[2]), block))
+            else:
+                pooled = shape
         except ConfigurationError as error:
             raise ConfigurationError(f"network {type(network).__name__}, block {name}: {error}") from None
-        source = f"the output of block {name}"
+        shapes[name] = shape, pooled
+        received, source = pooled, f"the output of block {name}"
     return shapes
+
+
+def pooled_sides(size: tuple[int, int], block: Block) -> tuple[int, int]:
+    """Height and width of the output map of a convolutional block, after its pooling.
+
+    A readout without neurons does not pool.
+
+    Args:
+        size: height and width of the map that it reads.
+        block: the block.
+
+    Raises:
+        ConfigurationError: if nothing is left of the map.
+    """
+    conv = block.synapses
+    assert isinstance(conv, nn.Conv2d)
+    assert isinstance(conv.padding, tuple)
+    pool = 1 if block.neuron is None else block.pool
+    height, width = output_size(size, conv.kernel_size, conv.stride, conv.padding, conv.dilation)
+    if min(height, width) < pool:
+        raise ConfigurationError(
+            f"nothing is left of a map of {size[0]}x{size[1]} after kernel {conv.kernel_size[0]}, stride "
+            f"{conv.stride[0]} and pool {pool}; use fewer poolings or strides, or larger inputs."
+        )
+    return height // pool, width // pool
 
 
 def _received_by(layer: nn.Module, received: Shape | None, source: str, owner: str) -> Shape | None:
@@ -102,21 +137,6 @@ def _received_by(layer: nn.Module, received: Shape | None, source: str, owner: s
         )
     sides = output_size(received[1:], layer.kernel_size, layer.stride, layer.padding, layer.dilation)
     return (layer.out_channels, *sides)
-
-
-def _pooled(block: Block, received: Shape | None, shape: Shape | None) -> Shape | None:
-    """``shape`` after the pooling of ``block``; a readout without neurons does not pool."""
-    if shape is None or len(shape) == 1:
-        return shape
-    pool = 1 if block.neuron is None else block.pool
-    sides = [side // pool for side in shape[1:]]
-    if min(sides) < 1:
-        assert received is not None
-        raise ConfigurationError(
-            f"nothing is left of a map of {received[1]}x{received[2]} after kernel {block.synapses.kernel_size}, "
-            f"stride {block.synapses.stride} and pool {block.pool}; use fewer poolings or strides, or larger inputs."
-        )
-    return (shape[0], *sides)
 
 
 def _require_units(block: Block) -> None:

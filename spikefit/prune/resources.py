@@ -13,12 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from spikefit.errors import TargetError
-from spikefit.functional.convolution import output_size
 from spikefit.functional.synops import conv_uses
 from spikefit.hardware.sourced_value import SourcedValue, known
 from spikefit.hardware.target import HardwareTarget
 from spikefit.input_kind import InputKind
 from spikefit.networks.blocks import IdentitySkip, Network
+from spikefit.networks.sizes import block_shapes
 from spikefit.prune.groups import UnitGroup
 from spikefit.prune.scores.base import Batch
 from spikefit.prune.scores.recording import recorded_spikes
@@ -282,16 +282,9 @@ def connections(network: Network) -> Iterator[Connection]:
 def map_shapes(network: Network) -> dict[str, tuple[int, ...]]:
     """Shape of the ``input`` and of each block's neurons before pooling, ``(C, H, W)`` or ``(N,)``."""
     shapes = {INPUT: network.input_shape}
-    source = network.input_shape
-    for name, block in network.named_blocks():
-        layer = block.synapses
-        if isinstance(layer, nn.Linear):
-            shapes[name] = source = (layer.out_features,)
-            continue
-        assert isinstance(layer.padding, tuple)
-        sides = output_size(source[1:], layer.kernel_size, layer.stride, layer.padding, layer.dilation)
-        shapes[name] = (layer.out_channels, *sides)
-        source = (layer.out_channels, *(side // block.pool for side in sides))
+    for name, (shape, _) in block_shapes(network).items():
+        assert shape is not None, "every layer is a convolution or linear"
+        shapes[name] = shape
     return shapes
 
 

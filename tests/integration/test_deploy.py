@@ -92,7 +92,7 @@ def test_deployment_repeats_the_run_from_anywhere(project, run, monkeypatch, tmp
     assert status == 0, printed
     assert figures(own / "deployment" / "own_chip" / "report.json") == expected
     assert (own / "deployment" / "own_chip" / "report.html").is_file()
-    assert torch.get_num_threads() == 2, "the run's number of threads is not left behind"
+    assert torch.get_num_threads() == 2, "the number of threads of before is restored"
     assert not list(elsewhere.iterdir())
 
     moved = project / "archive" / "own"

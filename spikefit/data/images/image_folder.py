@@ -118,7 +118,8 @@ class ImageFolder(ResizedImages):
         for file, _ in files:
             if not has_file_allowed_extension(file, IMG_EXTENSIONS):
                 raise DataError(f"ImageFolder: {file} is not an image, expected one of {', '.join(IMG_EXTENSIONS)}.")
-        empty = [name for name, label in labels.items() if label not in {label for _, label in files}]
+        found = {label for _, label in files}
+        empty = [name for name, label in labels.items() if label not in found]
         if empty:
             raise DataError(f"ImageFolder: {folder / empty[0]} has no image (expected {', '.join(IMG_EXTENSIONS)}).")
         images = torch.empty(len(files), *self.shape, dtype=torch.uint8)
